@@ -1,0 +1,1 @@
+"""Hooks on activations and updates."""

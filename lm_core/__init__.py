@@ -1,0 +1,1 @@
+"""A Gin-configured laboratory for training language models."""

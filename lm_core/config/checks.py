@@ -1,0 +1,157 @@
+"""The check of one value against the table, with its verdict in words."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from lm_core.config.hyperparameters import TrainingConfig, value_types
+
+_LONGEST_SHOWN = 60
+
+
+class Problem(NamedTuple):
+    """What is wrong with a value.
+
+    Attributes:
+        path: The culprit, such as ``dropout`` or ``hooks.forward[0].name``.
+        message: The sentence about it.
+    """
+
+    path: str
+    message: str
+
+
+def check_value(key: str, value: Any) -> list[Problem]:
+    """Everything that is wrong with one value, whatever the others are.
+
+    Args:
+        key: A key of the table.
+        value: A plain value, as YAML or gin gave it.
+
+    Returns:
+        Problems in words, an empty list for a good value.
+    """
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        return [Problem(key, "holds half of a surrogate pair, which is no character")]
+    try:
+        TrainingConfig.model_validate({key: value})
+    except ValidationError as error:
+        # An error without a place is about values that do not fit each other.
+        placed = [details for details in error.errors() if details["loc"]]
+        return [Problem(_path(details["loc"]), _in_words(details)) for details in placed]
+    return []
+
+
+def allowed(key: str) -> str:
+    """The values a hyperparameter takes, in words: ``an integer of at least 1, or null``."""
+    types = value_types(key)
+    if key == "tokenizer":
+        return " or ".join((", ".join(types[:-1]), types[-1]))
+    if key == "hooks":
+        return "a mapping with the keys forward and update, or null"
+    noun = {int: "an integer", float: "a number", str: "a text"}[types[0]]
+    or_null = ", or null" if type(None) in types else ""
+    return f"{noun} {_range(key)}".rstrip() + or_null
+
+
+def unknown(name: str, known: Iterable[str], what: str) -> str:
+    """A sentence about an unknown name, with the nearest known one where one is near."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"unknown {what}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: like Python writes it, null for nothing, never long."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print integers of thousands of digits.
+        return "a huge integer"
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+
+
+def _range(key: str) -> str:
+    limits = _limits(key)
+    low = limits.get("ge", limits.get("gt"))
+    high = limits.get("le", limits.get("lt"))
+    if low is None:
+        return ""
+    if high is None:
+        return f"of at least {low}" if "ge" in limits else f"greater than {low}"
+    if "gt" in limits:
+        return f"greater than {low} and {'at most' if 'le' in limits else 'below'} {high}"
+    return f"from {low} to {'' if 'le' in limits else 'below '}{high}"
+
+
+def _limits(key: str) -> dict[str, Any]:
+    return {
+        name: getattr(limit, name)
+        for limit in TrainingConfig.model_fields[key].metadata
+        for name in ("ge", "gt", "le", "lt")
+        if hasattr(limit, name)
+    }
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """``("hooks", "forward", 0, "name")`` as ``hooks.forward[0].name``."""
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return path.removeprefix(".")
+
+
+_COMPARISONS = {
+    "greater_than": ("gt", "is not greater than"),
+    "greater_than_equal": ("ge", "is less than"),
+    "less_than": ("lt", "is not less than"),
+    "less_than_equal": ("le", "is greater than"),
+}
+
+_WRONG_FORMS = {
+    "missing": "is missing",
+    "bool_type": "{value} is not true or false",
+    "string_type": "{value} is not a text",
+    "list_type": "{value} is not a list",
+    "dict_type": "{value} is not a mapping",
+    "invalid_key": "{value} is not a text, as the name of an option must be",
+}
+
+
+def _in_words(details: ErrorDetails) -> str:
+    location, kind, value = details["loc"], details["type"], details["input"]
+    key = str(location[0])
+    if kind == "extra_forbidden":
+        return unknown(str(location[-1]), ("forward", "update"), "kind of hook")
+    if len(location) > 1:
+        return _WRONG_FORMS.get(kind, "{value} is not allowed").format(value=shown(value))
+    return f"{shown(value)} {_verdict(key, kind, value)} (allowed: {allowed(key)})"
+
+
+def _verdict(key: str, kind: str, value: Any) -> str:
+    if kind in _COMPARISONS:
+        limit, comparison = _COMPARISONS[kind]
+        return f"{comparison} {_limits(key)[limit]}"
+    if kind == "literal_error":
+        return "is an " + unknown(str(value), value_types(key), key)
+    if kind == "string_too_short":
+        return "is empty"
+    if kind == "finite_number":
+        return "is not finite"
+    if isinstance(value, float) and value.is_integer():
+        return f"is no integer, write {int(value)}"
+    return "is " + _KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+_KINDS = {
+    bool: "a truth value",
+    int: "an integer out of range",
+    float: "no integer",
+    str: "a text",
+    list: "a list",
+    dict: "a mapping",
+    type(None): "no value",
+}

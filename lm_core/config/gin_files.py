@@ -1,0 +1,233 @@
+"""Gin files and bindings as statements about hyperparameters.
+
+Gin's own parser reads the syntax and tells the line of every statement; what the statements may
+say is decided here, because gin itself checks no types, keeps no sources, and runs what it is
+asked to import.
+"""
+
+import io
+import re
+import tokenize
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gin import config_parser
+
+from lm_core.config.checks import unknown
+from lm_core.config.hyperparameters import KEY_OF_GIN_PARAMETER, is_text
+from lm_core.config.statements import (
+    Reading,
+    Source,
+    Statement,
+    display_name,
+    find_config,
+    read_text,
+)
+from lm_core.config.yaml_files import read_yaml
+from lm_core.errors import InputError
+
+_PARAMETERS = sorted(KEY_OF_GIN_PARAMETER)
+_CONFIGURABLES = sorted({parameter.split(".")[0] for parameter in _PARAMETERS})
+_BARE_WORD = re.compile(r"\s*(?P<name>[\w./]+)\s*=\s*(?P<word>[A-Za-z_]\w*)\s*", re.ASCII)
+_SYNTAX_ERRORS = (SyntaxError, tokenize.TokenError, TypeError, ValueError, RecursionError)
+
+
+class Macro(NamedTuple):
+    """A use of a macro, ``%name``, until it is resolved."""
+
+    name: str
+
+
+class Reference(NamedTuple):
+    """A use of a configurable as a value, ``@name`` or ``@name()``."""
+
+    text: str
+
+
+class _Delegate(config_parser.ParserDelegate):
+    def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> Reference:
+        return Reference(f"@{scoped_configurable_name}{'()' if evaluate else ''}")
+
+    def macro(self, macro_name: str) -> Macro:
+        return Macro(macro_name)
+
+
+class GinReader:
+    """Reads gin sources one after the other into one reading; macros are shared by all of them.
+
+    Args:
+        reading: Takes the statements and what is wrong.
+        folders: Where an include looks after the including file's own folder.
+        allowed_imports: Modules that a gin file may import; they are already imported.
+    """
+
+    def __init__(
+        self, reading: Reading, folders: Sequence[Path], allowed_imports: Collection[str] = ()
+    ) -> None:
+        self._reading = reading
+        self._folders = list(folders)
+        self._allowed_imports = allowed_imports
+        self._macros: dict[str, tuple[Any, Source]] = {}
+        self._used_macros: set[str] = set()
+        self._including: list[Path] = []
+
+    def read_file(self, path: Path) -> None:
+        """Reads a gin file and what it includes.
+
+        Raises:
+            InputError: The file cannot be read as text.
+        """
+        self._including.append(path.resolve())
+        self._read(io.StringIO(read_text(path)), display_name(path), path.parent)
+        self._including.pop()
+
+    def read_binding(self, text: str, flag: str) -> None:
+        """Reads the text given to a flag such as ``--gin_bindings``.
+
+        One bare word is taken as a text where the parameter is one: a shell has already eaten
+        the quotes of ``Tokenizer.kind='byte'``.
+        """
+        match = _BARE_WORD.fullmatch(text)
+        if match and match["word"] not in ("None", "True", "False"):
+            key = KEY_OF_GIN_PARAMETER.get(match["name"])
+            if key and is_text(key):
+                text = f"{match['name']} = {match['word']!r}"
+        self._read(io.StringIO(text), flag, Path())
+
+    def resolve_macros(self) -> None:
+        """Puts the values of macros into the statements; call it when all sources are read."""
+        statements = self._reading.statements
+        for index, statement in enumerate(statements):
+            try:
+                value = self._resolved(statement.value, ())
+            except InputError as error:
+                problem = f"{statement.name}: {error.message}"
+                self._reading.problem(statement.source, problem)
+                statements[index] = statement._replace(key="")
+            else:
+                statements[index] = statement._replace(value=value)
+        self._reading.statements = [statement for statement in statements if statement.key]
+        for name, (_, source) in self._macros.items():
+            if name not in self._used_macros:
+                self._reading.problem(source, _unused_macro(name))
+
+    def _resolved(self, value: Any, within: tuple[str, ...]) -> Any:
+        if isinstance(value, Reference):
+            message = f"{value.text} is a reference; a hyperparameter takes a plain value"
+            raise InputError(message)
+        if isinstance(value, Macro):
+            if value.name in within:
+                raise InputError(f"%{value.name} is defined by itself")
+            self._used_macros.add(value.name)
+            if value.name not in self._macros:
+                raise InputError(f"%{value.name}: {unknown(value.name, self._macros, 'macro')}")
+            return self._resolved(self._macros[value.name][0], (*within, value.name))
+        if isinstance(value, dict):
+            return {
+                self._resolved(key, within): self._resolved(item, within)
+                for key, item in value.items()
+            }
+        if isinstance(value, (list, tuple)):
+            return [self._resolved(item, within) for item in value]
+        return value
+
+    def _read(self, stream: io.StringIO, place: str, folder: Path) -> None:
+        seen: dict[str, Source] = {}
+        in_file = not place.startswith("--")
+        try:
+            for statement in config_parser.ConfigParser(stream, _Delegate()):
+                line = statement.location.line_num if in_file else None
+                self._take(statement, Source(place, line), folder, seen)
+        except _SYNTAX_ERRORS as error:
+            if isinstance(error, InputError):
+                raise
+            line = _error_line(error) if in_file else None
+            text = "" if in_file else f"{stream.getvalue()!r}: "
+            message = str(error.args[0] if error.args else error).splitlines()[0].strip()
+            self._reading.problem(Source(place, line), f"{text}not valid gin: {message}")
+
+    def _take(self, statement: Any, source: Source, folder: Path, seen: dict[str, Source]) -> None:
+        if isinstance(statement, config_parser.IncludeStatement):
+            self._include(statement.filename, source, folder)
+        elif isinstance(statement, config_parser.ImportStatement):
+            if statement.module not in self._allowed_imports:
+                message = f"import {statement.module}: a configuration may run no code of its own"
+                flag = f"--allow_gin_import={statement.module} allows this module"
+                self._reading.problem(source, f"{message}; {flag}")
+        elif isinstance(statement, config_parser.BindingStatement):
+            self._bind(statement, source, seen)
+
+    def _include(self, name: str, source: Source, folder: Path) -> None:
+        folders = [folder, *self._folders]
+        try:
+            path = find_config(name, folders, str(source))
+            if path.resolve() in self._including:
+                raise InputError(f"{source}: {name!r} includes itself")
+            if path.suffix in (".yaml", ".yml"):
+                read_yaml(path, self._reading)
+            else:
+                self.read_file(path)
+        except InputError as error:
+            self._reading.problems.append(error.message)
+
+    def _bind(
+        self, statement: config_parser.BindingStatement, source: Source, seen: dict[str, Source]
+    ) -> None:
+        selector, argument = statement.selector, statement.arg_name
+        name = f"{selector}.{argument}" if argument else selector
+        scoped = f"{statement.scope}/{name}" if statement.scope else name
+        if statement.scope:
+            message = "a scope has no place here: one run has one value for each hyperparameter"
+            self._reading.problem(source, f"{scoped}: {message}; write {name}")
+        elif not argument:
+            self._macros[selector] = (statement.value, source)
+        elif name not in KEY_OF_GIN_PARAMETER:
+            self._reading.problem(source, f"{name}: {_unknown_parameter(selector, argument)}")
+        else:
+            key = KEY_OF_GIN_PARAMETER[name]
+            self._reading.add(Statement(key, name, statement.value, source, {}), seen)
+
+
+def _error_line(error: Exception) -> int | None:
+    location = error.args[1] if len(error.args) > 1 else None
+    if isinstance(location, config_parser.Location):
+        return location.line_num
+    # tokenize gives (file, line, ...) with a SyntaxError and (line, column) with a TokenError.
+    numbers = [part for part in location or () if isinstance(part, int)]
+    return numbers[0] if numbers else None
+
+
+def _unknown_parameter(selector: str, argument: str) -> str:
+    name = f"{selector}.{argument}"
+    last = selector.rsplit(".", 1)[-1]
+    if f"{last}.{argument}" in KEY_OF_GIN_PARAMETER:
+        return f"unknown parameter; write {last}.{argument}"
+    if selector in _CONFIGURABLES and name in RUNTIME_ARGUMENTS:
+        return "is not a hyperparameter: the program itself gives it a value when it runs"
+    return unknown(name, _PARAMETERS, "parameter")
+
+
+# Arguments of configurables that are built at run time, so that nobody can bind them.
+RUNTIME_ARGUMENTS = frozenset(
+    {
+        "Transformer.vocab_size",
+        "Transformer.seed",
+        "Tokenizer.corpus",
+        "split_corpus.tokens",
+        "Sampler.model",
+        "Sampler.tokenizer",
+        "Trainer.model",
+        "Trainer.tokens",
+        "Trainer.evaluate",
+        "Trainer.sample",
+        "Trainer.record",
+    }
+)
+
+
+def _unused_macro(name: str) -> str:
+    meant = next((p for p in _PARAMETERS if p.split(".")[1] == name), None)
+    meant = meant or next((p for p, key in KEY_OF_GIN_PARAMETER.items() if key == name), None)
+    hint = f"; did you mean {meant}?" if meant else ""
+    return f"{name}: a macro that nothing uses{hint}"

@@ -1,0 +1,170 @@
+"""From sources to one resolved, checked and traced configuration."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lm_core.config.checks import Problem, check_value
+from lm_core.config.gin_files import GinReader
+from lm_core.config.hyperparameters import KEYS, TrainingConfig, broken_rules
+from lm_core.config.statements import Reading, Source, Statement, find_config
+from lm_core.config.yaml_files import read_yaml
+from lm_core.errors import InputError
+
+DEFAULT_GIN_FILE = "base.gin"
+
+
+class FileArgument(NamedTuple):
+    """A configuration file named on the command line: the flag, and the name as given."""
+
+    flag: str
+    name: str
+
+
+class Binding(NamedTuple):
+    """A gin binding from the command line: the flag, and its text."""
+
+    flag: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ConfigSources:
+    """Where a configuration is to come from; what comes later wins.
+
+    Attributes:
+        base: A YAML file below all others, the record of the run that is gone on with.
+        files: Gin and YAML files in their order on the command line. Without any, and without a
+            base, it is ``gin_configs/base.gin``.
+        bindings: Inline gin bindings in their order.
+        overrides: Values of flags that set one key, such as ``{"max_steps": 300}``.
+        yaml_folders: Where a YAML file is looked for after the working directory.
+        gin_folders: The same for gin files.
+        allowed_imports: Modules that gin files may import.
+    """
+
+    base: Path | None = None
+    files: Sequence[FileArgument] = ()
+    bindings: Sequence[Binding] = ()
+    overrides: Mapping[str, Any] | None = None
+    yaml_folders: Sequence[Path] = ()
+    gin_folders: Sequence[Path] = ()
+    allowed_imports: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """Every hyperparameter with its value and its source.
+
+    Attributes:
+        values: The values.
+        sources: For every key, where its value was set.
+        lines: For every path inside a nested value, its line in the source.
+    """
+
+    values: TrainingConfig
+    sources: dict[str, Source]
+    lines: dict[str, int]
+
+    def with_value(self, key: str, value: Any, place: str) -> "ResolvedConfig":
+        """The same configuration with one value set by the program, such as a drawn seed."""
+        values = self.values.model_dump() | {key: value}
+        sources = self.sources | {key: Source(place)}
+        return replace(self, values=TrainingConfig(**values), sources=sources)
+
+    def where(self, path: str) -> Source:
+        """The source of a value, or of a path inside one, as exactly as it is known."""
+        source = self.sources[path.replace("[", ".").split(".")[0]]
+        return source._replace(line=self.lines.get(path, source.line))
+
+
+CheckHooks = Callable[[Mapping[str, Any]], list[Problem]]
+
+
+def resolve(sources: ConfigSources, check_hooks: CheckHooks | None = None) -> ResolvedConfig:
+    """Reads all sources, checks every statement and then the whole.
+
+    Args:
+        sources: Where to read from.
+        check_hooks: Further checks of the value of ``hooks``, by those who know the hooks.
+
+    Returns:
+        The configuration, with every value as it was written: the check never edits one.
+
+    Raises:
+        InputError: Anything at all is wrong; the message has one line for each problem.
+    """
+    reading = _read(sources)
+    problems = list(reading.problems)
+    winners: dict[str, Statement] = {}
+    for statement in reading.statements:
+        wrong = check_value(statement.key, statement.value)
+        if statement.key == "hooks" and statement.value and not wrong and check_hooks:
+            wrong = check_hooks(statement.value)
+        problems += [_at(statement, problem) for problem in wrong]
+        if wrong:
+            winners.pop(statement.key, None)
+        else:
+            winners[statement.key] = statement
+    values = TrainingConfig().model_dump() | {key: s.value for key, s in winners.items()}
+    origins = {key: winners[key].source if key in winners else Source("default") for key in KEYS}
+    for key, relation, other in broken_rules(values):
+        mine, theirs = f"{key} {values[key]}", f"{other} {values[other]}"
+        problems.append(f"{mine} ({origins[key]}) {relation} {theirs} ({origins[other]})")
+    if problems:
+        raise InputError("\n".join(problems))
+    lines = winners["hooks"].lines if "hooks" in winners else {}
+    return ResolvedConfig(TrainingConfig(**values), origins, lines)
+
+
+def _read(sources: ConfigSources) -> Reading:
+    reading = Reading()
+    if sources.base is not None:
+        read_yaml(sources.base, reading)
+    n_recorded = len(reading.statements)
+    folders = [*sources.gin_folders, *sources.yaml_folders]
+    gin_reader = GinReader(reading, folders, sources.allowed_imports)
+    files = sources.files
+    if not files and sources.base is None:
+        files = [FileArgument("--gin_file", DEFAULT_GIN_FILE)]
+    for file in files:
+        try:
+            _read_file(file, sources, reading, gin_reader)
+        except InputError as error:
+            reading.problems.append(error.message)
+    for binding in sources.bindings:
+        gin_reader.read_binding(binding.text, binding.flag)
+    gin_reader.resolve_macros()
+    for key, value in (sources.overrides or {}).items():
+        flag = f"--{key}"
+        reading.statements.append(Statement(key, key, value, Source(flag), {}))
+    if sources.base is not None:
+        # A recorded seed was drawn where the configuration said null, and still says null.
+        later = reading.statements[n_recorded:]
+        kept = [s for s in later if not (s.key == "seed" and s.value is None)]
+        reading.statements[n_recorded:] = kept
+    return reading
+
+
+def _read_file(
+    file: FileArgument, sources: ConfigSources, reading: Reading, gin_reader: GinReader
+) -> None:
+    suffix = Path(file.name).suffix
+    if file.flag == "--config":
+        if suffix == ".gin":
+            raise InputError(f"--config: {file.name!r} is a gin file; give it to --gin_file")
+        read_yaml(find_config(file.name, sources.yaml_folders, file.flag), reading)
+    else:
+        if suffix in (".yaml", ".yml"):
+            raise InputError(f"--gin_file: {file.name!r} is a YAML file; give it to --config")
+        gin_reader.read_file(find_config(file.name, sources.gin_folders, file.flag))
+
+
+def _at(statement: Statement, problem: Problem) -> str:
+    line = statement.lines.get(problem.path, statement.source.line)
+    source = statement.source._replace(line=line)
+    # The name as the person wrote it: the gin parameter in gin, the key in YAML.
+    name = problem.path.replace(statement.key, statement.name, 1)
+    place = str(source) if source.place == f"--{name}" else f"{source}: {name}"
+    return f"{place}: {problem.message}"

@@ -1,0 +1,128 @@
+"""What configuration sources come down to: statements, each with the place it stands."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lm_core.config.checks import unknown
+from lm_core.errors import InputError
+
+# A configuration is a page or two of text; what is far longer is not one.
+LARGEST_FILE = 1_000_000
+
+
+class Source(NamedTuple):
+    """Where a value was set.
+
+    Attributes:
+        place: A file as a person would name it, a flag such as ``--gin_bindings``, or a word
+            such as ``default`` or ``drawn``.
+        line: Line in the file, counted from 1; None where there are no lines.
+    """
+
+    place: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.place if self.line is None else f"{self.place}:{self.line}"
+
+
+class Statement(NamedTuple):
+    """One hyperparameter set to one value at one place.
+
+    Attributes:
+        key: Key of the table.
+        name: The name as it was written, for messages.
+        value: The value as it was written; from gin it may hold macros until they are resolved.
+        source: Where it stands.
+        lines: For a nested value, the line of each path inside it (``hooks.forward[0].name``).
+    """
+
+    key: str
+    name: str
+    value: Any
+    source: Source
+    lines: dict[str, int]
+
+
+@dataclass
+class Reading:
+    """What reading sources gave: good statements in their order, and everything found wrong."""
+
+    statements: list[Statement] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def problem(self, source: Source, message: str) -> None:
+        """Notes something wrong at a place."""
+        self.problems.append(f"{source}: {message}")
+
+    def add(self, statement: Statement, seen: dict[str, Source]) -> None:
+        """Takes a statement, unless the same file has already set the same key.
+
+        Args:
+            statement: The statement.
+            seen: The keys that this file has set so far, and where; the caller starts a new one
+                for each file.
+        """
+        if statement.key in seen and statement.source.line is not None:
+            message = f"set twice in this file, first in line {seen[statement.key].line}"
+            self.problem(statement.source, f"{statement.name}: {message}")
+        else:
+            seen[statement.key] = statement.source
+            self.statements.append(statement)
+
+
+def display_name(path: Path) -> str:
+    """A path as a person at this working directory would write it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def find_config(name: str, folders: Iterable[Path], flag: str) -> Path:
+    """The configuration file that a name on the command line or in an include means.
+
+    Args:
+        name: A path, or the name of a file in one of the folders.
+        folders: Where to look when there is no such path, in order.
+        flag: Who asks, for the message.
+
+    Raises:
+        InputError: No such file anywhere; says where it was looked for and what is near.
+    """
+    folders = list(folders)
+    try:
+        for candidate in (Path(name).expanduser(), *(folder / name for folder in folders)):
+            if candidate.is_file():
+                return candidate
+            if candidate.exists():
+                raise InputError(f"{flag}: {name!r} is not a regular file")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{flag}: {name!r} cannot be opened: {error}") from error
+    suffix = Path(name).suffix
+    known = [file.name for folder in folders for file in sorted(folder.glob(f"*{suffix}"))]
+    where = ", ".join(["the working directory", *(display_name(f) for f in folders)])
+    hint = unknown(Path(name).name, known, "file")
+    raise InputError(f"{flag}: {name!r}: {hint} (looked in {where})")
+
+
+def read_text(path: Path) -> str:
+    """The text of a configuration file.
+
+    Raises:
+        InputError: It cannot be read, is far too large, or is not UTF-8.
+    """
+    shown = display_name(path)
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise InputError(f"{shown}: cannot be read: {error.strerror}") from error
+    if len(data) > LARGEST_FILE:
+        raise InputError(f"{shown}: is larger than {LARGEST_FILE:,} bytes, so no configuration")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{shown}:{line}: is not UTF-8 text") from error

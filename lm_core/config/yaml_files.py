@@ -1,0 +1,123 @@
+"""The YAML shim: flat YAML files as statements about hyperparameters.
+
+YAML is read by ruamel.yaml as YAML 1.2, where ``3e-4`` is a number, ``off`` is a text, and every
+key knows its line. Nothing but plain values is ever constructed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from lm_core.config.checks import shown, unknown
+from lm_core.config.hyperparameters import KEYS
+from lm_core.config.statements import Reading, Source, Statement, display_name, read_text
+from lm_core.errors import InputError
+
+# Aliases repeat what they stand for: nested ones can make terabytes of a page. No configuration
+# that a person wrote comes near this many values.
+_MOST_VALUES = 10_000
+_DEEPEST = 50
+
+
+def read_yaml(path: Path, reading: Reading) -> None:
+    """Adds the statements of a YAML file to a reading; an empty file makes none.
+
+    Args:
+        path: The file.
+        reading: Takes the statements and what is wrong with the file.
+
+    Raises:
+        InputError: The file cannot be read as text.
+    """
+    place = display_name(path)
+    text = read_text(path)
+    try:
+        root = _yaml().compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else None
+        reading.problem(Source(place, line), f"not valid YAML: {error.problem or error.context}")
+        return
+    except (YAMLError, ValueError, RecursionError) as error:
+        reading.problem(Source(place), f"not valid YAML: {str(error).splitlines()[0]}")
+        return
+    if root is None or (isinstance(root, ScalarNode) and root.value == ""):
+        return
+    if not isinstance(root, MappingNode):
+        message = "a configuration is a mapping, with lines such as `n_layers: 4`"
+        reading.problem(Source(place, root.start_mark.line + 1), message)
+        return
+    _read_mapping(root, place, reading)
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.version = (1, 2)
+    return yaml
+
+
+def _read_mapping(root: MappingNode, place: str, reading: Reading) -> None:
+    seen: dict[str, Source] = {}
+    for key_node, value_node in root.value:
+        source = Source(place, key_node.start_mark.line + 1)
+        name = key_node.value if isinstance(key_node, ScalarNode) else "?"
+        if name not in KEYS:
+            reading.problem(source, f"{name}: {unknown(name, KEYS, 'hyperparameter')}")
+            continue
+        plain = _Plain()
+        try:
+            value = plain.value(value_node, name)
+        except InputError as error:
+            reading.problem(source, f"{name}: {error.message}")
+            continue
+        reading.add(Statement(name, name, value, source, plain.lines), seen)
+
+
+class _Plain:
+    """Turns nodes into plain values and keeps the line of every path on the way."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, int] = {}
+        self._n_values = 0
+
+    def value(self, node: Node, path: str, depth: int = 0) -> Any:
+        self._n_values += 1
+        if self._n_values > _MOST_VALUES or depth > _DEEPEST:
+            raise InputError("is far too large or deep once its aliases are expanded")
+        self.lines[path] = node.start_mark.line + 1
+        if isinstance(node, SequenceNode):
+            items = enumerate(node.value)
+            return [self.value(item, f"{path}[{i}]", depth + 1) for i, item in items]
+        if isinstance(node, MappingNode):
+            return self._mapping(node, path, depth)
+        return _scalar(node)
+
+    def _mapping(self, node: MappingNode, path: str, depth: int) -> dict[Any, Any]:
+        mapping: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, ScalarNode):
+                raise InputError(f"{path} has a key that is a list or a mapping")
+            key = _scalar(key_node)
+            if key in mapping:
+                raise InputError(f"{path}.{key} is set twice")
+            self.lines[f"{path}.{key}"] = key_node.start_mark.line + 1
+            mapping[key] = self.value(value_node, f"{path}.{key}", depth + 1)
+        return mapping
+
+
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")}
+
+
+def _scalar(node: ScalarNode) -> Any:
+    tag = str(node.tag)
+    if tag not in _PLAIN_TAGS:
+        raise InputError(
+            f"{shown(node.value)} has the YAML type {tag}; quote it if a text is meant"
+        )
+    try:
+        return YAML(typ="safe", pure=True).constructor.construct_object(node)
+    except (YAMLError, ValueError, OverflowError) as error:
+        raise InputError(f"{shown(node.value)} cannot be read as {tag}") from error
