@@ -1,4 +1,10 @@
-"""The errors a person is meant to read, and the exit code each one ends the program with."""
+"""The errors a person is meant to read, the words they use, and their exit codes."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+_LONGEST_SHOWN = 60
 
 
 class LabError(Exception):
@@ -51,3 +57,32 @@ class StoppedError(LabError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+class Problem(NamedTuple):
+    """What is wrong with a value.
+
+    Attributes:
+        path: The culprit, such as ``dropout`` or ``hooks.forward[0].name``.
+        message: The sentence about it.
+    """
+
+    path: str
+    message: str
+
+
+def unknown(name: str, known: Iterable[str], what: str) -> str:
+    """A sentence about an unknown name, with the nearest known one where one is near."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"unknown {what}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: like Python writes it, null for nothing, never long."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print integers of thousands of digits.
+        return "a huge integer"
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."

@@ -1,27 +1,12 @@
 """The check of one value against the table, with its verdict in words."""
 
-import difflib
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from lm_core.config.hyperparameters import TrainingConfig, value_types
-
-_LONGEST_SHOWN = 60
-
-
-class Problem(NamedTuple):
-    """What is wrong with a value.
-
-    Attributes:
-        path: The culprit, such as ``dropout`` or ``hooks.forward[0].name``.
-        message: The sentence about it.
-    """
-
-    path: str
-    message: str
+from lm_core.errors import Problem, shown, unknown
 
 
 def check_value(key: str, value: Any) -> list[Problem]:
@@ -55,23 +40,6 @@ def allowed(key: str) -> str:
     noun = {int: "an integer", float: "a number", str: "a text"}[types[0]]
     or_null = ", or null" if type(None) in types else ""
     return f"{noun} {_range(key)}".rstrip() + or_null
-
-
-def unknown(name: str, known: Iterable[str], what: str) -> str:
-    """A sentence about an unknown name, with the nearest known one where one is near."""
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"unknown {what}" + (f"; did you mean {near[0]}?" if near else "")
-
-
-def shown(value: Any) -> str:
-    """A value as a message shows it: like Python writes it, null for nothing, never long."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    try:
-        text = repr(value)
-    except ValueError:  # Python refuses to print integers of thousands of digits.
-        return "a huge integer"
-    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
 
 
 def _range(key: str) -> str:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from gin import config_parser
 
-from lm_core.config.checks import unknown
 from lm_core.config.hyperparameters import KEY_OF_GIN_PARAMETER, is_text
 from lm_core.config.statements import (
     Reading,
@@ -25,7 +24,7 @@ from lm_core.config.statements import (
     read_text,
 )
 from lm_core.config.yaml_files import read_yaml
-from lm_core.errors import InputError
+from lm_core.errors import InputError, unknown
 
 _PARAMETERS = sorted(KEY_OF_GIN_PARAMETER)
 _CONFIGURABLES = sorted({parameter.split(".")[0] for parameter in _PARAMETERS})

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lm_core.config.checks import Problem, check_value
+from lm_core.config.checks import check_value
 from lm_core.config.gin_files import GinReader
 from lm_core.config.hyperparameters import KEYS, TrainingConfig, broken_rules
 from lm_core.config.statements import Reading, Source, Statement, find_config
 from lm_core.config.yaml_files import read_yaml
-from lm_core.errors import InputError
+from lm_core.errors import InputError, Problem
 
 DEFAULT_GIN_FILE = "base.gin"
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lm_core.config.checks import unknown
-from lm_core.errors import InputError
+from lm_core.errors import InputError, unknown
 
 # A configuration is a page or two of text; what is far longer is not one.
 LARGEST_FILE = 1_000_000

@@ -11,10 +11,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from lm_core.config.checks import shown, unknown
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.statements import Reading, Source, Statement, display_name, read_text
-from lm_core.errors import InputError
+from lm_core.errors import InputError, shown, unknown
 
 # Aliases repeat what they stand for: nested ones can make terabytes of a page. No configuration
 # that a person wrote comes near this many values.
