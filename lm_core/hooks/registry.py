@@ -1,0 +1,237 @@
+"""What a hook is, and how a person adds one."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_type_hints
+
+import torch
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from lm_core.errors import InputError, Problem, shown, unknown
+from lm_core.model.sites import ForwardContext, Site
+from lm_core.model.transformer import Transformer
+from lm_core.randomness import StepKey
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+"""The type of an option that is a regular expression; it must match a whole name."""
+
+Cadence = Annotated[int, Field(ge=1)]
+"""The type of an option that says every how many steps something happens."""
+
+
+class Hook:
+    """What forward and update hooks have in common.
+
+    A subclass states its options as the keyword arguments of its ``__init__``, with types and
+    defaults: they are checked before the run starts. It may keep tensors as state, which
+    checkpoints then hold.
+    """
+
+    def prepare(self, model: Transformer) -> None:
+        """Called once, before the first step, with the model.
+
+        Raises:
+            InputError: The hook's options do not fit this model.
+        """
+
+    def report(self, name: str, value: torch.Tensor | float) -> None:
+        """Adds a number to this step's line in ``metrics.jsonl``.
+
+        Args:
+            name: Its key there.
+            value: A number or a scalar tensor, which may stay on its device.
+        """
+        vars(self).setdefault("_reported", {})[name] = value
+
+    def drain_report(self) -> dict[str, torch.Tensor | float]:
+        """The numbers reported since the last call."""
+        return vars(self).pop("_reported", {})
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Tensors that the hook needs to go on exactly after a resume."""
+        return {}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Takes back what ``state`` gave."""
+
+
+class ForwardHook(Hook):
+    """Sees the activations of the sites it is attached to, and may replace them.
+
+    Every forward hook has the option ``sites``, a regular expression that must match the whole
+    name of a site; by default all that the hook works on.
+
+    Attributes:
+        works_on: A regular expression for the names of the sites that the hook works on.
+        in_evaluation: Whether it works in evaluation and sampling too, not only in training.
+    """
+
+    works_on: ClassVar[str] = ".*"
+    in_evaluation: ClassVar[bool] = False
+
+    def on_activations(
+        self, site: Site, activations: torch.Tensor, context: ForwardContext
+    ) -> torch.Tensor | None:
+        """Called at each site in each forward pass.
+
+        Args:
+            site: Where; ``site.name`` and ``site.shape`` describe it.
+            activations: What passes there, batch first. Not to be changed in place.
+            context: The pass: its key (seed, step, first sequence) and whether it trains.
+
+        Returns:
+            A tensor of the same shape to take the place of the activations, or None.
+        """
+        raise TypeError(f"{type(self).__name__} has no method on_activations")
+
+
+class UpdateHook(Hook):
+    """Transforms gradients, or proposed parameter updates, between backward and parameters.
+
+    A subclass overrides one of the two methods, or both. Each gets all parameters by name and
+    returns the entries it changes; it must not change anything in place.
+    """
+
+    def on_gradients(
+        self, gradients: Mapping[str, torch.Tensor], key: StepKey
+    ) -> Mapping[str, torch.Tensor | None] | None:
+        """Called after backward, before the optimizer.
+
+        Returns:
+            New gradients by name. None in the place of a gradient leaves that parameter out of
+            this step altogether, weight decay included.
+        """
+
+    def on_updates(
+        self, updates: Mapping[str, torch.Tensor], key: StepKey
+    ) -> Mapping[str, torch.Tensor] | None:
+        """Called with what the optimizer is about to add to each parameter.
+
+        Returns:
+            New updates by name.
+        """
+
+
+_FORWARD_HOOKS: dict[str, type[ForwardHook]] = {}
+_UPDATE_HOOKS: dict[str, type[UpdateHook]] = {}
+_Class = TypeVar("_Class", bound=type[Hook])
+
+
+def forward_hook(name: str) -> Callable[[_Class], _Class]:
+    """Class decorator that makes a ``ForwardHook`` known to configurations under a name."""
+    return _register(name, _FORWARD_HOOKS, ForwardHook)
+
+
+def update_hook(name: str) -> Callable[[_Class], _Class]:
+    """Class decorator that makes an ``UpdateHook`` known to configurations under a name."""
+    return _register(name, _UPDATE_HOOKS, UpdateHook)
+
+
+def _register(name: str, registry: dict[str, Any], base: type) -> Callable[[_Class], _Class]:
+    def register(cls: _Class) -> _Class:
+        if not (isinstance(cls, type) and issubclass(cls, base)):
+            raise InputError(f"hook {name!r}: {cls!r} is not a subclass of {base.__name__}")
+        taken = registry.get(name)
+        if taken is not None and taken.__qualname__ != cls.__qualname__:
+            raise InputError(f"hook {name!r} exists already: {taken.__qualname__}")
+        registry[name] = cls
+        return cls
+
+    return register
+
+
+class HookEntry(NamedTuple):
+    """One enabled entry of the ``hooks`` table.
+
+    Attributes:
+        path: Where it stands, such as ``hooks.forward[0]``.
+        hook_class: The class registered under its name.
+        options: The arguments for it.
+        sites: The pattern of sites; only forward hooks use it.
+    """
+
+    path: str
+    hook_class: type[Hook]
+    options: dict[str, Any]
+    sites: str
+
+
+def read_entries(table: Mapping[str, Any] | None) -> tuple[list[HookEntry], list[Problem]]:
+    """The entries of a ``hooks`` table that are enabled, and all that is wrong with any.
+
+    Args:
+        table: ``{"forward": [...], "update": [...]}``, its outer form already checked.
+    """
+    entries: list[HookEntry] = []
+    problems: list[Problem] = []
+    for kind, registry in (("forward", _FORWARD_HOOKS), ("update", _UPDATE_HOOKS)):
+        for index, given in enumerate((table or {}).get(kind) or ()):
+            path = f"hooks.{kind}[{index}]"
+            name = given["name"]
+            if name not in registry:
+                sentence = unknown(name, registry, f"{kind} hook")
+                known = ", ".join(sorted(registry))
+                problems.append(Problem(f"{path}.name", f"{sentence} (there are {known})"))
+                continue
+            options = {k: v for k, v in given.items() if k not in ("name", "enabled")}
+            wrong = _check_options(path, registry[name], options, kind)
+            problems += wrong
+            sites = options.pop("sites", ".*") if kind == "forward" else ""
+            if given.get("enabled", True) and not wrong:
+                entries.append(HookEntry(path, registry[name], options, sites))
+    return entries, problems
+
+
+def check_hooks(table: Mapping[str, Any]) -> list[Problem]:
+    """Everything wrong with a ``hooks`` table that can be told without a model."""
+    return read_entries(table)[1]
+
+
+def _check_options(
+    path: str, hook_class: type[Hook], options: Mapping[str, Any], kind: str
+) -> list[Problem]:
+    parameters = _options_of(hook_class)
+    hints = get_type_hints(hook_class.__init__, include_extras=True)
+    types = {name: hints.get(name, Any) for name in parameters}
+    if kind == "forward":
+        types["sites"] = Pattern
+    problems = []
+    for name, value in options.items():
+        if name not in types:
+            known = f"it has {', '.join(sorted(types))}" if types else "it has none"
+            problems.append(
+                Problem(f"{path}.{name}", f"{unknown(name, types, 'option')} ({known})")
+            )
+        else:
+            problems += _check_option(f"{path}.{name}", types[name], value)
+    for name, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and name not in options:
+            problems.append(Problem(f"{path}.{name}", "is missing, and has no default"))
+    return problems
+
+
+def _options_of(hook_class: type[Hook]) -> dict[str, inspect.Parameter]:
+    _, *parameters = inspect.signature(hook_class.__init__).parameters.values()
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {p.name: p for p in parameters if p.kind not in variable}
+
+
+def _check_option(path: str, annotation: Any, value: Any) -> list[Problem]:
+    adapter = TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
+        return [Problem(path, f"{shown(value)}: {message}")]
+    return []

@@ -1,0 +1,289 @@
+"""The Transformer: decoder-only, pre-norm, causal; the block is GPT-2's.
+
+Radford et al., "Language Models are Unsupervised Multitask Learners" (2019): learned positions,
+LayerNorm before each sublayer and at the end, exact GELU, biases, and an output head that is the
+token embedding.
+"""
+
+import math
+
+import gin
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lm_core.errors import InputError
+from lm_core.model.dropout import Dropout
+from lm_core.model.sites import ForwardContext, Sites
+from lm_core.randomness import StepKey, keyed_generator
+
+# GPT-2's standard deviation for every matrix; those that write into the residual stream are
+# divided by the square root of the number of such writes (section 2.3 of the paper).
+_INITIAL_STD = 0.02
+_WRITES_A_BLOCK = 2
+_DROPOUTS_A_BLOCK = 3
+
+
+class KeyValueCache:
+    """Keys and values of the tokens a model has seen, so that generation computes only new ones.
+
+    Args:
+        n_layers: Blocks.
+        shape: ``(batch, n_heads, max_seq_len, d_head)`` of the keys and of the values of a block.
+        like: A tensor of the dtype and on the device to use.
+    """
+
+    def __init__(self, n_layers: int, shape: tuple[int, int, int, int], like: torch.Tensor) -> None:
+        self.keys = [like.new_empty(shape) for _ in range(n_layers)]
+        self.values = [like.new_empty(shape) for _ in range(n_layers)]
+        self.n_tokens = 0
+
+    def extend(
+        self, layer: int, k: torch.Tensor, v: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stores new keys and values of a block behind the ``n_tokens`` that are there.
+
+        Args:
+            layer: Index of the block.
+            k: New keys, ``(batch, n_heads, new, d_head)``.
+            v: New values, the same shape.
+
+        Returns:
+            All keys and values so far, ``(batch, n_heads, n_tokens + new, d_head)``.
+        """
+        end = self.n_tokens + k.shape[2]
+        self.keys[layer][:, :, self.n_tokens : end] = k
+        self.values[layer][:, :, self.n_tokens : end] = v
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+
+class Attention(nn.Module):
+    """Causal self-attention with several heads (Vaswani et al. 2017)."""
+
+    def __init__(
+        self, layer: int, d_model: int, n_heads: int, dropout: float, sites: Sites
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self.n_heads = n_heads
+        self.query_key_value = nn.Linear(d_model, 3 * d_model)
+        self.projection = nn.Linear(d_model, d_model)
+        first_index = 1 + _DROPOUTS_A_BLOCK * layer
+        self.weight_dropout = Dropout(dropout, first_index)
+        self.output_dropout = Dropout(dropout, first_index + 1)
+        name = f"blocks.{layer}.attention"
+        self.heads_site = sites.add(f"{name}.heads", "(batch, time, n_heads, d_head)")
+        self.output_site = sites.add(name, "(batch, time, d_model)")
+
+    def forward(
+        self, x: torch.Tensor, context: ForwardContext, cache: KeyValueCache | None
+    ) -> torch.Tensor:
+        """Mixes each position with those before it; ``(batch, time, d_model)`` to the same."""
+        batch, time, d_model = x.shape
+        q, k, v = (
+            part.view(batch, time, self.n_heads, -1).transpose(1, 2)
+            for part in self.query_key_value(x).split(d_model, dim=2)
+        )
+        if cache is not None:
+            k, v = cache.extend(self.layer, k, v)
+        if self.weight_dropout.is_active(context):
+            heads = self._with_dropout(q, k, v, context)
+        elif k.shape[2] == time:
+            heads = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            mask = _causal_mask(time, k.shape[2], x.device)
+            heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        heads = self.heads_site(heads.transpose(1, 2), context)
+        output = self.projection(heads.reshape(batch, time, d_model))
+        return self.output_site(self.output_dropout(output, context), context)
+
+    def _with_dropout(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, context: ForwardContext
+    ) -> torch.Tensor:
+        """The same product with attention weights dropped, which PyTorch's own cannot key."""
+        scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(2, 3)
+        mask = _causal_mask(q.shape[2], k.shape[2], q.device)
+        weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+        return self.weight_dropout(weights, context) @ v
+
+
+def _causal_mask(n_queries: int, n_keys: int, device: torch.device) -> torch.Tensor:
+    """True where a query may look: at keys up to its own place. The queries are the last keys."""
+    ones = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
+    return ones.tril(diagonal=n_keys - n_queries)
+
+
+class MLP(nn.Module):
+    """Two linear layers with an exact GELU between them."""
+
+    def __init__(self, layer: int, d_model: int, d_ff: int, dropout: float, sites: Sites) -> None:
+        super().__init__()
+        self.expansion = nn.Linear(d_model, d_ff)
+        self.projection = nn.Linear(d_ff, d_model)
+        self.output_dropout = Dropout(dropout, _DROPOUTS_A_BLOCK * (layer + 1))
+        name = f"blocks.{layer}.mlp"
+        self.hidden_site = sites.add(f"{name}.hidden", "(batch, time, d_ff)")
+        self.output_site = sites.add(name, "(batch, time, d_model)")
+
+    def forward(self, x: torch.Tensor, context: ForwardContext) -> torch.Tensor:
+        """Works on each position alone; ``(batch, time, d_model)`` to the same."""
+        hidden = self.hidden_site(F.gelu(self.expansion(x)), context)
+        output = self.output_dropout(self.projection(hidden), context)
+        return self.output_site(output, context)
+
+
+class Block(nn.Module):
+    """Attention, then an MLP, each added to the residual stream after a LayerNorm of its input."""
+
+    def __init__(
+        self, layer: int, d_model: int, n_heads: int, d_ff: int, dropout: float, sites: Sites
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(d_model)
+        self.attention = Attention(layer, d_model, n_heads, dropout, sites)
+        self.mlp_norm = nn.LayerNorm(d_model)
+        self.mlp = MLP(layer, d_model, d_ff, dropout, sites)
+        self.output_site = sites.add(f"blocks.{layer}", "(batch, time, d_model)")
+
+    def forward(
+        self, x: torch.Tensor, context: ForwardContext, cache: KeyValueCache | None
+    ) -> torch.Tensor:
+        """The residual stream after this block; ``(batch, time, d_model)`` to the same."""
+        x = x + self.attention(self.attention_norm(x), context, cache)
+        x = x + self.mlp(self.mlp_norm(x), context)
+        return self.output_site(x, context)
+
+
+@gin.configurable(denylist=["vocab_size", "seed"])
+class Transformer(nn.Module):
+    """A decoder-only language model.
+
+    Args:
+        vocab_size: Symbols of the tokenizer.
+        n_layers: Blocks.
+        d_model: Width of the residual stream, a multiple of ``n_heads``.
+        n_heads: Attention heads in each block.
+        d_ff: Width of the hidden layer of each MLP.
+        dropout: Share of activations zeroed in training.
+        max_seq_len: Longest context in tokens.
+        seed: The initial weights are a function of it.
+
+    Attributes:
+        arguments: All arguments but the seed, enough to build the same model again.
+        sites: The named places for forward hooks.
+
+    Raises:
+        InputError: The sizes do not fit each other or cannot work.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        n_layers: int = 4,
+        d_model: int = 256,
+        n_heads: int = 4,
+        d_ff: int = 1024,
+        dropout: float = 0.1,
+        max_seq_len: int = 256,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        sizes = {
+            "vocab_size": vocab_size,
+            "n_layers": n_layers,
+            "d_model": d_model,
+            "n_heads": n_heads,
+            "d_ff": d_ff,
+            "max_seq_len": max_seq_len,
+        }
+        _check_sizes(sizes, dropout)
+        self.arguments: dict[str, int | float] = {**sizes, "dropout": dropout}
+        self.vocab_size, self.max_seq_len = vocab_size, max_seq_len
+        self.n_heads, self.d_head = n_heads, d_model // n_heads
+        self.sites = Sites()
+        self.token_embedding = nn.Embedding(vocab_size, d_model)
+        self.position_embedding = nn.Embedding(max_seq_len, d_model)
+        self.embedding_dropout = Dropout(dropout, 0)
+        self._embedding_site = self.sites.add("embedding", "(batch, time, d_model)")
+        self.blocks = nn.ModuleList(
+            Block(layer, d_model, n_heads, d_ff, dropout, self.sites) for layer in range(n_layers)
+        )
+        self.final_norm = nn.LayerNorm(d_model)
+        self._final_norm_site = self.sites.add("final_norm", "(batch, time, d_model)")
+        self._logits_site = self.sites.add("logits", "(batch, time, vocab_size)")
+        self._initialise(seed)
+
+    @torch.no_grad()
+    def _initialise(self, seed: int) -> None:
+        residual_std = _INITIAL_STD / math.sqrt(_WRITES_A_BLOCK * len(self.blocks))
+        for index, (name, parameter) in enumerate(self.named_parameters()):
+            if name.endswith(".bias"):
+                parameter.zero_()
+            elif "norm" in name:
+                parameter.fill_(1)
+            else:
+                std = residual_std if ".projection." in name else _INITIAL_STD
+                generator = keyed_generator(seed, "initialisation", index)
+                normal = generator.standard_normal(tuple(parameter.shape), dtype="float32")
+                parameter.copy_(torch.from_numpy(normal).mul_(std))
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trained values; the head is the token embedding and counts once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def new_cache(self, batch_size: int = 1) -> KeyValueCache:
+        """An empty cache for generation with this model."""
+        shape = (batch_size, self.n_heads, self.max_seq_len, self.d_head)
+        return KeyValueCache(len(self.blocks), shape, self.token_embedding.weight.detach())
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        targets: torch.Tensor | None = None,
+        *,
+        key: StepKey | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> torch.Tensor:
+        """Logits, or the loss when given targets.
+
+        Args:
+            tokens: ``(batch, time)`` token ids.
+            targets: ``(batch, time)`` token ids that should come next, or None.
+            key: Where in the run's randomness this pass stands; needed in training mode.
+            cache: Keys and values of the tokens before these. They are extended in place.
+
+        Returns:
+            Logits ``(batch, time, vocab_size)``, or the mean loss in nats per token, a scalar.
+
+        Raises:
+            InputError: More tokens than ``max_seq_len``, or no key where one is needed.
+        """
+        n_before = 0 if cache is None else cache.n_tokens
+        n_tokens = n_before + tokens.shape[1]
+        if n_tokens > self.max_seq_len:
+            raise InputError(f"{n_tokens} tokens are more than max_seq_len {self.max_seq_len}")
+        context = ForwardContext(key, self.training)
+        positions = torch.arange(n_before, n_tokens, device=tokens.device)
+        x = self.token_embedding(tokens) + self.position_embedding(positions)
+        x = self._embedding_site(self.embedding_dropout(x, context), context)
+        for block in self.blocks:
+            x = block(x, context, cache)
+        if cache is not None:
+            cache.n_tokens = n_tokens
+        x = self._final_norm_site(self.final_norm(x), context)
+        logits = self._logits_site(F.linear(x, self.token_embedding.weight), context)
+        if targets is None:
+            return logits
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def _check_sizes(sizes: dict[str, int], dropout: float) -> None:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise InputError(f"{name} is {size!r}; it must be an integer of at least 1")
+    if sizes["d_model"] % sizes["n_heads"]:
+        d_model, n_heads = sizes["d_model"], sizes["n_heads"]
+        raise InputError(f"d_model {d_model} is not divisible by n_heads {n_heads}")
+    if not 0 <= dropout <= 1:
+        raise InputError(f"dropout is {dropout!r}; it must be a number from 0 to 1")
