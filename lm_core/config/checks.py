@@ -1,12 +1,13 @@
 """The check of one value against the table, with its verdict in words."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from lm_core.config.hyperparameters import TrainingConfig, value_types
-from lm_core.errors import Problem, shown, unknown
+from lm_core.config.hyperparameters import TrainingConfig, gin_parameter, value_types
+from lm_core.errors import InputError, Problem, shown, unknown
 
 
 def check_value(key: str, value: Any) -> list[Problem]:
@@ -28,6 +29,24 @@ def check_value(key: str, value: Any) -> list[Problem]:
         placed = [details for details in error.errors() if details["loc"]]
         return [Problem(_path(details["loc"]), _in_words(details)) for details in placed]
     return []
+
+
+def require_valid(values: Mapping[str, Any]) -> None:
+    """The check that a constructor makes of its own arguments, for callers without gin.
+
+    Args:
+        values: Some keys of the table with their values.
+
+    Raises:
+        InputError: At least one is wrong; has a line for each, named by its gin parameter.
+    """
+    lines = [
+        f"{gin_parameter(key)}: {problem.message}"
+        for key, value in values.items()
+        for problem in check_value(key, value)
+    ]
+    if lines:
+        raise InputError("\n".join(lines))
 
 
 def allowed(key: str) -> str:

@@ -220,7 +220,7 @@ RUNTIME_ARGUMENTS = frozenset(
         "Trainer.tokens",
         "Trainer.evaluate",
         "Trainer.sample",
-        "Trainer.record",
+        "Trainer.tokenizer",
     }
 )
 

@@ -20,7 +20,6 @@ from lm_core.model.sites import ForwardContext, Site
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey, keyed_generator
 
-
 Index = Annotated[int, Field(ge=0)]
 
 

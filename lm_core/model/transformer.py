@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lm_core.config.checks import require_valid
 from lm_core.errors import InputError
 from lm_core.model.dropout import Dropout
 from lm_core.model.sites import ForwardContext, Sites
@@ -188,16 +189,18 @@ class Transformer(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        sizes = {
-            "vocab_size": vocab_size,
+        hyperparameters = {
             "n_layers": n_layers,
             "d_model": d_model,
             "n_heads": n_heads,
             "d_ff": d_ff,
+            "dropout": dropout,
             "max_seq_len": max_seq_len,
         }
-        _check_sizes(sizes, dropout)
-        self.arguments: dict[str, int | float] = {**sizes, "dropout": dropout}
+        require_valid(hyperparameters)
+        if d_model % n_heads:
+            raise InputError(f"d_model {d_model} is not divisible by n_heads {n_heads}")
+        self.arguments: dict[str, int | float] = {"vocab_size": vocab_size, **hyperparameters}
         self.vocab_size, self.max_seq_len = vocab_size, max_seq_len
         self.n_heads, self.d_head = n_heads, d_model // n_heads
         self.sites = Sites()
@@ -276,14 +279,3 @@ class Transformer(nn.Module):
         if targets is None:
             return logits
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-
-def _check_sizes(sizes: dict[str, int], dropout: float) -> None:
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise InputError(f"{name} is {size!r}; it must be an integer of at least 1")
-    if sizes["d_model"] % sizes["n_heads"]:
-        d_model, n_heads = sizes["d_model"], sizes["n_heads"]
-        raise InputError(f"d_model {d_model} is not divisible by n_heads {n_heads}")
-    if not 0 <= dropout <= 1:
-        raise InputError(f"dropout is {dropout!r}; it must be a number from 0 to 1")

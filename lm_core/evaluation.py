@@ -1,0 +1,78 @@
+"""The loss on held-out text: every target once, the same number every time."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lm_core.data.batches import validation_windows
+from lm_core.data.tokenizer import Tokenizer
+from lm_core.metrics import bits_per_byte, perplexity
+from lm_core.model.transformer import Transformer
+
+# Enough to fill matrix products; the result depends on it only by rounding.
+_WINDOWS_A_BATCH = 16
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+        loss: Mean loss in nats per token.
+        bits_per_byte: The same in bits for each byte of text.
+        perplexity: Exponential of the loss.
+        n_targets: Tokens that were predicted.
+    """
+
+    loss: float
+    bits_per_byte: float
+    perplexity: float
+    n_targets: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.loss:.4f} nats per token, {self.bits_per_byte:.4f} bits per byte, "
+            f"perplexity {self.perplexity:.4g}"
+        )
+
+
+class Evaluator:
+    """Evaluates a model on tokens, in windows of its ``max_seq_len`` that follow each other.
+
+    Args:
+        model: The model; it is put into evaluation mode and back.
+        tokens: The held-out tokens, at least ``max_seq_len + 1``.
+        tokenizer: Tells how many bytes tokens stand for.
+
+    Raises:
+        InputError: Too few tokens for one window.
+    """
+
+    def __init__(self, model: Transformer, tokens: np.ndarray, tokenizer: Tokenizer) -> None:
+        self._model = model
+        self._tokens = tokens
+        self._n_bytes = tokenizer.count_bytes(tokens[1:])
+        next(self._windows())
+
+    def _windows(self):  # noqa: ANN202 -- the iterator of validation_windows
+        return validation_windows(self._tokens, self._model.max_seq_len, _WINDOWS_A_BATCH)
+
+    def __call__(self) -> Evaluation:
+        """The loss over all targets; float32 per token, summed in float64."""
+        was_training = self._model.training
+        self._model.eval()
+        device = self._model.token_embedding.weight.device
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        with torch.inference_mode():
+            for inputs, targets in self._windows():
+                logits = self._model(inputs.to(device)).float()
+                targets = targets.to(device).flatten()
+                losses = F.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
+                total += losses.double().sum()
+        self._model.train(was_training)
+        n_targets = len(self._tokens) - 1
+        loss = float(total) / n_targets
+        return Evaluation(
+            loss, bits_per_byte(float(total), self._n_bytes), perplexity(loss), n_targets
+        )

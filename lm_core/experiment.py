@@ -1,0 +1,344 @@
+"""The wiring: from a request to corpus, tokenizer, model and trainer, and to what is printed."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lm_core.config.binding import bind
+from lm_core.config.hyperparameters import KEYS, gin_parameter
+from lm_core.config.rendering import gin_text, yaml_text
+from lm_core.config.resolution import ConfigSources, ResolvedConfig, resolve
+from lm_core.data.corpus import Corpus, load_corpus, split_corpus
+from lm_core.data.token_store import encode_corpus
+from lm_core.data.tokenizer import Tokenizer, build_tokenizer, tokenizer_from_dict
+from lm_core.errors import DivergenceError, InputError, LabError, MachineError, StoppedError
+from lm_core.evaluation import Evaluator
+from lm_core.hooks import Hooks, check_hooks
+from lm_core.manifest import config_hash, describe_world
+from lm_core.model.transformer import Transformer
+from lm_core.progress import training_progress
+from lm_core.record import RunDirectory, default_run_path
+from lm_core.sampling import Sampler
+from lm_core.training.checkpoint import (
+    Checkpoint,
+    newest_sound_checkpoint,
+    remove_stale_temporaries,
+)
+from lm_core.training.trainer import Trainer, TrainingResult, draw_seed
+
+# What a run that is gone on with may change: none of it alters a step.
+_CHANGEABLE = {"max_steps", "checkpoint_cadence", "eval_cadence"} | {
+    key for key in KEYS if key.startswith("sampling_")
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        config: Where the configuration comes from.
+        run_dir: The run directory; None: a new one under ``runs``.
+        resume: Go on with the run in ``run_dir``, if there is one.
+        corpus: Text to evaluate on, in place of the run's own validation part.
+        command_line: The words of the command, for the record.
+    """
+
+    config: ConfigSources
+    run_dir: Path | None = None
+    resume: bool = False
+    corpus: str | None = None
+    command_line: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Everything a training run is made of, built and checked, with nothing written yet."""
+
+    config: ResolvedConfig
+    corpus: Corpus
+    tokenizer: Tokenizer
+    n_training_tokens: int
+    trainer: Trainer
+
+
+def train(request: Request) -> None:
+    """Trains a model and leaves a complete record of it.
+
+    Raises:
+        LabError: Anything a person should read; nothing half-made is left behind.
+    """
+    run = _run_to_resume(request)
+    base = run.path / "config.yaml" if run else None
+    config = resolve(replace(request.config, base=base), check_hooks)
+    parts = _build(_completed(config))
+    table = parts.config.values.model_dump()
+    manifest = {
+        **describe_world(),
+        "command_line": list(request.command_line),
+        "corpus": {
+            "path": parts.corpus.path,
+            "sha256": parts.corpus.sha256,
+            "bytes": parts.corpus.n_bytes,
+        },
+        "config_hash": config_hash(table, parts.corpus.sha256),
+        "n_parameters": parts.trainer.model.n_parameters,
+        "start": _now(),
+        "end": None,
+        "outcome": "running",
+    }
+    if run is None:
+        run = _create_run(request, parts.config, manifest)
+    else:
+        _take_up(run, parts, manifest)
+    _announce(run, parts)
+    _finish(run, _train_and_record(run, parts.trainer))
+
+
+def _run_to_resume(request: Request) -> RunDirectory | None:
+    if not request.resume:
+        return None
+    if request.run_dir is None:
+        raise InputError("--resume needs --run_dir, to know which run to go on with")
+    if not (request.run_dir / "config.yaml").exists():
+        return None
+    return RunDirectory.open(request.run_dir)
+
+
+def _completed(config: ResolvedConfig) -> ResolvedConfig:
+    """The configuration with what only the start of a run can fill in."""
+    if config.values.seed is None:
+        config = config.with_value("seed", draw_seed(), "drawn")
+    path = config.values.corpus
+    if path is not None:
+        # The record has to find the text again from any working directory.
+        absolute = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 -- may be a glob
+        config = config.with_value("corpus", absolute, str(config.sources["corpus"]))
+    return config
+
+
+def _build(config: ResolvedConfig) -> _Parts:
+    """All parts of a run, through gin.
+
+    Raises:
+        InputError: A part cannot be built as configured; says where the value was set.
+    """
+    bind(config)
+    with _sources_named(config), _memory_explained():
+        corpus = load_corpus()
+        tokenizer = build_tokenizer(corpus)
+        training, validation = split_corpus(encode_corpus(corpus, tokenizer))
+        model = Transformer(tokenizer.vocab_size, seed=config.values.seed)
+        evaluator = Evaluator(model, validation, tokenizer)
+        sampler = Sampler(model, tokenizer)
+        trainer = Trainer(model, training, evaluator, sampler, tokenizer)
+    return _Parts(config, corpus, tokenizer, len(training), trainer)
+
+
+@contextlib.contextmanager
+def _sources_named(config: ResolvedConfig) -> Iterator[None]:
+    """Puts the source in front of an error that begins with the path of a hyperparameter."""
+    try:
+        yield
+    except InputError as error:
+        path = error.message.split(":", 1)[0]
+        if path.replace("[", ".").split(".")[0] not in KEYS:
+            raise InputError(error.message) from error
+        raise InputError(f"{config.where(path)}: {error.message}") from error
+
+
+@contextlib.contextmanager
+def _memory_explained() -> Iterator[None]:
+    """Turns a failed allocation into words."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        words = str(error)
+        if isinstance(error, MemoryError) or "alloc" in words or "overflow" in words:
+            message = "the memory of this machine is too small for this configuration; smaller "
+            message += "n_layers, d_model, d_ff, max_seq_len or batch_size need less"
+            raise MachineError(f"{message} ({words.splitlines()[0] if words else ''})") from error
+        raise
+
+
+def _create_run(request: Request, config: ResolvedConfig, manifest: dict[str, Any]) -> RunDirectory:
+    files = request.config.files
+    name = Path(files[-1].name).stem if files else "base"
+    path = request.run_dir or default_run_path(name)
+    run = RunDirectory.create(path, _yaml(config, path), gin_text(config), manifest)
+    if path.resolve().parent == Path("runs").resolve():
+        run.link_latest()
+    return run
+
+
+def _yaml(config: ResolvedConfig, path: Path) -> str:
+    return yaml_text(config, f"python run.py --config={path / 'config.yaml'} runs this again")
+
+
+def _take_up(run: RunDirectory, parts: _Parts, manifest: dict[str, Any]) -> None:
+    """Puts a run back to its newest sound checkpoint, or to its start when it has none.
+
+    Raises:
+        InputError: The configuration or the corpus is another one than the run's.
+    """
+    recorded = resolve(ConfigSources(base=run.path / "config.yaml")).values.model_dump()
+    now = parts.config.values.model_dump()
+    differences = [
+        f"{key}: {recorded[key]!r} in the run, {now[key]!r} now ({parts.config.sources[key]})"
+        for key in KEYS
+        if recorded[key] != now[key] and key not in _CHANGEABLE
+    ]
+    if run.manifest["corpus"]["sha256"] != parts.corpus.sha256:
+        differences.append(f"the text of {parts.corpus.description} is another one than before")
+    if differences:
+        lines = "\n  ".join(differences)
+        raise InputError(f"{run.path} cannot go on with another configuration:\n  {lines}")
+    remove_stale_temporaries(run.checkpoints)
+    checkpoint = newest_sound_checkpoint(run.checkpoints, _warn)
+    if checkpoint is not None:
+        parts.trainer.restore(checkpoint)
+    run.rewind(parts.trainer.step)
+    if recorded != now:
+        run.write_config(_yaml(parts.config, run.path), gin_text(parts.config))
+    resumed = {"step": parts.trainer.step, **manifest}
+    history = [*run.manifest.get("resumed", []), resumed]
+    run.update_manifest(
+        resumed=history, outcome="running", end=None, config_hash=manifest["config_hash"]
+    )
+
+
+def _announce(run: RunDirectory, parts: _Parts) -> None:
+    values, trainer = parts.config.values, parts.trainer
+    n_tokens = values.batch_size * values.max_seq_len
+    passes = n_tokens * trainer.max_steps / parts.n_training_tokens
+    print(f"run directory: {run.path}")
+    print(f"corpus: {parts.corpus.description}, {parts.corpus.n_bytes:,} bytes")
+    print(f"model: {trainer.model.n_parameters:,} parameters")
+    print(
+        f"training: {trainer.max_steps:,} steps of {n_tokens:,} tokens, "
+        f"{passes:.3g} passes over the training part; seed {trainer.seed}"
+    )
+    if trainer.step:
+        print(f"going on after step {trainer.step:,}")
+
+
+def _train_and_record(run: RunDirectory, trainer: Trainer) -> TrainingResult:
+    outcome = "failed"
+    try:
+        with _memory_explained():
+            progress = training_progress(trainer.step + 1, trainer.max_steps)
+            result = trainer.train(run, progress)
+        outcome = "completed"
+    except StoppedError as error:
+        outcome = f"stopped by {signal.Signals(error.exit_code - 128).name}"
+        raise
+    except DivergenceError:
+        outcome = "diverged"
+        raise
+    finally:
+        # What went wrong first is what a person has to read.
+        with contextlib.suppress(LabError):
+            run.update_manifest(outcome=outcome, end=_now(), last_step=trainer.step)
+    return result
+
+
+def _finish(run: RunDirectory, result: TrainingResult) -> None:
+    if result.sample is not None:
+        print(f"sample:\n{result.sample}")
+    print(f"final validation loss: {result.evaluation}")
+    print(f"run directory: {run.path}")
+
+
+def evaluate(request: Request) -> None:
+    """Prints the loss of a run's newest checkpoint.
+
+    Raises:
+        LabError: Anything a person should read.
+    """
+    run, config, checkpoint = _open_run(request)
+    model, tokenizer = _restored(checkpoint, config)
+    with _memory_explained():
+        tokens, name = _tokens_to_evaluate(request, run, config, tokenizer)
+        evaluation = Evaluator(model, tokens, tokenizer)()
+    print(f"checkpoint: step {checkpoint.step:,} of {run.path}")
+    print(f"text: {name}, {evaluation.n_targets:,} targets")
+    print(f"validation loss: {evaluation}")
+
+
+def _tokens_to_evaluate(
+    request: Request, run: RunDirectory, config: ResolvedConfig, tokenizer: Tokenizer
+) -> tuple[np.ndarray, str]:
+    if request.corpus is not None:
+        corpus = load_corpus(request.corpus)
+        return encode_corpus(corpus, tokenizer), corpus.description
+    corpus = load_corpus(config.values.corpus)
+    if corpus.sha256 != run.manifest["corpus"]["sha256"]:
+        message = f"the text of {corpus.description} is another one than the run was trained on"
+        raise InputError(f"{message}; --corpus evaluates on any text")
+    tokens = encode_corpus(corpus, tokenizer)
+    validation = split_corpus(tokens, train_ratio=config.values.train_ratio)[1]
+    return validation, f"the validation part of {corpus.description}"
+
+
+def sample(request: Request) -> None:
+    """Writes the prompt and what the newest checkpoint makes of it to standard output.
+
+    Raises:
+        LabError: Anything a person should read.
+    """
+    _, config, checkpoint = _open_run(request)
+    flags = {binding.flag for binding in request.config.bindings}
+    for key in KEYS:
+        if config.sources[key].place in flags and not gin_parameter(key).startswith("Sampler."):
+            parameters = ", ".join(p for p in map(gin_parameter, KEYS) if p.startswith("Sampler."))
+            message = f"{config.sources[key]}: {gin_parameter(key)} does not apply to --mode=sample"
+            raise InputError(f"{message}, which takes {parameters}")
+    model, tokenizer = _restored(checkpoint, config)
+    bind(config)
+    with _sources_named(config), _memory_explained():
+        text = Sampler(model, tokenizer)()
+    end = "\n" if sys.stdout.isatty() else ""
+    sys.stdout.write(text + end)
+
+
+def _open_run(request: Request) -> tuple[RunDirectory, ResolvedConfig, Checkpoint]:
+    if request.run_dir is None:
+        raise InputError("--run_dir is missing: it names the run to look at, such as runs/latest")
+    run = RunDirectory.open(request.run_dir)
+    config = resolve(replace(request.config, base=run.path / "config.yaml"), check_hooks)
+    checkpoint = newest_sound_checkpoint(run.checkpoints, _warn)
+    if checkpoint is None:
+        raise InputError(f"{run.path} holds no checkpoint yet")
+    return run, config, checkpoint
+
+
+def _restored(checkpoint: Checkpoint, config: ResolvedConfig) -> tuple[Transformer, Tokenizer]:
+    """The model and tokenizer of a checkpoint, as they are stored there and nowhere else."""
+    try:
+        with _memory_explained():
+            model = Transformer(**checkpoint.state["model"])
+        model.load_state_dict(checkpoint.model)
+        tokenizer = tokenizer_from_dict(checkpoint.state["tokenizer"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, MachineError):
+            raise
+        raise MachineError(f"step {checkpoint.step}: no checkpoint of this lab: {error}") from error
+    with _sources_named(config):
+        Hooks(config.values.hooks, model)
+    return model.eval(), tokenizer
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

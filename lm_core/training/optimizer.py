@@ -1,0 +1,65 @@
+"""AdamW, and its state as named tensors."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from lm_core.errors import MachineError
+
+_MATRIX_DIMENSIONS = 2
+
+
+def build_adamw(
+    model: nn.Module, learning_rate: float, weight_decay: float, beta1: float, beta2: float
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) with decay on matrices only.
+
+    Norms, biases and embeddings are not decayed. The numerical epsilon is PyTorch's, 1e-8.
+
+    Args:
+        model: Its parameters are updated.
+        learning_rate: Step size.
+        weight_decay: Decoupled weight decay of the matrices.
+        beta1: Decay of the mean of the gradient.
+        beta2: Decay of the mean of the squared gradient.
+    """
+    decayed, plain = [], []
+    for name, parameter in model.named_parameters():
+        is_matrix = parameter.dim() >= _MATRIX_DIMENSIONS and "embedding" not in name
+        (decayed if is_matrix else plain).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(beta1, beta2), fused=True)
+
+
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, model: nn.Module
+) -> dict[str, torch.Tensor]:
+    """The optimizer's state by parameter and kind, such as ``final_norm.bias/exp_avg``."""
+    return {
+        f"{name}/{kind}": tensor
+        for name, parameter in model.named_parameters()
+        for kind, tensor in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Gives the optimizer the state that ``optimizer_tensors`` took from it.
+
+    Raises:
+        MachineError: The tensors do not belong to this model's parameters.
+    """
+    parameters = dict(model.named_parameters())
+    optimizer.state.clear()
+    for path, tensor in tensors.items():
+        name, _, kind = path.rpartition("/")
+        parameter = parameters.get(name)
+        if parameter is None or (tensor.dim() and tensor.shape != parameter.shape):
+            raise MachineError(f"the checkpoint's optimizer state {path!r} fits no parameter")
+        state = optimizer.state[parameter]
+        state[kind] = tensor.to(parameter.device).clone()

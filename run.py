@@ -1,0 +1,242 @@
+"""Trains, evaluates and samples language models. The configuration is the experiment.
+
+  python run.py --config=fast-training.yaml
+      trains a small model on the built-in corpus, in a minute or so
+  python run.py --gin_file=base.gin --gin_bindings='Transformer.n_layers=6'
+      trains the default model with one number changed
+  python run.py --mode=evaluate --run_dir=runs/latest
+      prints the validation loss of a run
+  python run.py --mode=sample --run_dir=runs/latest --gin.Sampler.temperature=0.5
+      prints text that the run's model makes up
+
+Every hyperparameter stands in configs/default.yaml, with its meaning.
+"""
+
+import importlib
+import itertools
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from lm_core.config.resolution import Binding, ConfigSources, FileArgument
+from lm_core.errors import InputError, LabError
+
+PROJECT = Path(__file__).resolve().parent
+GIN_BINDING = re.compile(r"--?gin\.(.*)", re.DOTALL)
+MODES = ("train", "evaluate", "sample")
+# The flags that mean something only in some modes.
+FLAGS_OF_MODE = {
+    "train": {
+        "gin_file",
+        "config",
+        "gin_bindings",
+        "gin_search_paths",
+        "corpus",
+        "run_dir",
+        "max_steps",
+        "resume",
+    },
+    "evaluate": {"run_dir", "corpus"},
+    "sample": {"run_dir", "gin_bindings"},
+}
+INTERRUPTED = 130
+HELP_WIDTH = 96
+
+
+class Given(NamedTuple):
+    """A value of a repeated flag and when it was given, so that two flags keep their order."""
+
+    position: int
+    flag: str
+    text: str
+
+
+class InOrder(flags.ArgumentParser):
+    """Parses the values of flags that share one order on the command line."""
+
+    def __init__(self, flag: str, positions: Iterator[int]) -> None:
+        self.flag = flag
+        self.positions = positions
+
+    def parse(self, argument: Any) -> Given:
+        """Notes the place of a value among all that share the counter."""
+        return Given(next(self.positions), self.flag, argument)
+
+
+def define_flags() -> flags.FlagValues:
+    """All flags of the program."""
+    values = flags.FlagValues()
+    files, bindings = itertools.count(), itertools.count()
+    for name, order, text in (
+        ("gin_file", files, "A gin file: a path, or a name in gin_configs/. Repeats."),
+        ("config", files, "A YAML file: a path, or a name in configs/. Repeats."),
+        (
+            "gin_bindings",
+            bindings,
+            "A gin binding: Transformer.n_layers=6. Repeats. The same is "
+            "--gin.Transformer.n_layers=6.",
+        ),
+    ):
+        parser = InOrder(f"--{name}", order)
+        flags.DEFINE_multi(parser, flags.ArgumentSerializer(), name, [], text, values)
+    flags.DEFINE_multi_string(
+        "gin_search_paths", [], "A folder to look for gin files in. Repeats.", values
+    )
+    flags.DEFINE_multi_string(
+        "allow_gin_import",
+        [],
+        "A Python module to import before the configuration is read, such as my_hooks; gin files "
+        "may import it too. It runs code: name only what you trust. Repeats.",
+        values,
+    )
+    flags.DEFINE_string(
+        "corpus", None, "Text to train or evaluate on: file, folder or glob.", values
+    )
+    flags.DEFINE_string("run_dir", None, "The run directory; by default runs/NAME-TIME.", values)
+    flags.DEFINE_integer("max_steps", None, "Steps in the whole run.", flag_values=values)
+    flags.DEFINE_alias("max-steps", "max_steps", values)
+    flags.DEFINE_bool(
+        "resume",
+        False,
+        "Go on with the run in --run_dir from its newest checkpoint; start it if there is none.",
+        values,
+    )
+    flags.DEFINE_enum("mode", "train", list(MODES), "What to do.", values)
+    flags.DEFINE_bool("help", False, "Show this.", values, short_name="h")
+    return values
+
+
+def parse(arguments: Sequence[str]) -> flags.FlagValues:
+    """The flags of a command line.
+
+    Raises:
+        InputError: An unknown flag, a bad value, or a word that belongs to no flag.
+    """
+    values = define_flags()
+    values.set_gnu_getopt(True)
+    words = [GIN_BINDING.sub(r"--gin_bindings=\1", word, count=1) for word in arguments]
+    try:
+        _, *stray = values(["run.py", *words])
+    except flags.Error as error:
+        raise InputError(f"{error}; --help lists the flags") from error
+    if stray:
+        raise InputError(f"{stray[0]!r} belongs to no flag; --help lists the flags")
+    if not values.help:
+        refuse_useless(values)
+    return values
+
+
+def refuse_useless(values: flags.FlagValues) -> None:
+    """Refuses flags that would silently do nothing in the chosen mode.
+
+    Raises:
+        InputError: There is one.
+    """
+    known = FLAGS_OF_MODE[values.mode]
+    for name in sorted(set().union(*FLAGS_OF_MODE.values()) - known):
+        if values[name].present:
+            own = ", ".join(f"--{flag}" for flag in sorted(known))
+            reason = "" if values.mode == "train" else ": it takes the run's own configuration"
+            message = f"--{name} does not apply to --mode={values.mode}{reason}"
+            raise InputError(f"{message} (what applies: {own})")
+
+
+def help_text() -> str:
+    """What --help prints."""
+    values = define_flags()
+    lines = [__doc__.strip(), "", "Flags:"]
+    for name in sorted(values):
+        if name not in ("h", "max-steps"):
+            # absl adds to the help of enums and of flags that repeat.
+            text = values[name].help.split(";\n", 1)[0]
+            lines += textwrap.wrap(
+                text, HELP_WIDTH, initial_indent=f"  --{name}: ", subsequent_indent=" " * 6
+            )
+    return "\n".join(lines)
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Imports the modules that the user allows, from the working directory too.
+
+    Raises:
+        InputError: One cannot be imported.
+    """
+    sys.path.append(os.getcwd())  # noqa: PTH109 -- sys.path holds strings
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except LabError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(f"--allow_gin_import={name}: cannot be imported: {reason}") from error
+
+
+def sources(values: flags.FlagValues) -> ConfigSources:
+    """Where the configuration comes from, in the order of the command line."""
+    overrides = {name: values[name].value for name in ("max_steps", "corpus")}
+    given_files = sorted([*values.gin_file, *values.config])
+    return ConfigSources(
+        files=[FileArgument(given.flag, given.text) for given in given_files],
+        bindings=[Binding(given.flag, given.text) for given in sorted(values.gin_bindings)],
+        overrides={name: value for name, value in overrides.items() if value is not None},
+        yaml_folders=[PROJECT / "configs"],
+        gin_folders=[PROJECT / "gin_configs", *map(Path, values.gin_search_paths)],
+        allowed_imports=tuple(values.allow_gin_import),
+    )
+
+
+def run(values: flags.FlagValues) -> None:
+    """Does what the flags ask for."""
+    # PyTorch takes a second to import: --help and wrong flags answer before.
+    from lm_core import experiment
+
+    import_modules(values.allow_gin_import)
+    config = sources(values)
+    if values.mode != "train":
+        config = ConfigSources(bindings=config.bindings, allowed_imports=config.allowed_imports)
+    request = experiment.Request(
+        config=config,
+        run_dir=None if values.run_dir is None else Path(values.run_dir).expanduser(),
+        resume=values.resume,
+        corpus=values.corpus,
+        command_line=tuple(sys.argv),
+    )
+    modes = {
+        "train": experiment.train,
+        "evaluate": experiment.evaluate,
+        "sample": experiment.sample,
+    }
+    modes[values.mode](request)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the program and returns its exit code; ``lm_core/errors.py`` says which there are."""
+    try:
+        values = parse(arguments)
+        if values.help:
+            print(help_text())
+        else:
+            run(values)
+        sys.stdout.flush()
+    except LabError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped at once", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

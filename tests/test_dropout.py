@@ -1,0 +1,104 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lm_core.model.dropout import Dropout, keep_mask
+from lm_core.model.sites import ForwardContext
+from lm_core.randomness import StepKey
+
+KEY = StepKey(seed=11, step=3)
+
+
+def training(key=KEY):
+    return ForwardContext(key, training=True)
+
+
+def kept_elements(layer, shape, key=KEY):
+    return layer(torch.ones(shape), training(key)) != 0
+
+
+def test_kept_elements_are_scaled_so_that_the_mean_stays():
+    layer = Dropout(0.25, index=0)
+    dropped = layer(torch.ones(4, 1000), training())
+    assert dropped.unique().tolist() == pytest.approx([0, 4 / 3])
+
+
+def test_the_share_of_dropped_elements_is_the_rate():
+    n = 4_000_000
+    for rate in (0.001, 0.1, 0.5, 0.9):
+        dropped = 1 - kept_elements(Dropout(rate, 0), (4, n // 4)).double().mean().item()
+        deviation = math.sqrt(rate * (1 - rate) / n)
+        assert abs(dropped - rate) < 5 * deviation + 0.5 / 65536
+
+
+def test_the_scale_belongs_to_the_rounded_rate():
+    layer = Dropout(0.1, 0)
+    assert layer.n_dropped_levels == 6554
+    assert layer.scale * (1 - 6554 / 65536) == pytest.approx(1, abs=1e-15)
+
+
+def test_nothing_is_dropped_outside_training_or_at_rate_zero():
+    x = torch.randn(2, 5)
+    assert Dropout(0.5, 0)(x, ForwardContext(KEY, training=False)) is x
+    assert Dropout(0.0, 0)(x, training()) is x
+
+
+def test_rate_one_drops_everything_and_stays_finite():
+    x = torch.randn(2, 5, requires_grad=True)
+    y = Dropout(1.0, 0)(x, training())
+    y.sum().backward()
+    assert y.eq(0).all()
+    assert x.grad.eq(0).all()
+
+
+def test_a_pass_without_a_key_is_told_to_give_one():
+    with pytest.raises(ValueError, match="StepKey"):
+        Dropout(0.5, 0)(torch.ones(1, 1), ForwardContext(None, training=True))
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 8), st.integers(0, 7), st.integers(1, 33))
+def test_a_sequence_has_its_mask_wherever_the_batch_is_cut(n_sequences, cut, n_elements):
+    cut = min(cut, n_sequences)
+    whole = keep_mask(KEY, 2, 20000, (n_sequences, n_elements))
+    first = keep_mask(KEY, 2, 20000, (cut, n_elements))
+    later = KEY._replace(first_sequence=cut)
+    rest = keep_mask(later, 2, 20000, (n_sequences - cut, n_elements))
+    assert torch.equal(whole, torch.cat([first, rest]))
+
+
+def test_masks_of_different_steps_layers_seeds_and_sequences_are_independent():
+    n = 100_000
+    masks = [
+        keep_mask(key, index, 32768, (1, n)).double().numpy().ravel()
+        for key, index in (
+            (KEY, 0),
+            (KEY, 1),
+            (KEY._replace(step=4), 0),
+            (KEY._replace(seed=12), 0),
+            (KEY._replace(first_sequence=1), 0),
+        )
+    ]
+    correlations = np.corrcoef(masks) - np.eye(len(masks))
+    assert np.abs(correlations).max() < 5 / math.sqrt(n)
+
+
+def test_neighbouring_elements_are_independent():
+    n = 1_000_000
+    mask = keep_mask(KEY, 0, 32768, (1, n)).double().numpy().ravel()
+    for lag in (1, 2, 3, 4, 5, 256):
+        correlation = np.corrcoef(mask[:-lag], mask[lag:])[0, 1]
+        assert abs(correlation) < 5 / math.sqrt(n)
+
+
+def test_the_gradient_passes_exactly_where_the_value_passed():
+    layer = Dropout(0.3, 0)
+    x = torch.randn(3, 50, requires_grad=True)
+    y = layer(x, training())
+    y.sum().backward()
+    assert torch.equal(x.grad != 0, kept_elements(layer, (3, 50)))
+    assert torch.equal(y.detach(), x.detach() * x.grad)
