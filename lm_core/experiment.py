@@ -29,8 +29,8 @@ from lm_core.record import RunDirectory, default_run_path
 from lm_core.sampling import Sampler
 from lm_core.training.checkpoint import (
     Checkpoint,
+    clean_up,
     newest_sound_checkpoint,
-    remove_stale_temporaries,
 )
 from lm_core.training.trainer import Trainer, TrainingResult, draw_seed
 
@@ -201,7 +201,7 @@ def _take_up(run: RunDirectory, parts: _Parts, manifest: dict[str, Any]) -> None
     if differences:
         lines = "\n  ".join(differences)
         raise InputError(f"{run.path} cannot go on with another configuration:\n  {lines}")
-    remove_stale_temporaries(run.checkpoints)
+    clean_up(run.checkpoints)
     checkpoint = newest_sound_checkpoint(run.checkpoints, _warn)
     if checkpoint is not None:
         parts.trainer.restore(checkpoint)

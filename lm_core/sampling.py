@@ -72,7 +72,7 @@ class Sampler:
         """
         was_training = self.model.training
         self.model.eval()
-        tokens = list(self._prompt_tokens)
+        tokens = self._prompt_tokens.tolist()
         draws = keyed_generator(self.seed, "sampling").random(self.max_length)
         cache = self.model.new_cache() if use_cache else None
         with torch.inference_mode():

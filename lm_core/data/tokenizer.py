@@ -1,0 +1,236 @@
+"""Tokenizers: text to token ids and back, by table look-ups on arrays."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gin
+import numpy as np
+
+from lm_core.data.corpus import Block, Corpus, blocks_of
+from lm_core.errors import InputError, shown, unknown
+
+_N_CODE_POINTS = 0x110000
+_N_BYTES = 256
+_N_ASCII = 128
+# UTF-8 spells code points below these limits in one, two and three bytes, and others in four.
+_UTF8_LIMITS = (0x80, 0x800, 0x10000)
+_COUNTED_AT_ONCE = 2**24
+
+
+class Tokenizer(ABC):
+    """What every tokenizer does.
+
+    Attributes:
+        kind: Its name in configurations.
+        vocab_size: Number of different tokens.
+    """
+
+    kind: ClassVar[str]
+    vocab_size: int
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The smallest unsigned type that holds every token id."""
+        return np.min_scalar_type(self.vocab_size - 1)
+
+    def encode(self, text: str, where: str = "the text") -> np.ndarray:
+        """Token ids of a text, ``(n_tokens,)`` of ``dtype``.
+
+        Args:
+            text: What to encode.
+            where: What to call it in a message.
+
+        Raises:
+            InputError: A character that the vocabulary lacks; tells which, where, and which
+                tokenizer would take it.
+        """
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            message = f"{where}: character {error.start + 1} is half of a surrogate pair"
+            raise InputError(f"{message}, which is no text") from error
+        return self.encode_block(Block(data, where, 0))
+
+    @abstractmethod
+    def encode_block(self, block: Block) -> np.ndarray:
+        """Token ids of a piece of a corpus that splits no character; raises as ``encode``."""
+
+    @abstractmethod
+    def decode(self, tokens: np.ndarray) -> str:
+        """The text of token ids, ``(n_tokens,)``."""
+
+    @abstractmethod
+    def count_bytes(self, tokens: np.ndarray) -> int:
+        """How many bytes of UTF-8 the tokens stand for."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data from which ``tokenizer_from_dict`` makes the same tokenizer."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokenizer) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.to_dict().items()))
+
+
+class ByteTokenizer(Tokenizer):
+    """The 256 bytes of UTF-8. It takes any text."""
+
+    kind = "byte"
+    vocab_size = _N_BYTES
+
+    def encode_block(self, block: Block) -> np.ndarray:
+        """The bytes themselves, as a view."""
+        return np.frombuffer(block.data, dtype=np.uint8)
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """The text; bytes that are no UTF-8 become U+FFFD."""
+        return np.asarray(tokens).astype(np.uint8).tobytes().decode("utf-8", errors="replace")
+
+    def count_bytes(self, tokens: np.ndarray) -> int:
+        """One for each token."""
+        return len(tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The kind; there is nothing more to it."""
+        return {"kind": self.kind}
+
+
+class AsciiTokenizer(ByteTokenizer):
+    """The 128 characters of ASCII."""
+
+    kind = "ascii"
+    vocab_size = _N_ASCII
+
+    def encode_block(self, block: Block) -> np.ndarray:
+        """The bytes themselves, as a view, when all of them are ASCII."""
+        tokens = super().encode_block(block)
+        beyond = tokens >= _N_ASCII
+        if beyond.any():
+            raise _unknown_character(self, block, int(beyond.argmax()))
+        return tokens
+
+
+class CharTokenizer(Tokenizer):
+    """The characters of a corpus, sorted by code point.
+
+    Args:
+        characters: All of them, sorted, none twice.
+
+    Raises:
+        InputError: They are not as they must be.
+    """
+
+    kind = "char"
+
+    def __init__(self, characters: str) -> None:
+        code_points = [ord(character) for character in characters]
+        if not characters or sorted(set(code_points)) != code_points:
+            raise InputError("the characters of a char tokenizer are sorted, and none stands twice")
+        if any(0xD800 <= code_point <= 0xDFFF for code_point in code_points):
+            raise InputError("a char tokenizer holds half of a surrogate pair, which is no text")
+        self.characters = characters
+        self.vocab_size = len(characters)
+        self._code_points = np.array(code_points, dtype="<u4")
+        self._token_of = np.full(_N_CODE_POINTS, -1, dtype=np.int32)
+        self._token_of[self._code_points] = np.arange(self.vocab_size)
+        limits = np.array(_UTF8_LIMITS)
+        self._n_bytes = 1 + np.searchsorted(limits, self._code_points, side="right")
+
+    @classmethod
+    def of_corpus(cls, corpus: Corpus) -> "CharTokenizer":
+        """The tokenizer of all characters that occur in a corpus."""
+        occurs = np.zeros(_N_CODE_POINTS, dtype=bool)
+        for block in corpus.blocks():
+            occurs[_code_points(block.data)] = True
+        return cls("".join(map(chr, np.flatnonzero(occurs))))
+
+    def encode_block(self, block: Block) -> np.ndarray:
+        """One token for each character."""
+        tokens = self._token_of[_code_points(block.data)]
+        missing = tokens < 0
+        if missing.any():
+            before = block.data.decode("utf-8")[: int(missing.argmax())]
+            raise _unknown_character(self, block, len(before.encode("utf-8")))
+        return tokens.astype(self.dtype)
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """The characters of the tokens."""
+        return self._code_points[np.asarray(tokens)].tobytes().decode("utf-32-le")
+
+    def count_bytes(self, tokens: np.ndarray) -> int:
+        """The lengths of the characters in UTF-8."""
+        parts = range(0, len(tokens), _COUNTED_AT_ONCE)
+        return sum(int(self._n_bytes[tokens[i : i + _COUNTED_AT_ONCE]].sum()) for i in parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The kind and the characters."""
+        return {"kind": self.kind, "characters": self.characters}
+
+
+KINDS = (AsciiTokenizer.kind, CharTokenizer.kind, ByteTokenizer.kind)
+
+
+@gin.configurable("Tokenizer", denylist=["corpus"])
+def build_tokenizer(corpus: Corpus, kind: str = "ascii") -> Tokenizer:
+    """The tokenizer of a run.
+
+    Args:
+        corpus: The text; ``char`` takes its characters from it.
+        kind: ``ascii``, ``char`` or ``byte``.
+
+    Raises:
+        InputError: Another kind.
+    """
+    if kind == CharTokenizer.kind:
+        return CharTokenizer.of_corpus(corpus)
+    return tokenizer_from_dict({"kind": kind})
+
+
+def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer that ``to_dict`` described.
+
+    Raises:
+        InputError: No tokenizer is described like this.
+    """
+    kind = data.get("kind") if isinstance(data, Mapping) else None
+    if kind == CharTokenizer.kind and isinstance(data.get("characters"), str):
+        return CharTokenizer(data["characters"])
+    if kind == AsciiTokenizer.kind:
+        return AsciiTokenizer()
+    if kind == ByteTokenizer.kind:
+        return ByteTokenizer()
+    message = unknown(str(kind), KINDS, "tokenizer")
+    raise InputError(f"{shown(kind)}: {message} (there are {', '.join(KINDS)})")
+
+
+def _code_points(data: bytes) -> np.ndarray:
+    return np.frombuffer(data.decode("utf-8").encode("utf-32-le"), dtype="<u4")
+
+
+def _unknown_character(tokenizer: Tokenizer, block: Block, index: int) -> InputError:
+    """The error about the character that starts at a byte of a block."""
+    character = block.data[index:].decode("utf-8", errors="ignore")[0]
+    n_before, n_lines, n_in_line = 0, 1, 0
+    for text in (*_text_before(block), block.data[:index].decode("utf-8")):
+        n_before += len(text)
+        n_lines += text.count("\n")
+        n_in_line = len(text) - text.rfind("\n") - 1 + (n_in_line if "\n" not in text else 0)
+    takers = "byte" if tokenizer.kind == CharTokenizer.kind else "char or byte"
+    return InputError(
+        f"{block.place}: line {n_lines:,}, column {n_in_line + 1:,} (character {n_before + 1:,}): "
+        f"the {tokenizer.kind} tokenizer has no {character!r} (U+{ord(character):04X}); {takers} "
+        "takes it (YAML key tokenizer, gin parameter Tokenizer.kind)"
+    )
+
+
+def _text_before(block: Block) -> Iterator[str]:
+    """What stands in the block's file before it; read again only when there is an error to tell."""
+    if block.offset:
+        for earlier in blocks_of(Path(block.place)):
+            if earlier.offset >= block.offset:
+                return
+            yield earlier.data.decode("utf-8")

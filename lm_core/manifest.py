@@ -1,0 +1,79 @@
+"""What a run has to say about the world it ran in."""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_GIT_TIMEOUT_SECONDS = 5
+_PACKAGES = ("torch", "numpy", "gin-config", "safetensors", "lm_core")
+
+
+def describe_world() -> dict[str, Any]:
+    """Versions, the state of the project's git checkout, and the numerics fingerprint.
+
+    Two runs of one configuration are equal bit for bit where their fingerprints are.
+    """
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in _PACKAGES},
+        },
+        "platform": platform.platform(),
+        "git": _git_state(Path(__file__).resolve().parents[1]),
+        "numerics": {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "precision": "float32",
+        },
+    }
+
+
+def config_hash(table: Mapping[str, Any], corpus_sha256: str) -> str:
+    """SHA-256 that names a configuration, wherever its corpus lies.
+
+    Args:
+        table: Every hyperparameter with its value.
+        corpus_sha256: SHA-256 of the text, which stands for the path of the corpus.
+    """
+    canonical = json.dumps({**table, "corpus": corpus_sha256}, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_state(project: Path) -> dict[str, Any] | None:
+    """Commit and dirtiness of the checkout the lab runs from; None where it is no checkout."""
+    if not (project / ".git").exists():
+        return None
+    commit = _git(project, "rev-parse", "HEAD")
+    changes = _git(project, "status", "--porcelain")
+    if commit is None or changes is None:
+        return None
+    return {"commit": commit.strip(), "dirty": bool(changes.strip())}
+
+
+def _git(project: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(project), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_TIMEOUT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout

@@ -1,0 +1,262 @@
+"""The run directory: everything that is known about a run, on disk.
+
+```
+runs/NAME/
+  config.yaml      every resolved value; --config=runs/NAME/config.yaml runs it again
+  config.gin       the same as gin bindings, each with a comment saying where it was set
+  manifest.json    versions, git commit, corpus, seed, command line, start, end, outcome
+  metrics.jsonl    one line a step
+  samples.jsonl    one line a sample
+  checkpoints/     one folder a checkpoint
+```
+"""
+
+import contextlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lm_core.atomic_files import replace_file, write_synced
+from lm_core.errors import InputError, MachineError
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST_NAME = 60
+_LATEST = "latest"
+
+
+class RunDirectory:
+    """A run on disk; made by ``create`` or ``open``.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of its checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, one line a step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """One JSON object a line, one line a sample."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What is known about the run as a whole.
+
+        Raises:
+            InputError: It cannot be read, or is no manifest.
+        """
+        path = self.path / "manifest.json"
+        try:
+            manifest = json.loads(path.read_bytes())
+            is_manifest = isinstance(manifest["corpus"]["sha256"], str)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(f"{path} is no manifest of a run") from error
+        if not is_manifest:
+            raise InputError(f"{path} is no manifest of a run")
+        return manifest
+
+    @classmethod
+    def create(
+        cls, path: Path, config_yaml: str, config_gin: str, manifest: Mapping[str, Any]
+    ) -> "RunDirectory":
+        """Makes the directory of a new run. Where that fails, nothing of it stays.
+
+        Raises:
+            InputError: There is something already, or the folder cannot be made.
+        """
+        _refuse_occupied(path)
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        run = cls(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            run.checkpoints.mkdir()
+            run.write_config(config_yaml, config_gin)
+            write_synced(run.metrics, b"")
+            write_synced(run.samples, b"")
+            # Last, because it is what makes a folder a run.
+            replace_file(path / "manifest.json", _json(manifest))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                _empty(path)
+                for folder in missing:
+                    folder.rmdir()
+            message = f"the run directory {path} cannot be made: {error.strerror or error}"
+            raise InputError(f"{message}; --run_dir names another one") from error
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """The run in a directory.
+
+        Raises:
+            InputError: There is none.
+        """
+        if not path.is_dir():
+            raise InputError(f"{path} is no run directory: there is no such folder")
+        for name in ("config.yaml", "manifest.json"):
+            if not (path / name).is_file():
+                raise InputError(f"{path} is no run directory: it has no {name}")
+        run = cls(path.resolve() if path.is_symlink() else path)
+        _ = run.manifest
+        return run
+
+    def write_config(self, config_yaml: str, config_gin: str) -> None:
+        """Writes the resolved configuration, in both its forms.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        replace_file(self.path / "config.yaml", config_yaml.encode())
+        replace_file(self.path / "config.gin", config_gin.encode())
+
+    def update_manifest(self, **fields: Any) -> None:
+        """Sets fields of the manifest.
+
+        Raises:
+            MachineError: It cannot be written; the old one stands.
+        """
+        manifest = self.manifest | fields
+        try:
+            replace_file(self.path / "manifest.json", _json(manifest))
+        except OSError as error:
+            raise _cannot_write(self.path / "manifest.json", error) from error
+
+    def append_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Adds lines to ``metrics.jsonl``; what JSON has no number for becomes null.
+
+        Raises:
+            MachineError: They cannot be written.
+        """
+        _append(self.metrics, rows)
+
+    def append_sample(self, row: Mapping[str, Any]) -> None:
+        """Adds a line to ``samples.jsonl``.
+
+        Raises:
+            MachineError: It cannot be written.
+        """
+        _append(self.samples, [row])
+
+    def sync(self) -> None:
+        """Waits until the disk has all metrics and samples.
+
+        Raises:
+            MachineError: It cannot take them.
+        """
+        for path in (self.metrics, self.samples):
+            try:
+                with path.open("ab") as stream:
+                    os.fsync(stream.fileno())
+            except OSError as error:
+                raise _cannot_write(path, error) from error
+
+    def rewind(self, step: int) -> None:
+        """Forgets metrics and samples after a step, and a last line that is only half there.
+
+        Raises:
+            MachineError: The files cannot be written.
+        """
+        for path in (self.metrics, self.samples):
+            try:
+                lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+                kept = [line for line in lines if _is_until(line, step)]
+                if kept != lines or not path.exists():
+                    replace_file(path, b"".join(kept))
+            except OSError as error:
+                raise _cannot_write(path, error) from error
+
+    def link_latest(self) -> None:
+        """Points the link ``latest`` beside this directory at it, where links can be made."""
+        link = self.path.parent / _LATEST
+        if link.exists() and not link.is_symlink():
+            return
+        temporary = self.path.parent / f".{_LATEST}.{os.getpid()}"
+        with contextlib.suppress(OSError, NotImplementedError):
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(self.path.name, target_is_directory=True)
+            temporary.replace(link)
+
+
+def default_run_path(name: str, root: Path = Path("runs"), now: datetime | None = None) -> Path:
+    """A path for a new run: ``runs/NAME-20261123-091500``, with a number where that is taken."""
+    safe = _UNSAFE.sub("-", name).strip("-.")[:_LONGEST_NAME] or "run"
+    stem = f"{safe}-{now or datetime.now():%Y%m%d-%H%M%S}"
+    path, number = root / stem, 1
+    while path.exists():
+        number += 1
+        path = root / f"{stem}-{number}"
+    return path
+
+
+def _refuse_occupied(path: Path) -> None:
+    try:
+        if not path.exists() and not path.is_symlink():
+            return
+        if not path.is_dir():
+            raise InputError(f"the run directory {path} cannot be made: a file is in its place")
+        names = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise InputError(f"the run directory {path} cannot be made: {error.strerror}") from error
+    if "manifest.json" in names:
+        message = f"{path} already holds a run: --resume goes on with it"
+        raise InputError(f"{message}, another --run_dir starts a new one")
+    if names:
+        raise InputError(f"{path} is not empty, and holds no run: --run_dir names another one")
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    lines = "".join(json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in rows)
+    try:
+        with path.open("ab") as stream:
+            stream.write(lines.encode("utf-8", errors="backslashreplace"))
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
+
+
+def _is_until(line: bytes, step: int) -> bool:
+    try:
+        return line.endswith(b"\n") and json.loads(line)["step"] <= step
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def _cannot_write(path: Path, error: OSError) -> MachineError:
+    return MachineError(f"{path} cannot be written: {error.strerror or error}")

@@ -1,0 +1,270 @@
+"""Checkpoints: folders that are there whole or not at all, verified before they are parsed.
+
+```
+step-00001000/
+  model.safetensors      the weights
+  optimizer.safetensors  the optimizer's state
+  hooks.safetensors      what hooks keep; only where some do
+  state.json             step, seed, how to build model and tokenizer again
+  checksums.json         size and SHA-256 of each file above, and of this list itself
+```
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from lm_core.atomic_files import sync_folder, write_synced
+from lm_core.errors import MachineError
+
+_NAME = re.compile(r"step-([0-9]{8})", re.ASCII)
+_TEMPORARY = re.compile(r"\.(step-[0-9]{8})\.(writing|replaced)", re.ASCII)
+_CHECKSUMS = "checksums.json"
+_STATE = "state.json"
+_TENSOR_FILES = ("model.safetensors", "optimizer.safetensors", "hooks.safetensors")
+_NEEDED = {_STATE, "model.safetensors", "optimizer.safetensors"}
+# The list of checksums has one short line a file; what is larger is something else.
+_LARGEST_CHECKSUMS = 10_000
+
+
+class CheckpointDamagedError(MachineError):
+    """A checkpoint is not what was saved; the message names the file and what is wrong."""
+
+
+@dataclass
+class Checkpoint:
+    """Everything that training needs to go on.
+
+    Attributes:
+        step: Steps done.
+        model: The weights by name.
+        optimizer: The optimizer's state by parameter and kind.
+        hooks: What hooks keep.
+        state: Everything that is no tensor, as JSON.
+    """
+
+    step: int
+    model: dict[str, torch.Tensor]
+    optimizer: dict[str, torch.Tensor]
+    hooks: dict[str, torch.Tensor] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Writes a checkpoint under a temporary name, and gives it its own when it is complete.
+
+    Args:
+        folder: The folder of all checkpoints of a run; made if it is missing.
+        checkpoint: What to save. A checkpoint of the same step is replaced.
+
+    Returns:
+        Its path.
+
+    Raises:
+        MachineError: It cannot be written. Earlier checkpoints are untouched.
+    """
+    path = folder / f"step-{checkpoint.step:08d}"
+    temporary = folder / f".{path.name}.writing"
+    try:
+        folder.mkdir(exist_ok=True)
+        _remove(temporary)
+        temporary.mkdir()
+        _write_files(temporary, checkpoint)
+        sync_folder(temporary)
+        _put_in_place(temporary, path)
+        sync_folder(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            _remove(temporary)
+        reason = error.strerror or error
+        message = f"the checkpoint of step {checkpoint.step} cannot be saved in {folder}: {reason}"
+        raise MachineError(f"{message}; earlier checkpoints are untouched") from error
+    return path
+
+
+def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
+    tensors = (checkpoint.model, checkpoint.optimizer, checkpoint.hooks)
+    contents = {
+        name: save({key: tensor.detach().cpu().contiguous() for key, tensor in group.items()})
+        for name, group in zip(_TENSOR_FILES, tensors, strict=True)
+        if group or name in _NEEDED
+    }
+    contents[_STATE] = _json({**checkpoint.state, "step": checkpoint.step})
+    files = {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in contents.items()
+    }
+    contents[_CHECKSUMS] = _json({"files": files, "sha256": _digest_of_list(files)})
+    for name, data in contents.items():
+        write_synced(folder / name, data)
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Renames a complete folder; one of the same step steps aside first and goes afterwards."""
+    replaced = path.with_name(f".{path.name}.replaced")
+    _remove(replaced)
+    if path.exists():
+        path.rename(replaced)
+    temporary.rename(path)
+    _remove(replaced)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint after making sure that it is, byte for byte, what was saved.
+
+    Raises:
+        CheckpointDamagedError: It is not.
+    """
+    try:
+        contents = _verified_contents(path)
+    except OSError as error:
+        raise CheckpointDamagedError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        model, optimizer, hooks = (
+            {key: tensor.clone() for key, tensor in load(contents[name]).items()}
+            if name in contents
+            else {}
+            for name in _TENSOR_FILES
+        )
+        state = json.loads(contents[_STATE])
+        return Checkpoint(int(state["step"]), model, optimizer, hooks, state)
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointDamagedError(f"{path} holds no checkpoint: {error}") from error
+
+
+def _verified_contents(path: Path) -> dict[str, bytes]:
+    if path.is_symlink():
+        raise CheckpointDamagedError(f"{path} is a link")
+    files = _read_checksums(path)
+    there = {entry.name for entry in os.scandir(path)} - {_CHECKSUMS}
+    for name in sorted(there ^ set(files)):
+        problem = "is missing" if name in files else "does not belong there"
+        raise CheckpointDamagedError(f"{path / name} {problem}")
+    return {name: _verified_file(path / name, entry) for name, entry in files.items()}
+
+
+def _read_checksums(path: Path) -> dict[str, dict[str, Any]]:
+    source = path / _CHECKSUMS
+    data = _read_regular(source, _LARGEST_CHECKSUMS)
+    try:
+        listed = json.loads(data)
+        files = listed["files"]
+        is_sound = listed["sha256"] == _digest_of_list(files)
+        names = set(files)
+        entries = [(int(entry["bytes"]), str(entry["sha256"])) for entry in files.values()]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointDamagedError(f"{source} is damaged") from error
+    if not is_sound or not names >= _NEEDED or not names <= {_STATE, *_TENSOR_FILES}:
+        raise CheckpointDamagedError(f"{source} is damaged")
+    if any(size < 0 for size, _ in entries):
+        raise CheckpointDamagedError(f"{source} is damaged")
+    return files
+
+
+def _verified_file(path: Path, entry: dict[str, Any]) -> bytes:
+    size = path.lstat().st_size
+    if size != entry["bytes"]:
+        message = f"{path} has {size:,} bytes instead of {entry['bytes']:,}"
+        raise CheckpointDamagedError(message)
+    data = _read_regular(path, size)
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise CheckpointDamagedError(f"{path} does not have the SHA-256 it was saved with")
+    return data
+
+
+def _read_regular(path: Path, most: int) -> bytes:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise CheckpointDamagedError(f"{path} is not a regular file")
+    with path.open("rb") as stream:
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise CheckpointDamagedError(f"{path} is larger than it may be")
+    return data
+
+
+def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """The steps and paths of all checkpoints in a folder, oldest first, sound or not."""
+    if not folder.is_dir():
+        return []
+    found = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
+    return sorted(
+        (int(match[1]), path)
+        for match, path in found
+        if match and path.is_dir() and not path.is_symlink()
+    )
+
+
+def newest_sound_checkpoint(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that is what was saved.
+
+    Args:
+        folder: The folder of all checkpoints of a run.
+        report: Told about each damaged one that is passed over.
+
+    Returns:
+        The checkpoint, or None where there is none at all.
+
+    Raises:
+        MachineError: There are some, and all are damaged.
+    """
+    paths = list_checkpoints(folder)
+    for step, path in reversed(paths):
+        try:
+            checkpoint = load_checkpoint(path)
+            if checkpoint.step != step:
+                raise CheckpointDamagedError(f"{path} holds step {checkpoint.step}")
+        except CheckpointDamagedError as error:
+            report(f"{error.message}; this checkpoint is passed over")
+        else:
+            return checkpoint
+    if paths:
+        raise MachineError(f"none of the {len(paths)} checkpoints in {folder} is sound")
+    return None
+
+
+def clean_up(folder: Path) -> None:
+    """Removes what an interrupted save left behind.
+
+    A checkpoint that had stepped aside for another of its step, which then never came, goes back.
+
+    Raises:
+        MachineError: The folder cannot be changed.
+    """
+    if not folder.is_dir():
+        return
+    try:
+        for path in sorted(folder.iterdir()):
+            match = _TEMPORARY.fullmatch(path.name)
+            if match and match[2] == "replaced" and not (folder / match[1]).exists():
+                path.rename(folder / match[1])
+            elif match:
+                _remove(path)
+    except OSError as error:
+        raise MachineError(f"{folder} cannot be cleaned up: {error.strerror}") from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _digest_of_list(files: Any) -> str:
+    return hashlib.sha256(_json(files)).hexdigest()
