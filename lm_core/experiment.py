@@ -26,7 +26,7 @@ from lm_core.manifest import config_hash, describe_world
 from lm_core.model.transformer import Transformer
 from lm_core.progress import training_progress
 from lm_core.record import RunDirectory, default_run_path
-from lm_core.sampling import Sampler
+from lm_core.sampling import Sampler, printable
 from lm_core.training.checkpoint import (
     Checkpoint,
     clean_up,
@@ -252,7 +252,7 @@ def _train_and_record(run: RunDirectory, trainer: Trainer) -> TrainingResult:
 
 def _finish(run: RunDirectory, result: TrainingResult) -> None:
     if result.sample is not None:
-        print(f"sample:\n{result.sample}")
+        print(f"sample:\n{printable(result.sample)}")
     print(f"final validation loss: {result.evaluation}")
     print(f"run directory: {run.path}")
 
@@ -305,8 +305,8 @@ def sample(request: Request) -> None:
     bind(config)
     with _sources_named(config), _memory_explained():
         text = Sampler(model, tokenizer)()
-    end = "\n" if sys.stdout.isatty() else ""
-    sys.stdout.write(text + end)
+    # A program gets the exact text and nothing else, a person gets what a terminal can show.
+    sys.stdout.write(printable(text) + "\n" if sys.stdout.isatty() else text)
 
 
 def _open_run(request: Request) -> tuple[RunDirectory, ResolvedConfig, Checkpoint]:

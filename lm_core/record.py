@@ -96,8 +96,9 @@ class RunDirectory:
             replace_file(path / "manifest.json", _json(manifest))
         except OSError as error:
             with contextlib.suppress(OSError):
-                _empty(path)
-                for folder in missing:
+                for folder in filter(Path.exists, missing or [path]):
+                    _empty(folder)
+                for folder in filter(Path.exists, missing):
                     folder.rmdir()
             message = f"the run directory {path} cannot be made: {error.strerror or error}"
             raise InputError(f"{message}; --run_dir names another one") from error
@@ -115,7 +116,8 @@ class RunDirectory:
         for name in ("config.yaml", "manifest.json"):
             if not (path / name).is_file():
                 raise InputError(f"{path} is no run directory: it has no {name}")
-        run = cls(path.resolve() if path.is_symlink() else path)
+        # The link `latest` may point elsewhere before the command is done.
+        run = cls(path.parent / path.readlink() if path.is_symlink() else path)
         _ = run.manifest
         return run
 

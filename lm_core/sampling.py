@@ -110,3 +110,15 @@ class Sampler:
             cumulative = cumulative[:n_kept]
         chosen = np.searchsorted(cumulative, draw * cumulative[-1], side="right")
         return int(order[min(chosen, len(cumulative) - 1)])
+
+
+def printable(text: str) -> str:
+    r"""A text that is safe to show on a terminal.
+
+    Control characters, which could move the cursor or do worse, become escapes such as ``\x1b``;
+    line ends and tabs stay.
+    """
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else repr(character)[1:-1]
+        for character in text
+    )

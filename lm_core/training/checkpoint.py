@@ -130,7 +130,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         contents = _verified_contents(path)
     except OSError as error:
-        raise CheckpointDamagedError(f"{path} cannot be read: {error.strerror}") from error
+        where = error.filename or path
+        raise CheckpointDamagedError(f"{where} cannot be read: {error.strerror}") from error
     try:
         model, optimizer, hooks = (
             {key: tensor.clone() for key, tensor in load(contents[name]).items()}
@@ -161,7 +162,7 @@ def _read_checksums(path: Path) -> dict[str, dict[str, Any]]:
     try:
         listed = json.loads(data)
         files = listed["files"]
-        is_sound = listed["sha256"] == _digest_of_list(files)
+        is_sound = data == _json({"files": files, "sha256": _digest_of_list(files)})
         names = set(files)
         entries = [(int(entry["bytes"]), str(entry["sha256"])) for entry in files.values()]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -159,7 +159,8 @@ class Trainer:
         try:
             self.model.load_state_dict(checkpoint.model)
         except RuntimeError as error:
-            raise MachineError(f"the checkpoint does not fit the model: {error}") from error
+            words = " ".join(str(error).split())
+            raise MachineError(f"the checkpoint does not fit the model: {words}") from error
         load_optimizer_tensors(self._optimizer, self.model, checkpoint.optimizer)
         self._hooks.load_state(checkpoint.hooks)
         best = checkpoint.state.get("best_validation_loss")
@@ -235,19 +236,22 @@ class Trainer:
     ) -> tuple[Evaluation | None, str | None]:
         """Evaluates, samples, records and saves what this step calls for."""
         evaluation, sample, is_best = None, None, False
+        notes = []
         if self._evaluate is not None and self._is_due(self._eval_cadence, at_end=True):
             evaluation = self._evaluate()
             self._metrics.amend(val_loss=evaluation.loss, bits_per_byte=evaluation.bits_per_byte)
             is_best = evaluation.loss < self._best_loss
             self._best_loss = min(self._best_loss, evaluation.loss)
-            _note(progress, f"step {self.step}  validation loss {evaluation}")
-        if self._sample is not None and self._is_due(
-            self._sampling_cadence, at_end=self._sampling_cadence is not None
-        ):
+            notes.append(f"step {self.step}  validation loss {evaluation}")
+        samples_at_end = self._sampling_cadence is not None
+        if self._sample is not None and self._is_due(self._sampling_cadence, samples_at_end):
             sample = self._sample()
-            _note(progress, f"step {self.step}  sample: {sample!r}")
+            notes.append(f"step {self.step}  sample {sample!r}")
             self._record_sample(sample)
-        self._flush(progress)
+        self._flush(progress, force=bool(notes))
+        for note in notes:
+            if progress is not None:
+                progress.note(note)
         saves_best = is_best and self._checkpoint_cadence is not None
         if saves_best or self._is_due(self._checkpoint_cadence, at_end=True):
             self._save(progress)
@@ -330,8 +334,3 @@ class Trainer:
             self._save(progress)
         message = f"stopped after step {self.step}, which is saved; --resume goes on from there"
         raise StoppedError(message, signal_number)
-
-
-def _note(progress: TrainingProgress | None, text: str) -> None:
-    if progress is not None:
-        progress.note(text)

@@ -1,0 +1,201 @@
+import hashlib
+import os
+import subprocess
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lm_core.data import corpus as corpus_module
+from lm_core.data.corpus import load_corpus, split_corpus
+
+
+def text_of(corpus):
+    return b"".join(block.data for block in corpus.blocks())
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def test_the_built_in_corpus_is_half_a_megabyte_of_ascii_english():
+    corpus = load_corpus()
+    text = text_of(corpus)
+    assert 300_000 < corpus.n_bytes == len(text) < 1_000_000
+    assert text.isascii()
+    assert text.count(b"the ") > 3000
+    assert corpus.path is None
+    assert corpus.sha256 == hashlib.sha256(text).hexdigest()
+
+
+def test_typographic_signs_of_the_built_in_corpus_become_plain_ones(monkeypatch):
+    topics = {"b": "\u201cé\u201d \u2013 x\u2026", "a": "it\u2019s π "}
+    module = SimpleNamespace(topics=topics)
+    monkeypatch.setattr(corpus_module.importlib, "import_module", lambda name: module)
+    assert text_of(load_corpus()) == b'it\'s ? "e?" - x...'
+
+
+def test_a_file_is_taken_byte_for_byte(tmp_path):
+    content = "Zwei Zeilen\r\nüber π und 🙂\n".encode()
+    corpus = load_corpus(str(write(tmp_path / "a.txt", content)))
+    assert text_of(corpus) == content
+    assert corpus.n_bytes == len(content)
+    assert corpus.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_a_folder_is_its_txt_files_at_any_depth_in_sorted_order(tmp_path):
+    write(tmp_path / "b.txt", "B")
+    write(tmp_path / "a" / "deep" / "z.txt", "Z")
+    write(tmp_path / "c.md", "not this")
+    corpus = load_corpus(str(tmp_path))
+    assert text_of(corpus) == b"ZB"
+    assert [file.path.name for file in corpus.files] == ["z.txt", "b.txt"]
+
+
+def test_a_glob_is_the_files_it_matches_in_sorted_order(tmp_path):
+    for name in ("2.md", "1.md", "3.txt", "sub/4.md"):
+        write(tmp_path / name, name[-4])
+    assert text_of(load_corpus(str(tmp_path / "*.md"))) == b"12"
+    assert text_of(load_corpus(str(tmp_path / "**" / "*.md"))) == b"124"
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_still_a_file(tmp_path):
+    path = write(tmp_path / "what[ever]*.txt", "yes")
+    write(tmp_path / "whate.txt", "no")
+    assert text_of(load_corpus(str(path))) == b"yes"
+
+
+def test_the_hash_is_that_of_the_files_joined_by_cat(tmp_path):
+    files = [write(tmp_path / name, name * 3) for name in ("a.txt", "b.txt")]
+    joined = subprocess.run(["cat", *files], capture_output=True, check=True).stdout
+    assert load_corpus(str(tmp_path)).sha256 == hashlib.sha256(joined).hexdigest()
+
+
+def test_the_path_is_kept_so_that_the_text_is_found_from_anywhere(tmp_path, monkeypatch):
+    write(tmp_path / "a.txt", "text")
+    monkeypatch.chdir(tmp_path)
+    corpus = load_corpus("a.txt")
+    monkeypatch.chdir("/")
+    assert load_corpus(corpus.path).sha256 == corpus.sha256
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
+def test_blocks_of_any_size_join_to_the_text_and_split_no_character(tmp_path_factory, text):
+    path = write(tmp_path_factory.mktemp("text") / "a.txt", text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus_module, "_BLOCK_BYTES", 5)
+        corpus = load_corpus(str(path))
+        blocks = list(corpus.blocks())
+    assert "".join(block.data.decode() for block in blocks) == text
+    offsets = np.cumsum([0, *(len(block.data) for block in blocks)])[:-1]
+    assert [block.offset for block in blocks] == offsets.tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"abc\0def", "byte 3 is a zero byte"),
+        (b"abc\xffdef", "byte 3 is 0xff, which is not UTF-8"),
+        (b"abc\xc3", "byte 3 is 0xc3, which is not UTF-8"),
+        (b"\x80", "byte 0 is 0x80"),
+        ("π".encode("utf-16"), "byte 0 is 0xff"),
+        (b"a" * 11 + b"\xe2\x82", "byte 11 is 0xe2"),
+        (b"a" * 11 + b"\xe2\x82b", "byte 11 is 0xe2"),
+    ],
+)
+def test_what_is_no_text_is_refused_with_the_first_bad_byte(
+    tmp_path, monkeypatch, content, message
+):
+    monkeypatch.setattr(corpus_module, "_BLOCK_BYTES", 4)
+    path = write(tmp_path / "a.txt", content)
+    with pytest.raises(ValueError, match=message) as error:
+        load_corpus(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"corpus '.*/nope.txt' does not exist"):
+        load_corpus(str(tmp_path / "nope.txt"))
+
+
+def test_a_folder_without_text_says_what_was_looked_for(tmp_path):
+    write(tmp_path / "a.md", "x")
+    with pytest.raises(ValueError, match=r"a folder without a \*.txt file at any depth"):
+        load_corpus(str(tmp_path))
+
+
+def test_a_folder_of_empty_files_is_an_empty_corpus(tmp_path):
+    write(tmp_path / "a.txt", "")
+    with pytest.raises(ValueError, match="is empty"):
+        load_corpus(str(tmp_path))
+
+
+def test_a_glob_without_a_match_says_so(tmp_path):
+    with pytest.raises(ValueError, match="a glob that matches no file"):
+        load_corpus(str(tmp_path / "*.txt"))
+
+
+def test_a_pipe_is_refused_and_nothing_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(ValueError, match="is not a regular file"):
+        load_corpus(str(tmp_path / "pipe.txt"))
+    with pytest.raises(ValueError, match="is not a regular file"):
+        load_corpus(str(tmp_path))
+
+
+def test_a_loop_of_links_ends(tmp_path):
+    write(tmp_path / "a.txt", "x")
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    assert text_of(load_corpus(str(tmp_path))) == b"x"
+
+
+def test_an_unreadable_file_gives_the_reason(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.txt", "x")
+
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "open", refuse)
+    with pytest.raises(ValueError, match=r"a.txt cannot be read: Permission denied"):
+        load_corpus(str(path))
+
+
+@pytest.mark.parametrize("path", ["a\0b", "x" * 5000, "~nobody-of-this-name/x"])
+def test_impossible_paths_are_refused_in_words(path):
+    with pytest.raises(ValueError, match="corpus"):
+        load_corpus(path)
+
+
+def test_a_file_that_changes_while_it_is_used_is_noticed(tmp_path):
+    path = write(tmp_path / "a.txt", "before")
+    corpus = load_corpus(str(path))
+    path.write_text("something else")
+    with pytest.raises(ValueError, match=r"a.txt has changed"):
+        list(corpus.blocks())
+
+
+@given(st.integers(0, 1000), st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_the_two_parts_are_contiguous_and_are_the_whole(n, ratio):
+    tokens = np.arange(n)
+    training, validation = split_corpus(tokens, train_ratio=ratio)
+    assert np.array_equal(np.concatenate([training, validation]), tokens)
+    assert len(training) == int(n * ratio)
+
+
+def test_splitting_copies_nothing():
+    tokens = np.arange(100)
+    training, validation = split_corpus(tokens)
+    assert len(training) == 95
+    assert training.base is tokens
+    assert validation.base is tokens
+
+
+@pytest.mark.parametrize("ratio", [0, 1, 1.5, -0.1, float("nan")])
+def test_a_ratio_that_is_no_share_is_refused(ratio):
+    with pytest.raises(ValueError, match="train_ratio"):
+        split_corpus(np.arange(10), train_ratio=ratio)

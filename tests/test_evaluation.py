@@ -1,0 +1,78 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lm_core.data.tokenizer import ByteTokenizer, CharTokenizer
+from lm_core.evaluation import Evaluator
+from lm_core.model.transformer import Transformer
+
+TEXT = "abcdefgh" * 5 + "hgf"
+
+
+def model(vocab_size=256, dropout=0.5):
+    sizes = {"n_layers": 1, "d_model": 16, "n_heads": 2, "d_ff": 32, "max_seq_len": 8}
+    return Transformer(vocab_size, **sizes, dropout=dropout, seed=2)
+
+
+def tokens_of(text=TEXT):
+    return ByteTokenizer().encode(text)
+
+
+def loss_by_hand(built, tokens, length=8):
+    """The loss of each target alone, in its window, in float64."""
+    built = built.double().eval()
+    losses = []
+    for start in range(0, len(tokens) - 1, length):
+        window = torch.tensor(tokens[start : start + length + 1].astype(np.int64))
+        with torch.no_grad():
+            logits = built(window[None, :-1])[0]
+        probabilities = logits.exp() / logits.exp().sum(-1, keepdim=True)
+        losses += [-math.log(p[t]) for p, t in zip(probabilities, window[1:], strict=True)]
+    return losses
+
+
+@pytest.mark.parametrize("n", [9, 10, 16, 17, 18, 43, 300])
+def test_the_loss_is_the_mean_over_every_target_once(n):
+    tokens = tokens_of((TEXT * 10)[:n])
+    result = Evaluator(model(), tokens, ByteTokenizer())()
+    losses = loss_by_hand(model(), tokens)
+    assert result.n_targets == len(losses) == n - 1
+    assert result.loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+def test_the_number_is_the_same_every_time_and_dropout_has_no_part_in_it():
+    evaluator = Evaluator(model(dropout=0.5), tokens_of(), ByteTokenizer())
+    assert evaluator() == evaluator()
+    assert evaluator() == Evaluator(model(dropout=0.0), tokens_of(), ByteTokenizer())()
+
+
+def test_training_mode_is_given_back():
+    built = model()
+    evaluator = Evaluator(built, tokens_of(), ByteTokenizer())
+    for mode in (True, False):
+        built.train(mode)
+        evaluator()
+        assert built.training is mode
+
+
+def test_bits_per_byte_count_the_bytes_of_the_targets():
+    text = "é€" * 20
+    tokenizer = CharTokenizer("é€")
+    result = Evaluator(model(vocab_size=2), tokenizer.encode(text), tokenizer)()
+    n_bytes = len(text.encode()) - len("é".encode())
+    expected = result.loss * result.n_targets / math.log(2) / n_bytes
+    assert result.bits_per_byte == pytest.approx(expected, rel=1e-12)
+    assert result.perplexity == pytest.approx(math.exp(result.loss))
+
+
+def test_a_part_too_short_for_one_window_is_refused_at_once():
+    with pytest.raises(ValueError, match=r"validation part .* has 8 tokens; one window needs 9"):
+        Evaluator(model(), tokens_of()[:8], ByteTokenizer())
+
+
+def test_it_reads_like_a_sentence():
+    result = Evaluator(model(), tokens_of(), ByteTokenizer())()
+    assert str(result).startswith(f"{result.loss:.4f} nats per token, ")
+    assert "bits per byte, perplexity " in str(result)

@@ -1,0 +1,94 @@
+import io
+import os
+import pty
+import time
+
+import pytest
+
+from lm_core.progress import ProgressBar, ProgressLines, training_progress
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def test_lines_come_first_now_and_then_and_last(clock):
+    stream = io.StringIO()
+    with ProgressLines(1, 100, stream, clock) as progress:
+        for step in range(1, 101):
+            clock.now += 1
+            progress.update(step, 2.5, 1234.5)
+    steps = [int(line.split()[1].split("/")[0]) for line in stream.getvalue().splitlines()]
+    assert steps == [1, 11, 21, 31, 41, 51, 61, 71, 81, 91, 100]
+
+
+def test_a_line_tells_loss_speed_and_time_left(clock):
+    stream = io.StringIO()
+    progress = ProgressLines(1, 4000, stream, clock)
+    clock.now += 2
+    progress.update(1, 2.34567, 12345.6)
+    assert stream.getvalue() == "step 1/4000  loss 2.3457 nats  12,346 tokens/s  2:13:18 left\n"
+
+
+def test_the_time_left_follows_the_pace(clock):
+    stream = io.StringIO()
+    progress = ProgressLines(101, 200, stream, clock)
+    for step in (110, 120, 130, 140, 150):
+        clock.now += 30
+        progress.update(step, 1.0, 1.0)
+    assert stream.getvalue().splitlines()[-1].endswith("2:30 left")
+
+
+def test_notes_are_whole_and_literal_however_long():
+    stream = io.StringIO()
+    text = "sample '[bold]x[/bold]' " + "y" * 500
+    ProgressLines(1, 10, stream).note(text)
+    assert stream.getvalue() == text + "\n"
+
+
+def test_when_nobody_reads_any_more_training_goes_on():
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    progress = ProgressLines(1, 10, Closed())
+    for step in range(1, 11):
+        progress.update(step, 1.0, 1.0)
+        progress.note("x")
+
+
+def test_a_step_without_a_line_costs_next_to_nothing():
+    progress = ProgressLines(1, 10**9, io.StringIO())
+    progress.update(1, 1.0, 1.0)
+    start = time.perf_counter()
+    for step in range(2, 10_002):
+        progress.update(step, 1.0, 1.0)
+    assert time.perf_counter() - start < 1.0  # a hundred times what it takes
+
+
+def test_a_stream_that_is_no_terminal_gets_plain_lines():
+    assert isinstance(training_progress(1, 10, io.StringIO()), ProgressLines)
+
+
+def test_a_terminal_gets_a_bar_with_notes_above_it():
+    reader, writer = pty.openpty()
+    with os.fdopen(writer, "w") as stream:
+        progress = training_progress(1, 10, stream)
+        assert isinstance(progress, ProgressBar)
+        with progress:
+            progress.update(3, 2.5, 1234.0)
+            progress.note("step 3  validation loss [bold]2.5")
+            progress.update(10, 2.0, 1234.0)
+    shown = os.read(reader, 100_000).decode()
+    os.close(reader)
+    assert "step 3  validation loss [bold]2.5" in shown
+    assert "step 10/10  loss 2.0000 nats" in shown

@@ -1,0 +1,195 @@
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lm_core.record import RunDirectory, default_run_path
+
+MANIFEST = {"corpus": {"sha256": "abc"}, "outcome": "running"}
+
+
+def create(path):
+    return RunDirectory.create(path, "n_layers: 4\n", "Transformer.n_layers = 4\n", MANIFEST)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_new_run_has_all_its_files(tmp_path):
+    run = create(tmp_path / "runs" / "a")
+    assert {path.name for path in run.path.iterdir()} == {
+        "config.yaml",
+        "config.gin",
+        "manifest.json",
+        "metrics.jsonl",
+        "samples.jsonl",
+        "checkpoints",
+    }
+    assert run.manifest == MANIFEST
+    assert RunDirectory.open(run.path).path == run.path
+
+
+def test_an_empty_folder_can_become_a_run(tmp_path):
+    assert create(tmp_path).manifest == MANIFEST
+
+
+def test_a_folder_that_holds_a_run_is_refused(tmp_path):
+    create(tmp_path / "a")
+    with pytest.raises(ValueError, match="already holds a run: --resume goes on with it"):
+        create(tmp_path / "a")
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="is not empty, and holds no run"):
+        create(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "a").write_text("x")
+    with pytest.raises(ValueError, match=r"a cannot be made: a file is in its place"):
+        create(tmp_path / "a")
+    with pytest.raises(ValueError, match="cannot be made"):
+        create(tmp_path / "a" / "b")
+
+
+@pytest.mark.parametrize("n_before", range(13))
+def test_where_making_it_fails_nothing_of_it_stays(tmp_path, monkeypatch, n_before):
+    left = {"n": n_before}
+    for name in ("mkdir", "open"):
+        original = getattr(Path, name)
+
+        def operation(self, *arguments, original=original, **options):
+            left["n"] -= 1
+            if left["n"] == -1:
+                raise PermissionError(13, "Permission denied")
+            return original(self, *arguments, **options)
+
+        monkeypatch.setattr(Path, name, operation)
+    if n_before < 11:
+        with pytest.raises(ValueError, match="cannot be made: Permission denied"):
+            create(tmp_path / "some" / "where" / "run")
+        assert list(tmp_path.iterdir()) == []
+    else:
+        create(tmp_path / "some" / "where" / "run")
+
+
+def test_opening_what_is_no_run_says_why(tmp_path):
+    with pytest.raises(ValueError, match="there is no such folder"):
+        RunDirectory.open(tmp_path / "missing")
+    with pytest.raises(ValueError, match=r"it has no config.yaml"):
+        RunDirectory.open(tmp_path)
+    run = create(tmp_path / "a")
+    for content in ("{", "[]", "{}", '{"corpus": 3}', "[" * 100_000, "\xff"):
+        (run.path / "manifest.json").write_text(content)
+        with pytest.raises(ValueError, match=r"manifest.json is no manifest of a run"):
+            RunDirectory.open(run.path)
+
+
+def test_metrics_are_appended_as_strict_json_lines(tmp_path):
+    run = create(tmp_path / "a")
+    run.append_metrics([{"step": 1, "train_loss": 2.5}, {"step": 2, "train_loss": float("nan")}])
+    run.append_metrics([{"step": 3, "train_loss": float("inf")}])
+    assert lines(run.metrics) == [
+        {"step": 1, "train_loss": 2.5},
+        {"step": 2, "train_loss": None},
+        {"step": 3, "train_loss": None},
+    ]
+
+
+@given(st.text())
+def test_any_sample_text_survives(tmp_path_factory, text):
+    run = create(tmp_path_factory.mktemp("run") / "a")
+    run.append_sample({"step": 1, "text": text})
+    if not any("\ud800" <= character <= "\udfff" for character in text):
+        assert lines_by_newline(run.samples) == [{"step": 1, "text": text}]
+
+
+def lines_by_newline(path):
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def test_rewinding_keeps_the_lines_up_to_a_step(tmp_path):
+    run = create(tmp_path / "a")
+    run.append_metrics([{"step": step} for step in range(1, 8)])
+    run.append_sample({"step": 2, "text": "x"})
+    run.append_sample({"step": 6, "text": "y"})
+    with run.metrics.open("a") as stream:
+        stream.write('{"step": 4, "tra')
+    run.rewind(4)
+    assert lines(run.metrics) == [{"step": step} for step in range(1, 5)]
+    assert lines(run.samples) == [{"step": 2, "text": "x"}]
+    run.rewind(0)
+    assert run.metrics.read_bytes() == b""
+
+
+def test_rewinding_makes_missing_files_again(tmp_path):
+    run = create(tmp_path / "a")
+    run.metrics.unlink()
+    run.rewind(3)
+    run.append_metrics([{"step": 4}])
+    assert lines(run.metrics) == [{"step": 4}]
+
+
+def test_the_manifest_is_updated_field_by_field(tmp_path):
+    run = create(tmp_path / "a")
+    run.update_manifest(outcome="completed", end="now")
+    assert run.manifest == {**MANIFEST, "outcome": "completed", "end": "now"}
+
+
+def test_a_full_disk_is_told_in_words(tmp_path, monkeypatch):
+    run = create(tmp_path / "a")
+
+    def fail(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(RuntimeError, match=r"manifest.json cannot be written: No space left"):
+        run.update_manifest(outcome="completed")
+    with pytest.raises(RuntimeError, match=r"metrics.jsonl cannot be written: No space left"):
+        run.sync()
+    assert run.manifest == MANIFEST
+
+
+def test_a_lost_run_directory_is_told_in_words(tmp_path):
+    run = create(tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "b")
+    with pytest.raises(RuntimeError, match=r"metrics.jsonl cannot be written"):
+        run.append_metrics([{"step": 1}])
+
+
+def test_latest_points_at_the_newest_run_and_can_be_opened(tmp_path):
+    create(tmp_path / "a").link_latest()
+    create(tmp_path / "b").link_latest()
+    link = tmp_path / "latest"
+    assert link.readlink() == Path("b")
+    assert RunDirectory.open(link).path == tmp_path / "b"
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "latest"}
+
+
+def test_a_folder_called_latest_is_left_alone(tmp_path):
+    (tmp_path / "latest").mkdir()
+    create(tmp_path / "a").link_latest()
+    assert not (tmp_path / "latest").is_symlink()
+
+
+def test_run_paths_carry_name_and_time_and_never_collide(tmp_path):
+    now = datetime(2026, 1, 2, 3, 4, 5)
+    first = default_run_path("fast-training", tmp_path, now)
+    assert first == tmp_path / "fast-training-20260102-030405"
+    first.mkdir()
+    assert default_run_path("fast-training", tmp_path, now).name.endswith("-030405-2")
+
+
+@given(st.text())
+def test_no_name_leads_out_of_the_folder(name):
+    path = default_run_path(name, Path("runs"), datetime(2026, 1, 2))
+    assert path.parent == Path("runs")
+    assert path.name.isascii()
+    assert not path.name.startswith(".")

@@ -1,0 +1,109 @@
+import os
+import time
+
+import numpy as np
+import pytest
+
+from lm_core.data import corpus as corpus_module
+from lm_core.data.corpus import load_corpus
+from lm_core.data.token_store import default_cache_folder, encode_corpus
+from lm_core.data.tokenizer import AsciiTokenizer, ByteTokenizer, CharTokenizer
+
+TEXT = "Es war einmal 🙂 eine Geschichte, die war recht lang.\n" * 40
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus_module, "_BLOCK_BYTES", 100)
+    (tmp_path / "a.txt").write_text(TEXT, encoding="utf-8")
+    return load_corpus(str(tmp_path / "a.txt"))
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def large(corpus, tokenizer, cache):
+    return encode_corpus(corpus, tokenizer, cache_folder=cache, largest_in_memory=10)
+
+
+@pytest.mark.parametrize("tokenizer", [ByteTokenizer(), CharTokenizer("".join(sorted(set(TEXT))))])
+def test_a_large_corpus_gives_the_same_tokens_from_a_file(corpus, cache, tokenizer):
+    in_memory = encode_corpus(corpus, tokenizer)
+    mapped = large(corpus, tokenizer, cache)
+    assert isinstance(mapped, np.memmap)
+    assert not isinstance(in_memory, np.memmap)
+    assert mapped.dtype == in_memory.dtype == tokenizer.dtype
+    assert np.array_equal(mapped, in_memory)
+    assert tokenizer.decode(mapped) == TEXT
+
+
+def test_tokens_cannot_be_changed_by_accident(corpus, cache):
+    for tokens in (encode_corpus(corpus, ByteTokenizer()), large(corpus, ByteTokenizer(), cache)):
+        with pytest.raises(ValueError, match="read-only"):
+            tokens[0] = 1
+
+
+def test_the_second_time_nothing_is_encoded(corpus, cache, monkeypatch):
+    first = large(corpus, ByteTokenizer(), cache)
+
+    def fail(self, block):
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(ByteTokenizer, "encode_block", fail)
+    assert np.array_equal(large(corpus, ByteTokenizer(), cache), first)
+
+
+def test_another_text_or_tokenizer_is_another_file(corpus, cache, tmp_path):
+    large(corpus, ByteTokenizer(), cache)
+    large(corpus, CharTokenizer("".join(sorted(set(TEXT)))), cache)
+    (tmp_path / "b.txt").write_text(TEXT + "!", encoding="utf-8")
+    large(load_corpus(str(tmp_path / "b.txt")), ByteTokenizer(), cache)
+    assert len(list(cache.glob("*.tokens"))) == 3
+
+
+@pytest.mark.parametrize("damage", ["truncate", "lengthen", "lose note", "garble note"])
+def test_a_file_that_is_not_whole_is_made_again(corpus, cache, damage):
+    expected = np.array(large(corpus, ByteTokenizer(), cache))
+    (tokens,), (note,) = cache.glob("*.tokens"), cache.glob("*.json")
+    if damage == "truncate":
+        os.truncate(tokens, 100)
+    elif damage == "lengthen":
+        tokens.write_bytes(tokens.read_bytes() + b"x")
+    elif damage == "lose note":
+        note.unlink()
+    else:
+        note.write_text("{")
+    assert np.array_equal(large(corpus, ByteTokenizer(), cache), expected)
+
+
+def test_an_error_leaves_no_file_behind(corpus, cache):
+    with pytest.raises(ValueError, match="ascii tokenizer has no"):
+        large(corpus, AsciiTokenizer(), cache)
+    assert list(cache.iterdir()) == []
+
+
+def test_what_a_killed_encoding_left_is_removed_when_it_is_old(corpus, cache):
+    cache.mkdir()
+    old, young = cache / "old.part", cache / "young.part"
+    for part in (old, young):
+        part.write_bytes(b"x")
+    os.utime(old, (time.time() - 7200, time.time() - 7200))
+    large(corpus, ByteTokenizer(), cache)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_do(corpus, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RuntimeError, match="LM_CORE_CACHE names another folder"):
+        large(corpus, ByteTokenizer(), tmp_path / "file" / "cache")
+
+
+def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.delenv("LM_CORE_CACHE", raising=False)
+    assert default_cache_folder() == tmp_path / "user" / "lm_core"
+    monkeypatch.setenv("LM_CORE_CACHE", str(tmp_path / "mine"))
+    assert default_cache_folder() == tmp_path / "mine"

@@ -1,0 +1,381 @@
+"""The loop: learning, cadences, records, exact resume, divergence and signals."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lm_core.data.tokenizer import ByteTokenizer
+from lm_core.errors import DivergenceError, StoppedError
+from lm_core.evaluation import Evaluation, Evaluator
+from lm_core.hooks import UpdateHook, update_hook
+from lm_core.model.transformer import Transformer
+from lm_core.record import RunDirectory
+from lm_core.sampling import Sampler
+from lm_core.training.checkpoint import list_checkpoints, load_checkpoint
+from lm_core.training.trainer import Trainer
+
+TEXT = "the quick brown fox jumps over the lazy dog. " * 30
+TOKENIZER = ByteTokenizer()
+TOKENS = TOKENIZER.encode(TEXT)
+SIZES = {"n_layers": 2, "d_model": 16, "n_heads": 2, "d_ff": 32, "max_seq_len": 8}
+HOOKS = {
+    "forward": [
+        {"name": "activation_noise", "std": 0.01, "sites": "embedding"},
+        {"name": "activation_stats", "every": 3, "sites": "final_norm"},
+    ],
+    "update": [
+        {"name": "gradient_noise", "std": 0.001},
+        {"name": "test_running_mean"},
+        {"name": "identity"},
+    ],
+}
+
+
+@update_hook("test_running_mean")
+class RunningMean(UpdateHook):
+    """Adds a running mean of earlier updates: a hook whose state matters."""
+
+    def __init__(self):
+        self.mean = {}
+
+    def on_updates(self, updates, key):
+        for name, update in updates.items():
+            self.mean[name] = 0.5 * self.mean.get(name, torch.zeros_like(update)) + 0.5 * update
+        return {name: 0.5 * updates[name] + 0.5 * self.mean[name] for name in updates}
+
+    def state(self):
+        return dict(self.mean)
+
+    def load_state(self, state):
+        self.mean = {name: tensor.clone() for name, tensor in state.items()}
+
+
+def build(dropout=0.1, with_parts=True, **settings):
+    model = Transformer(TOKENIZER.vocab_size, **SIZES, dropout=dropout, seed=4)
+    evaluate = Evaluator(model, TOKENS[-100:], TOKENIZER) if with_parts else None
+    sample = Sampler(model, TOKENIZER, prompt="the", max_length=5) if with_parts else None
+    defaults = {"seed": 4, "batch_size": 4, "max_steps": 6, "learning_rate": 1e-3}
+    return Trainer(model, TOKENS[:-100], evaluate, sample, TOKENIZER, **{**defaults, **settings})
+
+
+def new_run(path):
+    return RunDirectory.create(path, "", "", {"corpus": {"sha256": ""}})
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def without_speed(path):
+    return [{k: v for k, v in row.items() if k != "tokens_per_second"} for row in rows(path)]
+
+
+def weights(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+def saved_steps(run):
+    return [step for step, _ in list_checkpoints(run.checkpoints)]
+
+
+def test_every_step_has_a_line_of_metrics(tmp_path):
+    run = new_run(tmp_path / "run")
+    build(max_steps=5).train(run)
+    found = rows(run.metrics)
+    assert [row["step"] for row in found] == [1, 2, 3, 4, 5]
+    names = {"step", "train_loss", "learning_rate", "grad_norm", "tokens_per_second"}
+    assert all(set(row) == names for row in found[:-1])
+    assert set(found[-1]) == names | {"val_loss", "bits_per_byte"}
+    assert found[0]["learning_rate"] == 1e-3
+
+
+def test_recorded_loss_and_gradient_norm_are_those_of_the_batch(tmp_path):
+    run = new_run(tmp_path / "run")
+    build(dropout=0.0, max_steps=1).train(run)
+    model = Transformer(TOKENIZER.vocab_size, **SIZES, dropout=0.0, seed=4)
+    inputs, targets = build()._batches.batch(1)
+    loss = model(inputs, targets)
+    loss.backward()
+    norm = sum(float((p.grad.double() ** 2).sum()) for p in model.parameters()) ** 0.5
+    row = rows(run.metrics)[0]
+    assert row["train_loss"] == pytest.approx(loss.item(), rel=1e-6)
+    assert row["grad_norm"] == pytest.approx(norm, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "evaluated", "sampled", "saved"),
+    [
+        ({}, [10], [], [10]),
+        ({"eval_cadence": 4, "checkpoint_cadence": None}, [4, 8, 10], [], [10]),
+        ({"eval_cadence": 5}, [5, 10], [], [5, 10]),
+        ({"sampling_cadence": 3}, [10], [3, 6, 9, 10], [10]),
+        ({"checkpoint_cadence": 4}, [10], [], [4, 8, 10]),
+        ({"checkpoint_cadence": None}, [10], [], [10]),
+    ],
+)
+def test_cadences_are_kept_and_null_means_only_the_last_step(
+    tmp_path, settings, evaluated, sampled, saved
+):
+    run = new_run(tmp_path / "run")
+    build(max_steps=10, **settings).train(run)
+    assert [row["step"] for row in rows(run.metrics) if "val_loss" in row] == evaluated
+    assert [row["step"] for row in rows(run.samples)] == sampled
+    assert saved_steps(run) == saved
+
+
+def test_an_evaluation_that_is_no_better_does_not_save(tmp_path):
+    run = new_run(tmp_path / "run")
+    trainer = build(max_steps=4, eval_cadence=1)
+    losses = iter([3.0, 2.0, 2.5, 2.5])
+    trainer._evaluate = lambda: Evaluation(next(losses), 0.0, 0.0, 1)
+    trainer.train(run)
+    assert saved_steps(run) == [1, 2, 4]
+    assert load_checkpoint(run.checkpoints / "step-00000004").state["best_validation_loss"] == 2.0
+
+
+def test_samples_are_recorded_with_what_made_them(tmp_path):
+    run = new_run(tmp_path / "run")
+    trainer = build(max_steps=2, sampling_cadence=2)
+    result = trainer.train(run)
+    (row,) = rows(run.samples)
+    assert row["text"] == result.sample
+    assert row["text"].startswith("the")
+    settings = {"prompt": "the", "seed": 42, "temperature": 1.0, "top_k": None, "top_p": None}
+    assert row == {"step": 2, **settings, "text": row["text"]}
+
+
+def test_without_a_record_it_trains_all_the_same():
+    trainer = build(with_parts=False, max_steps=3)
+    before = weights(trainer)
+    result = trainer.train()
+    assert result == (3, None, None)
+    assert not torch.equal(before, weights(trainer))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    finals = []
+    for seed in (4, 4, 5):
+        trainer = build(seed=seed)
+        trainer.train()
+        finals.append(weights(trainer))
+    assert torch.equal(finals[0], finals[1])
+    assert not torch.equal(finals[0], finals[2])
+
+
+def test_without_a_seed_one_is_drawn_and_told():
+    trainers = [build(seed=None) for _ in range(2)]
+    assert trainers[0].seed != trainers[1].seed
+    assert all(0 <= trainer.seed < 2**31 for trainer in trainers)
+
+
+def test_a_small_model_learns_a_repeating_pattern_almost_perfectly():
+    # What follows an "a" depends on what came before it, so attention has to work.
+    tokens = TOKENIZER.encode("abcadbea" * 200)
+    model = Transformer(256, 2, 32, 2, 64, dropout=0.0, max_seq_len=64, seed=1)
+    evaluate = Evaluator(model, tokens[-400:], TOKENIZER)
+    trainer = Trainer(
+        model, tokens[:-400], evaluate, learning_rate=3e-3, batch_size=16, max_steps=250, seed=1
+    )
+    assert evaluate().loss > 5
+    assert trainer.train().evaluation.loss < 0.05
+
+
+def run_in_pieces(path, stops, max_steps=12, **settings):
+    """Trains to the end, stopping after each given number of steps and starting anew."""
+    run = new_run(path)
+    for stop in [*sorted(stops), max_steps]:
+        trainer = build(max_steps=max_steps, **settings)
+        checkpoints = list_checkpoints(run.checkpoints)
+        if checkpoints:
+            trainer.restore(load_checkpoint(checkpoints[-1][1]))
+        run.rewind(trainer.step)
+        if stop < max_steps:
+            with pytest.raises(StoppedError):
+                stopped_after(trainer, stop).train(run)
+        else:
+            trainer.train(run)
+    return run
+
+
+def stopped_after(trainer, step):
+    """The trainer with a Ctrl-C that comes while a step is computed."""
+    original = trainer._train_step
+
+    def train_step():
+        original()
+        if trainer.step >= step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trainer._train_step = train_step
+    return trainer
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.sets(st.integers(1, 11), min_size=1, max_size=4))
+def test_interrupted_anywhere_and_resumed_the_end_is_the_same_byte_for_byte(
+    tmp_path_factory, stops
+):
+    folder = tmp_path_factory.mktemp("runs")
+    settings = {"hooks": HOOKS, "eval_cadence": 4, "sampling_cadence": 5, "checkpoint_cadence": 3}
+    straight = run_in_pieces(folder / "straight", [], **settings)
+    pieces = run_in_pieces(folder / "pieces", stops, **settings)
+    last = "checkpoints/step-00000012"
+    for name in ("model", "optimizer", "hooks"):
+        file = f"{last}/{name}.safetensors"
+        assert (straight.path / file).read_bytes() == (pieces.path / file).read_bytes()
+    assert (straight.path / last / "state.json").read_bytes() == (
+        pieces.path / last / "state.json"
+    ).read_bytes()
+    assert without_speed(straight.metrics) == without_speed(pieces.metrics)
+    assert straight.samples.read_bytes() == pieces.samples.read_bytes()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_within_a_step_and_says_how_to_go_on(tmp_path, number, code):
+    run = new_run(tmp_path / "run")
+    trainer = build(max_steps=50)
+    original = trainer._train_step
+
+    def train_step():
+        original()
+        if trainer.step == 3:
+            os.kill(os.getpid(), number)
+
+    trainer._train_step = train_step
+    with pytest.raises(
+        StoppedError, match="stopped after step 3, which is saved; --resume"
+    ) as error:
+        trainer.train(run)
+    assert error.value.exit_code == code
+    assert saved_steps(run) == [3]
+    assert [row["step"] for row in rows(run.metrics)] == [1, 2, 3]
+
+
+def test_a_signal_during_the_last_step_changes_nothing(tmp_path):
+    run = new_run(tmp_path / "run")
+    trainer = stopped_after(build(max_steps=3), 3)
+    assert trainer.train(run).step == 3
+
+
+def test_divergence_is_told_and_never_saved(tmp_path):
+    run = new_run(tmp_path / "run")
+    trainer = build(max_steps=50, learning_rate=1e30, checkpoint_cadence=1)
+    with pytest.raises(DivergenceError, match=r"diverged at step \d+.*smaller learning_rate"):
+        trainer.train(run)
+    for _, path in list_checkpoints(run.checkpoints):
+        assert all(tensor.isfinite().all() for tensor in load_checkpoint(path).model.values())
+    assert rows(run.metrics)[-1]["train_loss"] is None or rows(run.metrics)[-1]["grad_norm"] is None
+
+
+def test_a_run_that_is_complete_is_evaluated_and_nothing_else(tmp_path):
+    run = new_run(tmp_path / "run")
+    first = build(max_steps=4, sampling_cadence=2)
+    expected = first.train(run)
+    recorded = run.metrics.read_bytes()
+    again = build(max_steps=4, sampling_cadence=2)
+    again.restore(load_checkpoint(list_checkpoints(run.checkpoints)[-1][1]))
+    assert again.train(run) == expected
+    assert run.metrics.read_bytes() == recorded
+
+
+def checkpoint_of(tmp_path, **settings):
+    run = new_run(tmp_path / "run")
+    build(max_steps=4, **settings).train(run)
+    return load_checkpoint(list_checkpoints(run.checkpoints)[-1][1])
+
+
+def test_a_checkpoint_past_the_end_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at step 4 already, past max_steps 3"):
+        build(max_steps=3).restore(checkpoint_of(tmp_path))
+
+
+def test_a_checkpoint_of_another_seed_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="the checkpoint's seed is 4, the configuration's 5"):
+        build(seed=5).restore(checkpoint_of(tmp_path))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    checkpoint = checkpoint_of(tmp_path)
+    checkpoint.model.pop("final_norm.bias")
+    with pytest.raises(RuntimeError, match=r"does not fit the model.*final_norm.bias"):
+        build().restore(checkpoint)
+
+
+def test_a_checkpoint_holds_what_is_needed_to_use_it_alone(tmp_path):
+    state = checkpoint_of(tmp_path).state
+    again = Transformer(**state["model"])
+    assert again.arguments == {"vocab_size": 256, **SIZES, "dropout": 0.1}
+    assert state["tokenizer"] == {"kind": "byte"}
+
+
+def test_frozen_parameters_stay_exactly_as_they_are():
+    trainer = build(hooks={"update": [{"name": "freeze", "parameters": r"blocks\.1\..*"}]})
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.train()
+    for name, parameter in trainer.model.named_parameters():
+        assert torch.equal(parameter, before[name]) == name.startswith("blocks.1."), name
+
+
+def test_hooks_that_change_nothing_leave_every_bit(tmp_path):
+    plain, hooked = build(), build(hooks={"update": [{"name": "identity"}]})
+    plain.train()
+    hooked.train()
+    assert torch.equal(weights(plain), weights(hooked))
+
+
+def test_reports_of_hooks_stand_in_the_line_of_their_step(tmp_path):
+    run = new_run(tmp_path / "run")
+    build(hooks=HOOKS, max_steps=6).train(run)
+    reported = [row["step"] for row in rows(run.metrics) if "activation/final_norm/mean" in row]
+    assert reported == [3, 6]
+
+
+def test_a_step_in_float32_is_that_of_the_formulas():
+    """One whole step against plain float64 arithmetic on the same batch, without dropout."""
+    trainer = build(dropout=0.0, max_steps=1, weight_decay=0.2, beta1=0.8, beta2=0.9)
+    reference = Transformer(TOKENIZER.vocab_size, **SIZES, dropout=0.0, seed=4).double()
+    inputs, targets = trainer._batches.batch(1)
+    reference(inputs, targets).backward()
+    trainer.train()
+    trained = dict(trainer.model.named_parameters())
+    for name, parameter in reference.named_parameters():
+        decay = 0.2 if parameter.dim() > 1 and "embedding" not in name else 0.0
+        gradient = parameter.grad
+        expected = parameter * (1 - 1e-3 * decay)
+        expected = expected - 1e-3 * gradient / (gradient.abs() + 1e-8)
+        # Where a gradient is all rounding, its sign is too.
+        sure = gradient.abs() > 1e-6
+        torch.testing.assert_close(
+            trained[name].double()[sure], expected[sure], rtol=1e-4, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rate": 0.0}, "Trainer.learning_rate: 0.0 is not greater than 0"),
+        ({"beta1": 1.0}, "Trainer.beta1: 1.0 is not less than 1"),
+        ({"batch_size": 0}, "Trainer.batch_size: 0 is less than 1"),
+        ({"max_steps": 1.5}, "Trainer.max_steps: 1.5 is no integer"),
+        ({"eval_cadence": 0}, "Trainer.eval_cadence: 0 is less than 1"),
+        (
+            {"hooks": {"update": [{"name": "idenity"}]}},
+            "unknown update hook; did you mean identity",
+        ),
+    ],
+)
+def test_values_that_cannot_work_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build(**settings)
+
+
+def test_a_part_too_short_for_a_window_is_refused():
+    model = Transformer(256, **SIZES)
+    with pytest.raises(ValueError, match="training part"):
+        Trainer(model, TOKENS[:8])
