@@ -14,7 +14,7 @@ def yaml_text(config: ResolvedConfig, header: str) -> str:
         config: What to write.
         header: A first line for people, without the comment sign.
     """
-    lines = [f"# {header}"]
+    lines = [f"# {_in_one_line(header)}"]
     for section in CATEGORIES:
         lines += ["", f"# {section}"]
         for key in KEYS:
@@ -31,9 +31,13 @@ def gin_text(config: ResolvedConfig) -> str:
         for key in KEYS:
             if category(key) == section:
                 binding = f"{gin_parameter(key)} = {getattr(config.values, key)!r}"
-                source = str(config.sources[key]).encode("unicode_escape").decode("ascii")
-                lines.append(f"{binding}  # {source}")
+                lines.append(f"{binding}  # {_in_one_line(str(config.sources[key]))}")
     return "\n".join(lines) + "\n"
+
+
+def _in_one_line(text: str) -> str:
+    """A name from outside, made unable to end the comment it stands in."""
+    return text.encode("unicode_escape").decode("ascii")
 
 
 def _yaml_value(value: Any) -> str:

@@ -87,6 +87,8 @@ class _Plain:
         if self._n_values > _MOST_VALUES or depth > _DEEPEST:
             raise InputError("is far too large or deep once its aliases are expanded")
         self.lines[path] = node.start_mark.line + 1
+        if not isinstance(node, ScalarNode) and str(node.tag) not in _NESTED_TAGS:
+            raise InputError(f"{path} has the YAML type {node.tag}, which has no place here")
         if isinstance(node, SequenceNode):
             items = enumerate(node.value)
             return [self.value(item, f"{path}[{i}]", depth + 1) for i, item in items]
@@ -107,6 +109,7 @@ class _Plain:
         return mapping
 
 
+_NESTED_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq")}
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")}
 
 

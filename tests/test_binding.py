@@ -1,0 +1,82 @@
+import inspect
+
+import gin
+import pytest
+
+from lm_core.config.binding import bind
+from lm_core.config.gin_files import RUNTIME_ARGUMENTS
+from lm_core.config.hyperparameters import KEYS, TrainingConfig, gin_parameter
+from lm_core.config.resolution import ResolvedConfig
+from lm_core.config.statements import Source
+from lm_core.data.corpus import load_corpus, split_corpus
+from lm_core.data.tokenizer import build_tokenizer
+from lm_core.model.transformer import Transformer
+from lm_core.sampling import Sampler
+from lm_core.training.trainer import Trainer
+
+CONSTRUCTORS = {
+    "load_corpus": load_corpus,
+    "split_corpus": split_corpus,
+    "Tokenizer": build_tokenizer,
+    "Transformer": Transformer,
+    "Trainer": Trainer,
+    "Sampler": Sampler,
+}
+
+
+def resolved(**values):
+    return ResolvedConfig(TrainingConfig(**values), {key: Source("test") for key in KEYS}, {})
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_each_constructor_has_the_tables_default(key):
+    constructor, argument = gin_parameter(key).split(".")
+    parameter = inspect.signature(CONSTRUCTORS[constructor]).parameters[argument]
+    default = TrainingConfig.model_fields[key].default
+    assert parameter.default == default
+    assert type(parameter.default) is type(default)
+
+
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_every_argument_is_a_hyperparameter_or_given_at_run_time(name):
+    signature = inspect.signature(CONSTRUCTORS[name])
+    arguments = {f"{name}.{argument}" for argument in signature.parameters}
+    assert arguments <= RUNTIME_ARGUMENTS | {gin_parameter(key) for key in KEYS}
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    assert inspect.Parameter.VAR_KEYWORD not in kinds
+
+
+@pytest.mark.parametrize("parameter", sorted(RUNTIME_ARGUMENTS))
+def test_gin_itself_refuses_to_bind_what_is_given_at_run_time(parameter):
+    constructor, argument = parameter.split(".")
+    assert argument in inspect.signature(CONSTRUCTORS[constructor]).parameters
+    with pytest.raises(ValueError, match="denylisted"):
+        gin.bind_parameter(parameter, 1)
+
+
+def test_constructors_receive_the_values():
+    bind(resolved(n_layers=2, d_model=24, n_heads=3, d_ff=10, max_seq_len=5, dropout=0.25))
+    model = Transformer(7)
+    assert model.arguments == {
+        "vocab_size": 7,
+        "n_layers": 2,
+        "d_model": 24,
+        "n_heads": 3,
+        "d_ff": 10,
+        "max_seq_len": 5,
+        "dropout": 0.25,
+    }
+
+
+def test_functions_receive_the_values():
+    bind(resolved(train_ratio=0.5, tokenizer="byte"))
+    assert len(split_corpus(range(10))[0]) == 5
+    assert build_tokenizer(load_corpus()).kind == "byte"
+
+
+def test_what_was_bound_before_is_gone_and_what_is_bound_is_locked():
+    bind(resolved(n_layers=2))
+    bind(resolved(d_ff=10))
+    assert gin.query_parameter("Transformer.n_layers") == 4
+    with pytest.raises(RuntimeError, match="locked"):
+        gin.bind_parameter("Transformer.n_layers", 3)

@@ -1,0 +1,121 @@
+import math
+
+import pytest
+
+from lm_core.config.checks import allowed, check_value, require_valid
+
+
+def sentences(key, value):
+    return [f"{path}: {message}" for path, message in check_value(key, value)]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("n_layers", 1),
+        ("dropout", 0),
+        ("dropout", 1),
+        ("dropout", 0.5),
+        ("learning_rate", 1000),
+        ("learning_rate", 5e-324),
+        ("weight_decay", 0),
+        ("beta1", 0),
+        ("seed", None),
+        ("seed", 0),
+        ("seed", 2**63 - 1),
+        ("max_steps", 99_999_999),
+        ("corpus", None),
+        ("corpus", "a b"),
+        ("tokenizer", "byte"),
+        ("sampling_prompt", " "),
+        ("sampling_temperature", 0),
+        ("sampling_top_p", 1),
+        ("checkpoint_cadence", None),
+        ("hooks", None),
+        ("hooks", {}),
+        ("hooks", {"forward": [], "update": [{"name": "x", "enabled": False, "option": [1]}]}),
+    ],
+)
+def test_good_values_pass(key, value):
+    assert sentences(key, value) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("n_layers", 0, "n_layers: 0 is less than 1 (allowed: an integer from 1 to 2147483647)"),
+        ("n_layers", -3, "n_layers: -3 is less than 1"),
+        ("n_layers", 1.5, "n_layers: 1.5 is no integer"),
+        ("n_layers", 6.0, "n_layers: 6.0 is no integer, write 6"),
+        ("n_layers", "six", "n_layers: 'six' is a text"),
+        ("n_layers", "6", "n_layers: '6' is a text"),
+        ("n_layers", True, "n_layers: true is a truth value"),
+        ("n_layers", None, "n_layers: null is no value"),
+        ("n_layers", [6], "n_layers: [6] is a list"),
+        ("n_layers", {"a": 1}, "n_layers: {'a': 1} is a mapping"),
+        ("n_layers", math.nan, "n_layers: nan is no integer"),
+        ("n_layers", math.inf, "n_layers: inf is no integer"),
+        ("max_steps", 10**8, "max_steps: 100000000 is greater than 99999999"),
+        ("max_steps", 1e4, "max_steps: 10000.0 is no integer, write 10000"),
+        ("dropout", 1.5, "dropout: 1.5 is greater than 1 (allowed: a number from 0 to 1)"),
+        ("dropout", -0.1, "dropout: -0.1 is less than 0"),
+        ("dropout", "0.1", "dropout: '0.1' is a text"),
+        ("dropout", False, "dropout: false is a truth value"),
+        ("learning_rate", 0, "learning_rate: 0 is not greater than 0"),
+        ("learning_rate", math.inf, "learning_rate: inf is not finite"),
+        ("learning_rate", 10**400, "learning_rate: 1000"),
+        ("train_ratio", 0, "train_ratio: 0 is not greater than 0"),
+        ("train_ratio", 1, "train_ratio: 1 is not less than 1"),
+        ("train_ratio", 1.5, "train_ratio: 1.5 is not less than 1"),
+        ("beta2", 1, "beta2: 1 is not less than 1 (allowed: a number from 0 to below 1)"),
+        ("seed", -1, "seed: -1 is less than 0"),
+        ("seed", 2**63, "seed: 9223372036854775808 is greater than 9223372036854775807"),
+        ("tokenizer", "bytes", "tokenizer: 'bytes' is an unknown tokenizer; did you mean byte?"),
+        ("tokenizer", None, "tokenizer: null is an unknown tokenizer"),
+        ("tokenizer", ["byte"], "tokenizer: ['byte'] is an unknown tokenizer"),
+        ("corpus", "", "corpus: '' is empty (allowed: a text, or null)"),
+        ("corpus", 3, "corpus: 3 is "),
+        ("sampling_prompt", "", "sampling_prompt: '' is empty"),
+        ("sampling_prompt", "\ud800", "sampling_prompt: holds half of a surrogate pair"),
+        ("sampling_top_k", 0, "sampling_top_k: 0 is less than 1"),
+        ("sampling_top_p", 0, "sampling_top_p: 0 is not greater than 0"),
+        ("eval_cadence", 0, "eval_cadence: 0 is less than 1"),
+        ("hooks", [], "hooks: [] is a list (allowed: a mapping with the keys forward and update"),
+        ("hooks", {"foward": []}, "hooks.foward: unknown kind of hook; did you mean forward?"),
+        ("hooks", {"forward": None}, "hooks.forward: null is not a list"),
+        ("hooks", {"forward": [3]}, "hooks.forward[0]: 3 is not a mapping"),
+        ("hooks", {"update": [{}]}, "hooks.update[0].name: is missing"),
+        ("hooks", {"update": [{"name": 3}]}, "hooks.update[0].name: 3 is not a text"),
+        (
+            "hooks",
+            {"update": [{"name": "x", "enabled": 1}]},
+            "hooks.update[0].enabled: 1 is not true or false",
+        ),
+    ],
+)
+def test_wrong_values_are_told_in_words(key, value, sentence):
+    (found,) = sentences(key, value)
+    assert found.startswith(sentence)
+
+
+def test_an_integer_too_long_to_print_is_told_all_the_same():
+    (found,) = sentences("n_layers", 10**5000)
+    assert found.startswith("n_layers: a huge integer is greater than 2147483647")
+
+
+def test_several_wrong_hooks_are_told_at_once():
+    table = {"forward": [{}, {"name": 1}], "update": 3}
+    assert len(check_value("hooks", table)) == 3
+
+
+def test_what_is_allowed_is_said_in_words():
+    assert allowed("batch_size") == "an integer from 1 to 2147483647"
+    assert allowed("train_ratio") == "a number greater than 0 and below 1"
+    assert allowed("sampling_top_p") == "a number greater than 0 and at most 1, or null"
+    assert allowed("sampling_temperature") == "a number of at least 0"
+    assert allowed("tokenizer") == "ascii, char or byte"
+
+
+def test_a_constructors_check_tells_all_by_their_gin_names():
+    with pytest.raises(ValueError, match=r"Transformer.n_layers: 0 .*\nTrainer.batch_size: 'x'"):
+        require_valid({"n_layers": 0, "dropout": 0.1, "batch_size": "x"})

@@ -1,0 +1,201 @@
+import pytest
+
+from lm_core.config.gin_files import GinReader
+from lm_core.config.statements import Reading
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def read(folder):
+    def read_sources(content="", bindings=(), allowed=()):
+        reading = Reading()
+        reader = GinReader(reading, [folder / "library"], allowed)
+        if content:
+            (folder / "my.gin").write_text(content)
+            reader.read_file(folder / "my.gin")
+        for binding in bindings:
+            reader.read_binding(binding, "--gin_bindings")
+        reader.resolve_macros()
+        return reading
+
+    return read_sources
+
+
+def values(reading):
+    assert reading.problems == []
+    return {statement.key: statement.value for statement in reading.statements}
+
+
+def test_bindings_become_statements_with_their_lines(read):
+    reading = read("# comment\nTransformer.n_layers = 6\nSampler.prompt = 'O'\n")
+    assert [(s.key, s.value, str(s.source)) for s in reading.statements] == [
+        ("n_layers", 6, "my.gin:2"),
+        ("sampling_prompt", "O", "my.gin:3"),
+    ]
+
+
+def test_blocks_work_too(read):
+    reading = read("Transformer:\n  n_layers = 6\n  d_ff = 8\n")
+    assert values(reading) == {"n_layers": 6, "d_ff": 8}
+    assert str(reading.statements[1].source) == "my.gin:3"
+
+
+def test_macros_are_evaluated_wherever_they_stand(read):
+    content = "Transformer.d_model = %width\nwidth = %base\nbase = 64\nTransformer.d_ff = %width\n"
+    assert values(read(content)) == {"d_model": 64, "d_ff": 64}
+    nested = "every = 3\nTrainer.hooks = {'update': [{'name': 'x', 'every': %every}]}"
+    assert values(read(nested)) == {"hooks": {"update": [{"name": "x", "every": 3}]}}
+
+
+def test_a_macro_can_come_from_the_command_line(read):
+    reading = read("width = 64\nTransformer.d_model = %width\n", bindings=["width = 32"])
+    assert values(reading) == {"d_model": 32}
+
+
+def test_tuples_are_lists(read):
+    assert values(read("Trainer.hooks = {'update': ({'name': 'x'},)}")) == {
+        "hooks": {"update": [{"name": "x"}]}
+    }
+
+
+@pytest.mark.parametrize(
+    ("binding", "value"),
+    [
+        ("Tokenizer.kind=byte", "byte"),
+        (" Tokenizer.kind = byte ", "byte"),
+        ("Tokenizer.kind='byte'", "byte"),
+    ],
+)
+def test_a_bare_word_on_the_command_line_can_be_a_text(read, binding, value):
+    assert values(read(bindings=[binding])) == {"tokenizer": value}
+
+
+def test_none_true_and_false_keep_their_meaning(read):
+    assert values(read(bindings=["load_corpus.path=None"])) == {"corpus": None}
+    assert values(read(bindings=["Transformer.n_layers=True"])) == {"n_layers": True}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("Tokenizer.kind = byte", "my.gin:1: not valid gin: "),
+        ("\nTransformer.n_layers =", "my.gin:2: not valid gin: "),
+        ("Transformer.n_layers = [1,\n", "my.gin:2: not valid gin: "),
+        ("Transformer.n_layers = 3 4", "my.gin:1: not valid gin: Expected newline."),
+        ("what is this", "my.gin:1: not valid gin: "),
+        ("Trainer.hooks = {[1]: 2}", "my.gin: not valid gin: "),
+        ("Sampler.prompt = 'open", "my.gin:1: not valid gin: "),
+        ("  a = 1\n b = 2", "my.gin:2: not valid gin: "),
+        ("$", "my.gin:1: not valid gin: "),
+        (
+            "Transformer.n_layer = 6",
+            "my.gin:1: Transformer.n_layer: unknown parameter; did you mean Transformer.n_layers?",
+        ),
+        ("Nothing.at_all = 6", "my.gin:1: Nothing.at_all: unknown parameter"),
+        (
+            "lm_core.model.transformer.Transformer.n_layers = 6",
+            "my.gin:1: lm_core.model.transformer.Transformer.n_layers: unknown parameter; "
+            "write Transformer.n_layers",
+        ),
+        (
+            "Transformer.vocab_size = 6",
+            "my.gin:1: Transformer.vocab_size: is not a hyperparameter: the program itself gives",
+        ),
+        (
+            "train/Transformer.n_layers = 6",
+            "my.gin:1: train/Transformer.n_layers: a scope has no place here",
+        ),
+        (
+            "Transformer.n_layers = @Trainer",
+            "my.gin:1: Transformer.n_layers: @Trainer is a reference",
+        ),
+        ("Trainer.hooks = [@a/B()]", "my.gin:1: Trainer.hooks: @a/B() is a reference"),
+        ("Transformer.n_layers = %n", "my.gin:1: Transformer.n_layers: %n: unknown macro"),
+        (
+            "width = 3\nTransformer.d_ff = %widht\nTransformer.d_model = %width",
+            "my.gin:2: Transformer.d_ff: %widht: unknown macro; did you mean width?",
+        ),
+        (
+            "n_layers = 6",
+            "my.gin:1: n_layers: a macro that nothing uses; did you mean Transformer.",
+        ),
+        (
+            "temperature = 6",
+            "my.gin:1: temperature: a macro that nothing uses; did you mean Sampler.",
+        ),
+        (
+            "sampling_seed = 6",
+            "my.gin:1: sampling_seed: a macro that nothing uses; did you mean Sa",
+        ),
+        ("import os", "my.gin:1: import os: a configuration may run no code of its own; --allow"),
+        ("from os import path", "my.gin:1: import os.path: a configuration may run no code"),
+        (
+            "Transformer.n_layers = 6\nTransformer.n_layers = 7",
+            "my.gin:2: Transformer.n_layers: set twice in this file, first in line 1",
+        ),
+        ("include 'nope.gin'", "my.gin:1: 'nope.gin': unknown file"),
+        ("include 3", "my.gin:1: not valid gin: "),
+        ("include 'my.gin'", "my.gin:1: 'my.gin' includes itself"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(read, content, problem):
+    problems = read(content).problems
+    assert len(problems) == 1, problems
+    assert problems[0].startswith(problem)
+
+
+def test_macros_that_define_each_other_are_told(read):
+    problems = read("a = %b\nb = %a\nTransformer.n_layers = %a").problems
+    assert problems == ["my.gin:3: Transformer.n_layers: %a is defined by itself"]
+
+
+def test_an_allowed_module_may_be_imported(read):
+    assert values(read("import my_hooks\nTransformer.n_layers = 6", allowed=["my_hooks"])) == {
+        "n_layers": 6
+    }
+
+
+def test_an_include_is_relative_to_its_file_then_looked_for_in_the_folders(folder, read):
+    (folder / "library").mkdir()
+    (folder / "deep").mkdir()
+    (folder / "library" / "a.yaml").write_text("n_layers: 6\n")
+    (folder / "deep" / "b.gin").write_text("include 'c.gin'\nTransformer.d_ff = 8\n")
+    (folder / "deep" / "c.gin").write_text("Transformer.d_model = 16\n")
+    reading = read("include 'a.yaml'\ninclude 'deep/b.gin'\n")
+    assert values(reading) == {"n_layers": 6, "d_model": 16, "d_ff": 8}
+    assert [str(s.source) for s in reading.statements] == [
+        "library/a.yaml:1",
+        "deep/c.gin:1",
+        "deep/b.gin:2",
+    ]
+
+
+def test_a_longer_circle_of_includes_ends(folder, read):
+    (folder / "other.gin").write_text("include 'my.gin'\n")
+    assert read("include 'other.gin'\n").problems == ["other.gin:1: 'my.gin' includes itself"]
+
+
+def test_the_same_file_may_be_read_twice_in_a_row(folder, read):
+    (folder / "a.gin").write_text("Transformer.n_layers = 6\n")
+    assert values(read("include 'a.gin'\ninclude 'a.gin'\n")) == {"n_layers": 6}
+
+
+def test_several_statements_in_one_binding_and_several_bindings(read):
+    reading = read(
+        bindings=["Transformer.n_layers=6\nTransformer.d_ff=8", "Transformer.n_layers=7"]
+    )
+    assert values(reading) == {"n_layers": 7, "d_ff": 8}
+    assert {str(s.source) for s in reading.statements} == {"--gin_bindings"}
+
+
+def test_a_wrong_binding_is_quoted(read):
+    assert (
+        read(bindings=["Transformer.n_layers="])
+        .problems[0]
+        .startswith("--gin_bindings: 'Transformer.n_layers=': not valid gin: ")
+    )

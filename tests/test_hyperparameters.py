@@ -1,0 +1,74 @@
+import pytest
+
+from lm_core.config.hyperparameters import (
+    CATEGORIES,
+    KEY_OF_GIN_PARAMETER,
+    KEYS,
+    TrainingConfig,
+    broken_rules,
+    category,
+    gin_parameter,
+    is_text,
+)
+
+DEFAULTS = {
+    "n_layers": 4,
+    "d_model": 256,
+    "n_heads": 4,
+    "d_ff": 1024,
+    "dropout": 0.1,
+    "max_seq_len": 256,
+    "max_steps": 10_000,
+    "batch_size": 16,
+    "learning_rate": 3e-4,
+    "weight_decay": 0.1,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "seed": None,
+    "hooks": None,
+    "corpus": None,
+    "tokenizer": "ascii",
+    "train_ratio": 0.95,
+    "eval_cadence": None,
+    "sampling_cadence": None,
+    "sampling_temperature": 1.0,
+    "sampling_prompt": "The",
+    "sampling_max_length": 100,
+    "sampling_seed": 42,
+    "sampling_top_k": None,
+    "sampling_top_p": None,
+    "checkpoint_cadence": 1000,
+}
+
+
+def test_the_defaults_are_the_published_ones():
+    assert TrainingConfig().model_dump() == DEFAULTS
+
+
+def test_every_key_binds_a_gin_parameter_of_its_own():
+    assert len(KEY_OF_GIN_PARAMETER) == len(KEYS)
+    assert gin_parameter("corpus") == "load_corpus.path"
+    assert gin_parameter("sampling_top_k") == "Sampler.top_k"
+
+
+def test_every_key_has_a_category_and_a_meaning():
+    for key, field in TrainingConfig.model_fields.items():
+        assert category(key) in CATEGORIES
+        assert field.description, key
+
+
+def test_a_width_that_heads_do_not_divide_breaks_a_rule():
+    assert broken_rules(DEFAULTS) == []
+    (broken,) = broken_rules({**DEFAULTS, "d_model": 250})
+    assert broken == ("d_model", "is not divisible by", "n_heads")
+    with pytest.raises(ValueError, match="d_model 250 is not divisible by n_heads 4"):
+        TrainingConfig(d_model=250)
+
+
+def test_unknown_keys_are_refused():
+    with pytest.raises(ValueError, match="n_layer"):
+        TrainingConfig(n_layer=3)
+
+
+def test_keys_whose_values_are_words_are_known():
+    assert {key for key in KEYS if is_text(key)} == {"corpus", "tokenizer", "sampling_prompt"}

@@ -1,0 +1,128 @@
+import gin
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lm_core.experiment  # noqa: F401 -- defines the configurables that gin knows
+from lm_core.config.binding import bind
+from lm_core.config.hyperparameters import KEYS, TrainingConfig, gin_parameter
+from lm_core.config.rendering import gin_text, yaml_text
+from lm_core.config.resolution import ConfigSources, FileArgument, ResolvedConfig, resolve
+from lm_core.config.statements import Source
+
+text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+size = st.integers(1, 2**31 - 1)
+cadence = st.none() | st.integers(1, 99_999_999)
+share = st.floats(0, 1)
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | text
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=5,
+)
+entry = st.builds(
+    lambda options, fixed: {**options, **fixed},
+    st.dictionaries(text, plain, max_size=3),
+    st.fixed_dictionaries({"name": text}, optional={"enabled": st.booleans()}),
+)
+hooks = st.none() | st.fixed_dictionaries(
+    {}, optional={"forward": st.lists(entry, max_size=2), "update": st.lists(entry, max_size=2)}
+)
+positive = st.floats(0, exclude_min=True, allow_infinity=False)
+FIELDS = {
+    "n_layers": size,
+    "d_ff": size,
+    "dropout": share,
+    "max_seq_len": size,
+    "max_steps": st.integers(1, 99_999_999),
+    "batch_size": size,
+    "learning_rate": positive,
+    "weight_decay": st.floats(0, allow_infinity=False),
+    "beta1": st.floats(0, 1, exclude_max=True),
+    "beta2": st.floats(0, 1, exclude_max=True),
+    "seed": st.none() | st.integers(0, 2**63 - 1),
+    "hooks": hooks,
+    "corpus": st.none() | text,
+    "tokenizer": st.sampled_from(["ascii", "char", "byte"]),
+    "train_ratio": st.floats(0, 1, exclude_min=True, exclude_max=True),
+    "eval_cadence": cadence,
+    "sampling_cadence": cadence,
+    "sampling_temperature": st.floats(0, allow_infinity=False),
+    "sampling_prompt": text,
+    "sampling_max_length": size,
+    "sampling_seed": st.integers(0, 2**63 - 1),
+    "sampling_top_k": st.none() | st.integers(1, 2**70),
+    "sampling_top_p": st.none() | st.floats(0, 1, exclude_min=True),
+    "checkpoint_cadence": cadence,
+}
+heads = st.tuples(st.integers(1, 64), st.integers(1, 64)).map(
+    lambda pair: {"n_heads": pair[0], "d_model": pair[0] * pair[1]}
+)
+configs = st.builds(
+    lambda fields, heads: TrainingConfig(**fields, **heads),
+    st.fixed_dictionaries({}, optional=FIELDS),
+    heads,
+)
+
+
+def resolved(values, place="somewhere"):
+    return ResolvedConfig(values, {key: Source(place) for key in KEYS}, {})
+
+
+def read_back(folder, name, content):
+    path = folder / name
+    path.write_bytes(content.encode())
+    flag = "--config" if name.endswith(".yaml") else "--gin_file"
+    return resolve(ConfigSources(files=[FileArgument(flag, str(path))])).values
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("configs")
+
+
+@settings(max_examples=150, deadline=None)
+@given(configs)
+def test_the_yaml_record_gives_the_same_configuration(folder, values):
+    content = yaml_text(resolved(values), "a header")
+    assert read_back(folder, "config.yaml", content) == values
+
+
+@settings(max_examples=150, deadline=None)
+@given(configs, text)
+def test_the_gin_record_gives_the_same_configuration(folder, values, place):
+    content = gin_text(resolved(values, place))
+    assert read_back(folder, "config.gin", content) == values
+
+
+@settings(max_examples=50, deadline=None)
+@given(configs)
+def test_what_gin_holds_after_binding_is_the_configuration(values):
+    bind(resolved(values))
+    for key in KEYS:
+        assert gin.query_parameter(gin_parameter(key)) == getattr(values, key)
+
+
+def test_each_gin_binding_says_where_it_was_set():
+    lines = gin_text(resolved(TrainingConfig(n_layers=6), "configs/my.yaml")).splitlines()
+    assert "Transformer.n_layers = 6  # configs/my.yaml" in lines
+
+
+def test_the_record_is_read_in_sections():
+    lines = yaml_text(resolved(TrainingConfig()), "a header").splitlines()
+    assert lines[0] == "# a header"
+    assert [line for line in lines[1:] if line.startswith("#")] == [
+        "# Model architecture",
+        "# Training",
+        "# Dataset",
+        "# Evaluation and sampling",
+        "# Checkpointing",
+    ]
+
+
+def test_a_header_cannot_break_out_of_its_line(folder):
+    content = yaml_text(resolved(TrainingConfig()), "x\nn_layers: 99")
+    assert read_back(folder, "config.yaml", content) == TrainingConfig()

@@ -1,0 +1,193 @@
+import itertools
+from pathlib import Path
+
+import pytest
+
+from lm_core.config.hyperparameters import KEYS, TrainingConfig
+from lm_core.config.resolution import Binding, ConfigSources, FileArgument, resolve
+from lm_core.errors import InputError, Problem
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.gin").write_text("")
+    return tmp_path
+
+
+def sources(files=(), bindings=(), base=None, check_hooks=None, **overrides):
+    def flag(name):
+        return "--config" if name.endswith(".yaml") else "--gin_file"
+
+    given = ConfigSources(
+        base=base,
+        files=[FileArgument(flag(name), name) for name in files],
+        bindings=[Binding("--gin_bindings", text) for text in bindings],
+        overrides=overrides,
+        yaml_folders=[PROJECT / "configs"],
+        gin_folders=[PROJECT / "gin_configs"],
+    )
+    return resolve(given, check_hooks)
+
+
+def problems(**given):
+    with pytest.raises(InputError) as error:
+        sources(**given)
+    return error.value.message.splitlines()
+
+
+def test_without_any_file_it_is_the_default_gin_file_which_is_the_default_yaml_file():
+    config = sources()
+    assert config.values == TrainingConfig()
+    assert all(s.place.endswith("configs/default.yaml") for s in config.sources.values())
+
+
+def test_the_default_yaml_file_states_every_hyperparameter_with_its_default():
+    config = sources(files=["default.yaml"])
+    assert config.values == TrainingConfig()
+    assert all(source.line for source in config.sources.values())
+
+
+def test_base_gin_repeats_no_value():
+    text = (PROJECT / "gin_configs" / "base.gin").read_text()
+    statements = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert statements == ["include '../configs/default.yaml'"]
+
+
+def test_what_no_source_states_is_the_default(folder):
+    (folder / "my.yaml").write_text("n_layers: 6\n")
+    config = sources(files=["my.yaml"])
+    assert config.values == TrainingConfig(n_layers=6)
+    assert str(config.sources["n_layers"]) == "my.yaml:1"
+    assert str(config.sources["d_model"]) == "default"
+
+
+def places(folder):
+    """Every kind of source, weakest first, each saying another number of steps."""
+    (folder / "a.yaml").write_text("max_steps: 11\n")
+    (folder / "b.gin").write_text("Trainer.max_steps = 12\n")
+    return [
+        ({"files": ["a.yaml"]}, 11),
+        ({"files": ["b.gin"]}, 12),
+        ({"bindings": ["Trainer.max_steps=13"]}, 13),
+        ({"max_steps": 14}, 14),
+    ]
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(range(4), 2)))
+def test_in_every_pair_of_sources_the_later_one_wins(folder, pair):
+    weak, strong = (places(folder)[i] for i in pair)
+    merged = dict(weak[0])
+    for name, value in strong[0].items():
+        merged[name] = [*merged.get(name, []), *value] if isinstance(value, list) else value
+    merged.setdefault("files", ["empty.gin"])
+    assert sources(**merged).values.max_steps == strong[1]
+
+
+def test_files_win_in_their_order_on_the_command_line_across_both_flags(folder):
+    places(folder)
+    assert sources(files=["a.yaml", "b.gin"]).values.max_steps == 12
+    assert sources(files=["b.gin", "a.yaml"]).values.max_steps == 11
+
+
+def test_a_later_binding_wins(folder):
+    config = sources(bindings=["Trainer.max_steps=1", "Trainer.max_steps=2"])
+    assert config.values.max_steps == 2
+
+
+def test_a_wrong_statement_is_told_even_where_a_later_one_overrides_it(folder):
+    (folder / "my.yaml").write_text("n_layers: 0\n")
+    given = {"files": ["my.yaml"], "bindings": ["Transformer.n_layers=6"]}
+    assert problems(**given) == [
+        "my.yaml:1: n_layers: 0 is less than 1 (allowed: an integer from 1 to 2147483647)"
+    ]
+
+
+def test_all_problems_are_told_at_once(folder):
+    (folder / "my.yaml").write_text("n_head: 3\ndropout: 1.5\nd_model: 250\n")
+    found = problems(
+        files=["my.yaml", "nope.yaml"],
+        bindings=["Transformer.n_layer=6", "Trainer.seed='x'"],
+        max_steps=0,
+    )
+    assert [line.split(": ")[0] for line in found] == [
+        "my.yaml:1",
+        "--config",
+        "--gin_bindings",
+        "my.yaml:2",
+        "--gin_bindings",
+        "--max_steps",
+        "d_model 250 (my.yaml:3) is not divisible by n_heads 4 (default)",
+    ]
+
+
+def test_the_rule_between_values_holds_for_what_results(folder):
+    (folder / "my.yaml").write_text("d_model: 250\n")
+    config = sources(files=["my.yaml"], bindings=["Transformer.n_heads=5"])
+    assert config.values.n_heads == 5
+
+
+def test_names_in_messages_are_those_that_were_written(folder):
+    (line,) = problems(bindings=["Sampler.temperature=-1"])
+    assert line.startswith("--gin_bindings: Sampler.temperature: -1 is less than 0")
+    (line,) = problems(max_steps=0)
+    assert line.startswith("--max_steps: 0 is less than 1")
+    (line,) = problems(bindings=["Trainer.hooks={'forward': [{'nam': 'x'}]}"])
+    assert line == "--gin_bindings: Trainer.hooks.forward[0].name: is missing"
+
+
+def test_files_given_to_the_wrong_flag_are_told(folder):
+    with pytest.raises(ValueError, match="is a gin file; give it to --gin_file"):
+        resolve(ConfigSources(files=[FileArgument("--config", "base.gin")]))
+    with pytest.raises(ValueError, match="is a YAML file; give it to --config"):
+        resolve(ConfigSources(files=[FileArgument("--gin_file", "a.yaml")]))
+
+
+def test_problems_of_hooks_are_told_with_their_line(folder):
+    (folder / "my.yaml").write_text("hooks:\n  update:\n    - name: x\n      every: 0\n")
+
+    def check(table):
+        assert table == {"update": [{"name": "x", "every": 0}]}
+        return [Problem("hooks.update[0].every", "0 is too often")]
+
+    assert problems(files=["my.yaml"], check_hooks=check) == [
+        "my.yaml:4: hooks.update[0].every: 0 is too often"
+    ]
+
+
+def test_where_finds_the_line_of_a_path(folder):
+    (folder / "my.yaml").write_text("n_layers: 6\nhooks:\n  update:\n    - name: x\n")
+    config = sources(files=["my.yaml"])
+    assert str(config.where("hooks.update[0].name")) == "my.yaml:4"
+    assert str(config.where("hooks.update[0].other")) == "my.yaml:2"
+    assert str(config.where("n_layers")) == "my.yaml:1"
+    assert str(config.where("d_model")) == "default"
+
+
+def test_a_drawn_value_has_its_source(folder):
+    config = sources().with_value("seed", 17, "drawn")
+    assert config.values.seed == 17
+    assert str(config.sources["seed"]) == "drawn"
+
+
+def test_a_runs_own_record_is_below_all_and_stands_in_for_the_default_file(folder):
+    (folder / "config.yaml").write_text("n_layers: 2\nmax_steps: 5\nseed: 9\n")
+    base = folder / "config.yaml"
+    config = sources(base=base)
+    assert config.values == TrainingConfig(n_layers=2, max_steps=5, seed=9)
+    assert sources(base=base, max_steps=7).values.max_steps == 7
+    assert sources(base=base, bindings=["Transformer.n_layers=3"]).values.n_layers == 3
+
+
+def test_a_seed_left_open_does_not_change_the_recorded_one(folder):
+    (folder / "config.yaml").write_text("seed: 9\n")
+    base = folder / "config.yaml"
+    assert sources(base=base, files=["default.yaml"]).values.seed == 9
+    assert sources(base=base, bindings=["Trainer.seed=None"]).values.seed == 9
+    assert sources(base=base, bindings=["Trainer.seed=3"]).values.seed == 3
+
+
+def test_every_key_can_be_traced(folder):
+    assert set(sources().sources) == set(KEYS)

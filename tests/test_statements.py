@@ -1,0 +1,53 @@
+import os
+
+import pytest
+
+from lm_core.config.statements import Source, display_name, find_config, read_text
+
+
+def test_a_source_is_written_as_editors_jump_to_it():
+    assert str(Source("configs/my.yaml", 7)) == "configs/my.yaml:7"
+    assert str(Source("--gin_bindings")) == "--gin_bindings"
+
+
+def test_paths_below_the_working_directory_are_shown_short(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert display_name(tmp_path / "configs" / "my.yaml") == "configs/my.yaml"
+    assert display_name(tmp_path.parent / "my.yaml") == str(tmp_path.parent / "my.yaml")
+
+
+def test_a_name_is_a_path_first_and_then_a_name_in_the_folders(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "configs").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "configs" / "a.yaml").write_text("")
+    assert find_config("a.yaml", [tmp_path / "configs"], "--config") == tmp_path / "configs/a.yaml"
+    (tmp_path / "here" / "a.yaml").write_text("")
+    assert find_config("a.yaml", [tmp_path / "configs"], "--config").resolve() == (
+        tmp_path / "here" / "a.yaml"
+    )
+
+
+def test_a_missing_file_says_where_it_was_looked_for_and_what_is_near(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "default.yaml").write_text("")
+    with pytest.raises(ValueError, match=r"did you mean default.yaml\? .*directory, configs\)"):
+        find_config("defualt.yaml", [tmp_path / "configs"], "--config")
+
+
+@pytest.mark.parametrize("name", ["", ".", "a\0b", "x" * 5000, "~nobody-of-this-name/a"])
+def test_names_that_are_no_files_are_refused_in_words(name):
+    with pytest.raises(ValueError, match="--config"):
+        find_config(name, [], "--config")
+
+
+def test_a_pipe_is_no_configuration(tmp_path):
+    os.mkfifo(tmp_path / "a.yaml")
+    with pytest.raises(ValueError, match="not a regular file"):
+        find_config(str(tmp_path / "a.yaml"), [], "--config")
+
+
+def test_an_unreadable_file_gives_the_reason(tmp_path):
+    with pytest.raises(ValueError, match="cannot be read: Is a directory"):
+        read_text(tmp_path)

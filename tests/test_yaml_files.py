@@ -1,0 +1,125 @@
+import pytest
+
+from lm_core.config.statements import Reading
+from lm_core.config.yaml_files import read_yaml
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def read_content(content):
+        path = tmp_path / "my.yaml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        reading = Reading()
+        read_yaml(path, reading)
+        return reading
+
+    return read_content
+
+
+def values(reading):
+    assert reading.problems == []
+    return {statement.key: statement.value for statement in reading.statements}
+
+
+def test_numbers_are_numbers_as_yaml_1_2_has_them(read):
+    content = "learning_rate: 3e-4\nbatch_size: 1e3\nmax_steps: 010\nd_ff: 0x10\ndropout: .5"
+    expected = {
+        "learning_rate": 3e-4,
+        "batch_size": 1000.0,
+        "max_steps": 10,
+        "d_ff": 16,
+        "dropout": 0.5,
+    }
+    assert values(read(content)) == expected
+
+
+def test_words_that_yaml_1_1_took_for_something_else_are_texts(read):
+    content = "corpus: off\nsampling_prompt: 1:30\ntokenizer: no"
+    assert values(read(content)) == {"corpus": "off", "sampling_prompt": "1:30", "tokenizer": "no"}
+
+
+def test_every_statement_knows_its_line(read):
+    reading = read("# comment\n\nn_layers: 6\n\nd_model: 8 # comment\n")
+    assert [str(s.source) for s in reading.statements] == ["my.yaml:3", "my.yaml:5"]
+
+
+def test_nested_values_know_the_line_of_each_path(read):
+    reading = read("hooks:\n  forward:\n    - name: a\n      every: 3\n    - {name: b}\n")
+    (statement,) = reading.statements
+    assert statement.value == {"forward": [{"name": "a", "every": 3}, {"name": "b"}]}
+    assert statement.lines["hooks.forward[0].every"] == 4
+    assert statement.lines["hooks.forward[1]"] == 5
+
+
+@pytest.mark.parametrize("content", ["", "\n", "# nothing\n", "---\n", "{}\n", "\ufeff"])
+def test_an_empty_file_states_nothing(read, content):
+    assert values(read(content)) == {}
+
+
+def test_null_has_several_spellings(read):
+    assert values(read("seed: null\ncorpus:\neval_cadence: ~")) == {
+        "seed": None,
+        "corpus": None,
+        "eval_cadence": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("n_head: 3", "my.yaml:1: n_head: unknown hyperparameter; did you mean n_heads?"),
+        ("\n\nzzz: 3", "my.yaml:3: zzz: unknown hyperparameter"),
+        (
+            "n_layers: 3\nn_layers: 3",
+            "my.yaml:2: n_layers: set twice in this file, first in line 1",
+        ),
+        ("- n_layers", "my.yaml:1: a configuration is a mapping, with lines such as `n_layers: 4`"),
+        ("just words", "my.yaml:1: a configuration is a mapping"),
+        ("n_layers: [1,", "my.yaml:1: not valid YAML: "),
+        ("a: 1\n\tn_layers: 3", "my.yaml:2: not valid YAML: found character '\\t'"),
+        ("n_layers: 3\n---\nn_layers: 4", "my.yaml:2: not valid YAML: "),
+        ("n_layers: *x", "my.yaml:1: not valid YAML: found undefined alias 'x'"),
+        ("corpus: 2001-01-01", "my.yaml:1: corpus: '2001-01-01' has the YAML type"),
+        ("corpus: !!python/name:os.system x", "my.yaml:1: corpus: 'x' has the YAML type"),
+        ("hooks: !!set {a}", "my.yaml:1: hooks: hooks has the YAML type"),
+        ("hooks: {update: !mine []}", "my.yaml:1: hooks: hooks.update has the YAML type"),
+        ("? [1, 2]\n: 3", "my.yaml:1: ?: unknown hyperparameter"),
+        ("hooks: {? [1] : 2}", "my.yaml:1: hooks: hooks has a key that is a list or a mapping"),
+        ("hooks: {a: 1, a: 2}", "my.yaml:1: hooks: hooks.a is set twice"),
+        ("hooks: &x {a: *x}", "my.yaml:1: hooks: is far too large or deep"),
+        ("hooks: " + "[" * 60 + "]" * 60, "my.yaml:1: hooks: is far too large or deep"),
+        ("hooks: " + "[" * 5000, "my.yaml: not valid YAML: "),
+        ("n_layers: " + "9" * 5000, "my.yaml:1: n_layers: '999"),
+        ("n_layers: 3\x00", "my.yaml: not valid YAML: "),
+        ("corpus: 'open", "my.yaml:1: not valid YAML: "),
+        ("<<: {n_layers: 3}", "my.yaml:1: <<: unknown hyperparameter"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(read, content, problem):
+    problems = read(content).problems
+    assert len(problems) >= 1
+    assert problems[-1].startswith(problem), problems
+
+
+def test_a_bomb_of_aliases_does_not_explode(read):
+    lines = ["hooks:", "  a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30)]
+    assert "far too large" in read("\n".join(lines)).problems[0]
+
+
+def test_a_file_that_is_no_text_is_refused(read):
+    with pytest.raises(ValueError, match=r"my.yaml:2: is not UTF-8 text"):
+        read(b"n_layers: 3\n# \xff")
+
+
+def test_a_file_far_too_large_is_refused(read):
+    with pytest.raises(ValueError, match="is larger than 1,000,000 bytes"):
+        read(b"#" * 1_000_001)
+
+
+def test_good_statements_beside_bad_ones_are_kept(read):
+    reading = read("n_layer: 3\nd_model: 8\n")
+    assert [s.key for s in reading.statements] == ["d_model"]
+    assert len(reading.problems) == 1
