@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lm_core.config.binding import bind
-from lm_core.config.hyperparameters import KEYS, gin_parameter
+from lm_core.config.hyperparameters import KEYS, TrainingConfig, gin_parameter
 from lm_core.config.rendering import gin_text, yaml_text
 from lm_core.config.resolution import ConfigSources, ResolvedConfig, resolve
 from lm_core.data.corpus import Corpus, load_corpus, split_corpus
@@ -138,9 +138,18 @@ def _build(config: ResolvedConfig) -> _Parts:
         training, validation = split_corpus(encode_corpus(corpus, tokenizer))
         model = Transformer(tokenizer.vocab_size, seed=config.values.seed)
         evaluator = Evaluator(model, validation, tokenizer)
-        sampler = Sampler(model, tokenizer)
+        sampler = Sampler(model, tokenizer) if _is_sampled(config) else None
         trainer = Trainer(model, training, evaluator, sampler, tokenizer)
     return _Parts(config, corpus, tokenizer, len(training), trainer)
+
+
+def _is_sampled(config: ResolvedConfig) -> bool:
+    """Whether the prompt has to work: not where it is the default's and nobody asks for samples.
+
+    A corpus in another script trains with a tokenizer that knows no "The".
+    """
+    values, default = config.values, TrainingConfig()
+    return values.sampling_cadence is not None or values.sampling_prompt != default.sampling_prompt
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """How training is going, for the person who watches."""
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -12,8 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 _SECONDS_BETWEEN_LINES = 10.0
-# The share of the newest measurement in the running average of seconds a step.
-_NEWEST_SHARE = 0.3
+# The pace is averaged over about this many seconds.
+_SECONDS_AVERAGED = 10.0
 
 
 class TrainingProgress(Protocol):
@@ -66,7 +67,8 @@ class _TimeLeft:
         if step > self._step:
             newest = (now - self._time) / (step - self._step)
             average = newest if self._seconds_a_step is None else self._seconds_a_step
-            self._seconds_a_step = average + _NEWEST_SHARE * (newest - average)
+            share_of_old = math.exp(-(now - self._time) / _SECONDS_AVERAGED)
+            self._seconds_a_step = newest + share_of_old * (average - newest)
             self._step, self._time = step, now
         seconds = round((self._seconds_a_step or 0.0) * (self._last_step - step))
         hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60

@@ -58,7 +58,7 @@ class Sampler:
         self.seed = seed
         self.top_k = top_k
         self.top_p = top_p
-        self._prompt_tokens = tokenizer.encode(prompt, where="the prompt")
+        self._prompt_tokens = tokenizer.encode(prompt, where="sampling_prompt")
 
     def __call__(self, use_cache: bool = True) -> str:
         """The prompt followed by ``max_length`` new tokens, as text.

@@ -129,7 +129,7 @@ def test_a_model_that_has_diverged_is_told_apart_from_a_bug():
     ("settings", "message"),
     [
         ({"prompt": ""}, "Sampler.prompt: '' is empty"),
-        ({"prompt": "abx"}, r"the prompt: line 1, column 3 .* no 'x'"),
+        ({"prompt": "abx"}, r"sampling_prompt: line 1, column 3 .* no 'x'"),
         ({"temperature": -1.0}, "Sampler.temperature: -1.0 is less than 0"),
         ({"temperature": math.nan}, "Sampler.temperature: nan is not finite"),
         ({"max_length": 0}, "Sampler.max_length: 0 is less than 1"),

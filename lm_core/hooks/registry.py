@@ -180,8 +180,9 @@ def read_entries(table: Mapping[str, Any] | None) -> tuple[list[HookEntry], list
             name = given["name"]
             if name not in registry:
                 sentence = unknown(name, registry, f"{kind} hook")
-                known = ", ".join(sorted(registry))
-                problems.append(Problem(f"{path}.name", f"{sentence} (there are {known})"))
+                known = f"there are {', '.join(sorted(registry))}"
+                own = "those of a module of yours come with --allow_gin_import=MODULE"
+                problems.append(Problem(f"{path}.name", f"{sentence} ({known}; {own})"))
                 continue
             options = {k: v for k, v in given.items() if k not in ("name", "enabled")}
             wrong = _check_options(path, registry[name], options, kind)

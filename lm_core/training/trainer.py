@@ -137,7 +137,7 @@ class Trainer:
         self._hooks = Hooks(hooks, model)
         self._run: RunDirectory | None = None
         self._metrics = MetricsBuffer()
-        self._last_flush = 0.0
+        self._last_flush = -math.inf
         self._best_loss = math.inf
         self._saved_step: int | None = None
 
@@ -187,7 +187,6 @@ class Trainer:
         self.model.train()
         evaluation, sample = None, None
         with StopSignals() as signals, progress or nullcontext() as shown:
-            self._last_flush = time.perf_counter()
             while self.step < self.max_steps:
                 self._train_step()
                 evaluation, sample = self._after_step(shown)
