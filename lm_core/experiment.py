@@ -1,7 +1,6 @@
 """The wiring: from a request to corpus, tokenizer, model and trainer, and to what is printed."""
 
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from lm_core.config.binding import bind
 from lm_core.config.hyperparameters import KEYS, TrainingConfig, gin_parameter
 from lm_core.config.rendering import gin_text, yaml_text
 from lm_core.config.resolution import ConfigSources, ResolvedConfig, resolve
-from lm_core.data.corpus import Corpus, load_corpus, split_corpus
+from lm_core.data.corpus import Corpus, absolute_path, load_corpus, split_corpus
 from lm_core.data.token_store import encode_corpus
 from lm_core.data.tokenizer import Tokenizer, build_tokenizer, tokenizer_from_dict
 from lm_core.errors import DivergenceError, InputError, LabError, MachineError, StoppedError
@@ -34,8 +33,9 @@ from lm_core.training.checkpoint import (
 )
 from lm_core.training.trainer import Trainer, TrainingResult, draw_seed
 
-# What a run that is gone on with may change: none of it alters a step.
-_CHANGEABLE = {"max_steps", "checkpoint_cadence", "eval_cadence"} | {
+# What a run that is gone on with may change: none of it alters a step. The corpus may lie
+# elsewhere: it is compared by its text.
+_CHANGEABLE = {"max_steps", "checkpoint_cadence", "eval_cadence", "corpus"} | {
     key for key in KEYS if key.startswith("sampling_")
 }
 
@@ -108,7 +108,7 @@ def _run_to_resume(request: Request) -> RunDirectory | None:
         return None
     if request.run_dir is None:
         raise InputError("--resume needs --run_dir, to know which run to go on with")
-    if not (request.run_dir / "config.yaml").exists():
+    if not (request.run_dir / "manifest.json").exists():
         return None
     return RunDirectory.open(request.run_dir)
 
@@ -120,8 +120,7 @@ def _completed(config: ResolvedConfig) -> ResolvedConfig:
     path = config.values.corpus
     if path is not None:
         # The record has to find the text again from any working directory.
-        absolute = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 -- may be a glob
-        config = config.with_value("corpus", absolute, str(config.sources["corpus"]))
+        config = config.with_value("corpus", absolute_path(path), str(config.sources["corpus"]))
     return config
 
 

@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lm_core.atomic_files import replace_file, write_synced
+from lm_core.atomic_files import replace_file, sync_folder, write_synced
 from lm_core.errors import InputError, MachineError
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -84,25 +84,28 @@ class RunDirectory:
             InputError: There is something already, or the folder cannot be made.
         """
         _refuse_occupied(path)
-        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-        run = cls(path)
+        path = path.absolute() if path.name in ("", "..") else path
+        missing = [folder for folder in path.parents if not folder.exists()]
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.mkdir()
+            run = cls(unfinished)
             run.checkpoints.mkdir()
             run.write_config(config_yaml, config_gin)
             write_synced(run.metrics, b"")
             write_synced(run.samples, b"")
-            # Last, because it is what makes a folder a run.
-            replace_file(path / "manifest.json", _json(manifest))
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                for folder in filter(Path.exists, missing or [path]):
-                    _empty(folder)
-                for folder in filter(Path.exists, missing):
-                    folder.rmdir()
+            replace_file(unfinished / "manifest.json", _json(manifest))
+            # An empty folder may be in its place; a rename takes that.
+            unfinished.rename(path)
+            sync_folder(path.parent)
+        except BaseException as error:
+            _remove_all([unfinished, *missing])
+            if not isinstance(error, OSError):
+                raise
             message = f"the run directory {path} cannot be made: {error.strerror or error}"
             raise InputError(f"{message}; --run_dir names another one") from error
-        return run
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
@@ -225,12 +228,10 @@ def _refuse_occupied(path: Path) -> None:
         raise InputError(f"{path} is not empty, and holds no run: --run_dir names another one")
 
 
-def _empty(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+def _remove_all(folders: Iterable[Path]) -> None:
+    """Removes what was made on the way to a run, the innermost first, as far as it goes."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

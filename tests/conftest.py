@@ -1,7 +1,14 @@
-"""What every test relies on: gin starts and ends empty."""
+"""What every test relies on: gin starts and ends empty, and a slow machine is no failure."""
+
+import os
 
 import gin
 import pytest
+from hypothesis import settings
+
+# Examples are random where a person tries to find new ones, and the same every time elsewhere.
+settings.register_profile("lab", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("lab")
 
 
 @pytest.fixture(autouse=True)

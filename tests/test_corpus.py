@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_core.data import corpus as corpus_module
-from lm_core.data.corpus import load_corpus, split_corpus
+from lm_core.data.corpus import absolute_path, load_corpus, split_corpus
 
 
 def text_of(corpus):
@@ -152,6 +152,44 @@ def test_a_loop_of_links_ends(tmp_path):
     write(tmp_path / "a.txt", "x")
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     assert text_of(load_corpus(str(tmp_path))) == b"x"
+
+
+def test_a_glob_goes_through_no_link_to_a_folder(tmp_path):
+    write(tmp_path / "a.txt", "x")
+    for name in ("loop", "other"):
+        (tmp_path / name).symlink_to(tmp_path, target_is_directory=True)
+    assert text_of(load_corpus(str(tmp_path / "**" / "*.txt"))) == b"x"
+
+
+@pytest.mark.parametrize("name", ["*.txt", "a.txt", ".", "../run[1]/*.txt"])
+def test_a_folder_with_a_name_like_a_glob_is_found_again(tmp_path, monkeypatch, name):
+    write(tmp_path / "run[1]" / "a.txt", "x")
+    monkeypatch.chdir(tmp_path / "run[1]")
+    path = absolute_path(name)
+    monkeypatch.chdir("/")
+    if "[1]" in name:
+        # Here the brackets are the pattern's own, and match a folder called run1.
+        write(tmp_path / "run1" / "a.txt", "y")
+        assert text_of(load_corpus(path)) == b"y"
+    else:
+        assert text_of(load_corpus(path)) == b"x"
+
+
+def test_a_file_that_cannot_be_looked_at_later_gives_the_reason(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.txt", "x")
+    corpus = load_corpus(str(path))
+
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "stat", refuse)
+    with pytest.raises(ValueError, match=r"a.txt' cannot be read: Permission denied"):
+        list(corpus.blocks())
+
+
+def test_no_path_is_not_the_working_directory():
+    with pytest.raises(ValueError, match="is empty"):
+        load_corpus("")
 
 
 def test_an_unreadable_file_gives_the_reason(tmp_path, monkeypatch):

@@ -84,21 +84,21 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("configs")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(configs)
 def test_the_yaml_record_gives_the_same_configuration(folder, values):
     content = yaml_text(resolved(values), "a header")
     assert read_back(folder, "config.yaml", content) == values
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(configs, text)
 def test_the_gin_record_gives_the_same_configuration(folder, values, place):
     content = gin_text(resolved(values, place))
     assert read_back(folder, "config.gin", content) == values
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(configs)
 def test_what_gin_holds_after_binding_is_the_configuration(values):
     bind(resolved(values))

@@ -41,7 +41,7 @@ def test_the_prompt_is_followed_by_max_length_new_tokens():
     assert len(text) == 3 + 13
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**63 - 1), st.text(st.sampled_from(CHARACTERS), min_size=1, max_size=12))
 def test_with_and_without_a_cache_the_text_is_the_same_beyond_the_context_too(seed, prompt):
     chosen = sampler(seed=seed, prompt=prompt, max_length=20)

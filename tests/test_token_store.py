@@ -1,5 +1,6 @@
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +100,17 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(corpus, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RuntimeError, match="LM_CORE_CACHE names another folder"):
         large(corpus, ByteTokenizer(), tmp_path / "file" / "cache")
+
+
+def test_without_a_home_the_message_says_what_to_do(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("LM_CORE_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(RuntimeError, match="LM_CORE_CACHE names one"):
+        default_cache_folder()
 
 
 def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):

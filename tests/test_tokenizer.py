@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -144,10 +146,26 @@ def test_encoding_in_blocks_is_encoding_the_whole(tmp_path_factory, text, size):
             assert np.array_equal(encode_corpus(corpus, tokenizer), tokenizer.encode(text))
 
 
-def test_encoding_does_not_loop_over_characters():
-    # 50 million characters: a Python loop takes seconds, a look-up well under one.
-    block = Block(b"abcdefghij" * 5_000_000, "text", 0)
-    assert AsciiTokenizer().encode_block(block).size == 50_000_000
+@pytest.mark.parametrize(
+    "tokenizer", [AsciiTokenizer(), ByteTokenizer(), CharTokenizer("abcdefghij")]
+)
+def test_encoding_and_decoding_do_not_loop_over_characters(tokenizer):
+    lines = []
+
+    def trace(frame, event, argument):
+        lines.append(event)
+        return trace
+
+    block = Block(b"abcdefghij" * 1000, "text", 0)
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        tokens = tokenizer.encode_block(block)
+        text = tokenizer.decode(tokens)
+    finally:
+        sys.settrace(previous)
+    assert len(text) == 10_000
+    assert len(lines) < 100
 
 
 @pytest.mark.parametrize(

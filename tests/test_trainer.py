@@ -215,7 +215,7 @@ def stopped_after(trainer, step):
     return trainer
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.sets(st.integers(1, 11), min_size=1, max_size=4))
 def test_interrupted_anywhere_and_resumed_the_end_is_the_same_byte_for_byte(
     tmp_path_factory, stops

@@ -129,7 +129,7 @@ def test_float32_agrees_with_the_float64_reference_within_rounding():
         torch.testing.assert_close(parameter.grad.double(), p[name].grad, rtol=1e-3, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 8), st.integers(0, 10), st.booleans())
 def test_a_later_token_never_changes_an_earlier_logit(position, token, training):
     model = shaken(build(dropout=0.3)).train(training)
@@ -148,7 +148,7 @@ def test_an_earlier_token_does_change_later_logits():
     assert (model(tokens) != model(changed)).any(-1).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=9))
 def test_with_a_cache_the_logits_are_those_of_the_whole_text(pieces):
     model = shaken(build()).eval().double()

@@ -112,8 +112,20 @@ def load_corpus(path: str | None = None) -> Corpus:
             n_bytes += len(block.data)
     if not n_bytes:
         raise InputError(f"corpus {path!r} is empty")
-    absolute = os.path.abspath(Path(path).expanduser())  # noqa: PTH100 -- keeps links
-    return Corpus(absolute, files, digest.hexdigest(), n_bytes)
+    return Corpus(absolute_path(path), files, digest.hexdigest(), n_bytes)
+
+
+def absolute_path(path: str) -> str:
+    """The name under which a corpus is found from any working directory.
+
+    Args:
+        path: A file, a folder or a glob, as ``load_corpus`` takes it.
+    """
+    expanded = os.path.expanduser(path)  # noqa: PTH111 -- a glob is no path
+    if _is_glob(expanded):
+        # The working directory is meant literally, whatever its name looks like.
+        expanded = os.path.join(glob.escape(os.getcwd()), expanded)  # noqa: PTH109, PTH118
+    return os.path.abspath(expanded)  # noqa: PTH100 -- keeps links
 
 
 @gin.configurable(denylist=["tokens"])
@@ -152,20 +164,30 @@ def _built_in_text() -> bytes:
 
 
 def _find_files(path: str) -> list[Path]:
+    if not path:
+        raise InputError("the path of the corpus is empty")
     given = Path(path).expanduser()
     if given.is_dir():
         files = sorted(Path(name) for name in _files_below(given) if name.endswith(".txt"))
         if not files:
             raise InputError(f"corpus {path!r} is a folder without a *.txt file at any depth")
         return files
-    if given.exists() or not glob.has_magic(str(given)):
+    if not _is_glob(str(given)):
         return [given]
-    # Path.glob takes no absolute patterns.
-    matches = map(Path, glob.iglob(str(given), recursive=True))  # noqa: PTH207
-    files = sorted(match for match in matches if match.is_file())
+    files = sorted(match for match in _matches(given) if match.is_file())
     if not files:
         raise InputError(f"corpus {path!r} is a glob that matches no file")
     return files
+
+
+def _is_glob(path: str) -> bool:
+    return glob.has_magic(path) and not Path(path).exists()
+
+
+def _matches(pattern: Path) -> Iterator[Path]:
+    """The matches of a glob; ``**`` goes through folders, not through links to them."""
+    n_plain = next(i for i, part in enumerate(pattern.parts) if glob.has_magic(part))
+    return Path(*pattern.parts[:n_plain]).glob(str(Path(*pattern.parts[n_plain:])))
 
 
 def _files_below(folder: Path) -> Iterator[str]:
@@ -183,6 +205,8 @@ def _described(path: Path) -> TextFile:
         status = path.stat()
     except FileNotFoundError as error:
         raise InputError(f"corpus {str(path)!r} does not exist") from error
+    except OSError as error:
+        raise InputError(f"corpus {str(path)!r} cannot be read: {_reason(error)}") from error
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"corpus {str(path)!r} is not a regular file")
     return TextFile(path, status.st_size, status.st_mtime_ns)

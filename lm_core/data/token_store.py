@@ -1,5 +1,6 @@
 """The tokens of a corpus: in memory when it is small, in a memory-mapped file when it is large."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lm_core.atomic_files import replace_file
 from lm_core.data.corpus import Corpus
 from lm_core.data.tokenizer import Tokenizer
 from lm_core.errors import MachineError
@@ -53,16 +55,26 @@ def encode_corpus(
     path = (cache_folder or default_cache_folder()) / _file_name(corpus, tokenizer)
     if not _is_complete(path, tokenizer):
         _write(path, corpus, tokenizer)
-    return np.memmap(path, dtype=tokenizer.dtype, mode="r")
+    try:
+        return np.memmap(path, dtype=tokenizer.dtype, mode="r")
+    except OSError as error:
+        raise _cannot_keep(path.parent, error) from error
 
 
 def default_cache_folder() -> Path:
-    """Where tokens are kept when nothing else is said."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(named)
-    user_cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(user_cache) if user_cache else Path.home() / ".cache") / "lm_core"
+    """Where tokens are kept when nothing else is said.
+
+    Raises:
+        MachineError: The user has no home folder, and names no other one.
+    """
+    try:
+        if named := os.environ.get(CACHE_VARIABLE):
+            return Path(named).expanduser()
+        user_cache = os.environ.get("XDG_CACHE_HOME")
+        return (Path(user_cache) if user_cache else Path.home() / ".cache") / "lm_core"
+    except RuntimeError as error:
+        message = f"no folder for the tokens of the corpus: {error}"
+        raise MachineError(f"{message}; {CACHE_VARIABLE} names one") from error
 
 
 def _file_name(corpus: Corpus, tokenizer: Tokenizer) -> str:
@@ -98,10 +110,9 @@ def _write(path: Path, corpus: Corpus, tokenizer: Tokenizer) -> None:
         note = {"bytes": temporary.stat().st_size, "dtype": tokenizer.dtype.name}
         _note(path).unlink(missing_ok=True)
         temporary.replace(path)
-        _note(path).write_text(json.dumps(note))
+        replace_file(_note(path), json.dumps(note).encode())
     except OSError as error:
-        message = f"the tokens of the corpus cannot be kept in {path.parent}: {error.strerror}"
-        raise MachineError(f"{message}; {CACHE_VARIABLE} names another folder") from error
+        raise _cannot_keep(path.parent, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -109,5 +120,11 @@ def _write(path: Path, corpus: Corpus, tokenizer: Tokenizer) -> None:
 
 def _remove_stale_parts(folder: Path) -> None:
     for part in folder.glob(f"*{_PART}"):
-        if time.time() - part.stat().st_mtime > _STALE_AFTER_SECONDS:
-            part.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # Another process was faster.
+            if time.time() - part.stat().st_mtime > _STALE_AFTER_SECONDS:
+                part.unlink()
+
+
+def _cannot_keep(folder: Path, error: OSError) -> MachineError:
+    message = f"the tokens of the corpus cannot be kept in {folder}: {error.strerror or error}"
+    return MachineError(f"{message}; {CACHE_VARIABLE} names another folder")
