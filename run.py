@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
-from lm_core.errors import InputError, LabError
+from lm_core.errors import InputError, LabError, MachineError
 
 PROJECT = Path(__file__).resolve().parent
 GIN_BINDING = re.compile(r"--?gin\.(.*)", re.DOTALL)
@@ -167,7 +167,8 @@ def import_modules(names: Sequence[str]) -> None:
     Raises:
         InputError: One cannot be imported.
     """
-    sys.path.append(os.getcwd())  # noqa: PTH109 -- sys.path holds strings
+    if names:
+        sys.path.append(str(Path.cwd()))
     for name in names:
         try:
             importlib.import_module(name)
@@ -194,6 +195,10 @@ def sources(values: flags.FlagValues) -> ConfigSources:
 
 def run(values: flags.FlagValues) -> None:
     """Does what the flags ask for."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise MachineError("the working directory is no longer there; change to another") from error
     # PyTorch takes a second to import: --help and wrong flags answer before.
     from lm_core import experiment
 
@@ -218,6 +223,9 @@ def run(values: flags.FlagValues) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the program and returns its exit code; ``lm_core/errors.py`` says which there are."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names and samples may hold what a terminal's encoding lacks.
+        stream.reconfigure(errors="backslashreplace")
     try:
         values = parse(arguments)
         if values.help:

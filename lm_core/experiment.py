@@ -15,6 +15,7 @@ from lm_core.config.binding import bind
 from lm_core.config.hyperparameters import KEYS, TrainingConfig, gin_parameter
 from lm_core.config.rendering import gin_text, yaml_text
 from lm_core.config.resolution import ConfigSources, ResolvedConfig, resolve
+from lm_core.config.statements import display_name
 from lm_core.data.corpus import Corpus, absolute_path, load_corpus, split_corpus
 from lm_core.data.token_store import encode_corpus
 from lm_core.data.tokenizer import Tokenizer, build_tokenizer, tokenizer_from_dict
@@ -302,19 +303,25 @@ def sample(request: Request) -> None:
     Raises:
         LabError: Anything a person should read.
     """
-    _, config, checkpoint = _open_run(request)
-    flags = {binding.flag for binding in request.config.bindings}
-    for key in KEYS:
-        if config.sources[key].place in flags and not gin_parameter(key).startswith("Sampler."):
-            parameters = ", ".join(p for p in map(gin_parameter, KEYS) if p.startswith("Sampler."))
-            message = f"{config.sources[key]}: {gin_parameter(key)} does not apply to --mode=sample"
-            raise InputError(f"{message}, which takes {parameters}")
+    run, config, checkpoint = _open_run(request)
+    _refuse_other_bindings(run, config)
     model, tokenizer = _restored(checkpoint, config)
     bind(config)
     with _sources_named(config), _memory_explained():
         text = Sampler(model, tokenizer)()
     # A program gets the exact text and nothing else, a person gets what a terminal can show.
     sys.stdout.write(printable(text) + "\n" if sys.stdout.isatty() else text)
+
+
+def _refuse_other_bindings(run: RunDirectory, config: ResolvedConfig) -> None:
+    """Refuses values from outside the run's record that a sample has no use for."""
+    record = display_name(run.path / "config.yaml")
+    sampler = [gin_parameter(key) for key in KEYS if gin_parameter(key).startswith("Sampler.")]
+    for key in KEYS:
+        source, parameter = config.sources[key], gin_parameter(key)
+        if source.place not in (record, "default") and parameter not in sampler:
+            message = f"{source}: {parameter} does not apply to --mode=sample"
+            raise InputError(f"{message}, which takes {', '.join(sampler)}")
 
 
 def _open_run(request: Request) -> tuple[RunDirectory, ResolvedConfig, Checkpoint]:

@@ -2,10 +2,12 @@
 
 import math
 import shutil
+import subprocess
+import sys
 
 import pytest
 
-from tests.end_to_end.command_line import TINY, metrics, run
+from tests.end_to_end.command_line import RUN, TINY, metrics, run
 
 TEXT = "one two three four five six seven eight nine ten. " * 60
 
@@ -15,6 +17,7 @@ def folder(tmp_path_factory):
     """A folder with a text and a run that was trained on it."""
     folder = tmp_path_factory.mktemp("use")
     (folder / "text.txt").write_text(TEXT)
+    (folder / "other.gin").write_text("Transformer.d_ff = 64\n")
     options = [*TINY, "--corpus=text.txt", "--max_steps=4", "--gin.Sampler.prompt=one"]
     run(*options, "--run_dir=out", cwd=folder, check=0)
     return folder
@@ -77,6 +80,10 @@ def test_sample_does_not_change_the_run(folder):
     [
         (["--mode=sample", "--gin.Trainer.max_steps=3"], "Trainer.max_steps does not apply to"),
         (["--mode=sample", "--gin.Transformer.n_layers=3"], "Transformer.n_layers does not apply"),
+        (
+            ["--mode=sample", "--gin_bindings=include 'other.gin'"],
+            "other.gin:1: Transformer.d_ff does not apply to --mode=sample",
+        ),
         (["--mode=sample", "--gin.Sampler.temprature=3"], "did you mean Sampler.temperature?"),
         (["--mode=sample", "--gin.Sampler.temperature=-1"], "-1 is less than 0"),
         (["--mode=sample", "--gin_bindings=Sampler.prompt=''"], "is empty"),
@@ -117,11 +124,6 @@ def test_with_only_damaged_checkpoints_the_machine_has_failed(folder, tmp_path):
 
 
 def test_a_reader_that_stops_early_gets_no_traceback(folder, tmp_path):
-    import subprocess
-    import sys
-
-    from tests.end_to_end.command_line import RUN
-
     command = f"{sys.executable} {RUN} --mode=sample --run_dir={folder}/out | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
     assert "Traceback" not in done.stderr
