@@ -252,6 +252,9 @@ def _train_and_record(run: RunDirectory, trainer: Trainer) -> TrainingResult:
     except DivergenceError:
         outcome = "diverged"
         raise
+    except KeyboardInterrupt:
+        outcome = "stopped at once"
+        raise
     finally:
         # What went wrong first is what a person has to read.
         with contextlib.suppress(LabError):

@@ -6,7 +6,7 @@ import torch
 
 from lm_core.config.checks import require_valid
 from lm_core.data.tokenizer import Tokenizer
-from lm_core.errors import MachineError
+from lm_core.errors import DivergenceError
 from lm_core.model.transformer import KeyValueCache, Transformer
 from lm_core.randomness import keyed_generator
 
@@ -68,7 +68,7 @@ class Sampler:
                 ``max_seq_len``. The text is the same without, only slower.
 
         Raises:
-            MachineError: The model gives numbers that are not finite.
+            DivergenceError: The model gives numbers that are not finite.
         """
         was_training = self.model.training
         self.model.eval()
@@ -94,7 +94,7 @@ class Sampler:
         logits = self.model(torch.tensor([context], device=device), cache=cache)[0, -1]
         values = logits.double().cpu().numpy()
         if not np.isfinite(values).all():
-            raise MachineError("the model's output is not finite: its training has diverged")
+            raise DivergenceError("the model's output is not finite: its training has diverged")
         return values
 
     def _choose(self, logits: np.ndarray, draw: float) -> int:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_core.data.tokenizer import AsciiTokenizer, ByteTokenizer, CharTokenizer
-from lm_core.errors import MachineError
+from lm_core.errors import DivergenceError
 from lm_core.model.transformer import Transformer
 from lm_core.sampling import Sampler, printable
 
@@ -121,7 +121,7 @@ def test_a_model_that_has_diverged_is_told_apart_from_a_bug():
     chosen = sampler()
     with torch.no_grad():
         chosen.model.final_norm.bias.fill_(math.nan)
-    with pytest.raises(MachineError, match="not finite"):
+    with pytest.raises(DivergenceError, match="not finite"):
         chosen()
 
 

@@ -272,6 +272,16 @@ def test_divergence_is_told_and_never_saved(tmp_path):
     assert rows(run.metrics)[-1]["train_loss"] is None or rows(run.metrics)[-1]["grad_norm"] is None
 
 
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    run = new_run(tmp_path / "run")
+    trainer = build(max_steps=5, learning_rate=1e39, checkpoint_cadence=1, with_parts=False)
+    with pytest.raises(
+        DivergenceError, match="the weights after step 1: not finite; no checkpoint"
+    ):
+        trainer.train(run)
+    assert saved_steps(run) == []
+
+
 def test_a_run_that_is_complete_is_evaluated_and_nothing_else(tmp_path):
     run = new_run(tmp_path / "run")
     first = build(max_steps=4, sampling_cadence=2)

@@ -214,7 +214,7 @@ class Trainer:
         self._metrics.add(
             {
                 "step": key.step,
-                "train_loss": loss,
+                "train_loss": loss.detach(),
                 "learning_rate": self._learning_rate,
                 "grad_norm": norm,
                 "tokens_per_second": self._tokens_a_step / (time.perf_counter() - start),
@@ -286,26 +286,33 @@ class Trainer:
             self._run.append_metrics(rows)
         for row in rows:
             if not (math.isfinite(row["train_loss"]) and math.isfinite(row["grad_norm"])):
-                raise DivergenceError(self._divergence(row))
+                loss, norm = row["train_loss"], row["grad_norm"]
+                what = f"step {row['step']}, with train_loss {loss} and grad_norm {norm}"
+                raise DivergenceError(self._divergence(what))
         if progress is not None:
             last = rows[-1]
             progress.update(last["step"], last["train_loss"], last["tokens_per_second"])
 
-    def _divergence(self, row: Mapping[str, Any]) -> str:
+    def _divergence(self, what: str) -> str:
         saved = "no checkpoint was saved before"
         if self._saved_step is not None:
             saved = f"the last good checkpoint is that of step {self._saved_step}"
         return (
-            f"training diverged at step {row['step']}: train_loss {row['train_loss']}, "
-            f"grad_norm {row['grad_norm']}; {saved}. Try a smaller learning_rate "
+            f"training diverged at {what}: not finite; {saved}. Try a smaller learning_rate "
             f"(now {self._learning_rate})"
         )
 
     def _save(self, progress: TrainingProgress | None) -> None:
-        """Saves the state after this step, never before its metrics are safe."""
+        """Saves the state after this step, never before its metrics are safe.
+
+        Raises:
+            DivergenceError: The update of this step left the finite numbers; nothing is saved.
+        """
         self._flush(progress, force=True)
         if self._run is None:
             return
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise DivergenceError(self._divergence(f"the weights after step {self.step}"))
         self._run.sync()
         state = {
             "format": _STATE_FORMAT,
