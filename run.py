@@ -16,6 +16,7 @@ import importlib
 import itertools
 import os
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
-from lm_core.errors import InputError, LabError, MachineError
+from lm_core.errors import InputError, LabError, MachineError, StoppedError
 
 PROJECT = Path(__file__).resolve().parent
 GIN_BINDING = re.compile(r"--?gin\.(.*)", re.DOTALL)
@@ -223,9 +224,13 @@ def run(values: flags.FlagValues) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the program and returns its exit code; ``lm_core/errors.py`` says which there are."""
-    for stream in (sys.stdout, sys.stderr):
+    # A shell starts background jobs with SIGINT ignored; whoever sends it means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # It was closed before the program began.
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 -- for good
         # Names and samples may hold what a terminal's encoding lacks.
-        stream.reconfigure(errors="backslashreplace")
+        getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
         values = parse(arguments)
         if values.help:
@@ -233,6 +238,9 @@ def main(arguments: Sequence[str]) -> int:
         else:
             run(values)
         sys.stdout.flush()
+    except StoppedError as error:
+        print(error.message, file=sys.stderr)
+        return error.exit_code
     except LabError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return error.exit_code
@@ -242,6 +250,9 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # Whoever read the output has gone; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -129,7 +129,7 @@ class ProgressLines:
         if self._stream is not None:
             try:
                 print(text, file=self._stream, flush=True)
-            except (BrokenPipeError, ValueError):
+            except (OSError, ValueError):
                 self._stream = None
 
 
@@ -162,7 +162,7 @@ class ProgressBar:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             self._progress.stop()
 
     def update(self, step: int, loss: float, tokens_per_second: float) -> None:

@@ -1,8 +1,10 @@
 import math
+import sys
 
 import pytest
 
 from lm_core.config.checks import allowed, check_value, require_valid
+from lm_core.config.hyperparameters import KEYS, value_types
 
 
 def sentences(key, value):
@@ -119,3 +121,72 @@ def test_what_is_allowed_is_said_in_words():
 def test_a_constructors_check_tells_all_by_their_gin_names():
     with pytest.raises(ValueError, match=r"Transformer.n_layers: 0 .*\nTrainer.batch_size: 'x'"):
         require_valid({"n_layers": 0, "dropout": 0.1, "batch_size": "x"})
+
+
+SIZES = (1, 0, 2**31 - 1, 2**31)
+CADENCES = (1, 0, 99_999_999, 10**8)
+SEEDS = (0, -1, 2**63 - 1, 2**63)
+BELOW_1 = math.nextafter(1, 0)
+BELOW_0 = math.nextafter(0, -1)
+ABOVE_0 = math.nextafter(0, 1)
+ABOVE_1 = math.nextafter(1, 2)
+LARGEST = sys.float_info.max
+
+# The lowest good value, a bad one just below, the highest good value, a bad one just above.
+EDGES = {
+    "n_layers": SIZES,
+    "d_model": SIZES,
+    "n_heads": SIZES,
+    "d_ff": SIZES,
+    "dropout": (0, BELOW_0, 1, ABOVE_1),
+    "max_seq_len": SIZES,
+    "max_steps": CADENCES,
+    "batch_size": SIZES,
+    "learning_rate": (ABOVE_0, 0.0, LARGEST, math.inf),
+    "weight_decay": (0, BELOW_0, LARGEST, math.inf),
+    "beta1": (0, BELOW_0, BELOW_1, 1.0),
+    "beta2": (0, BELOW_0, BELOW_1, 1.0),
+    "seed": SEEDS,
+    "train_ratio": (ABOVE_0, 0.0, BELOW_1, 1.0),
+    "eval_cadence": CADENCES,
+    "sampling_cadence": CADENCES,
+    "sampling_temperature": (0, BELOW_0, LARGEST, math.inf),
+    "sampling_max_length": SIZES,
+    "sampling_seed": SEEDS,
+    "sampling_top_k": (1, 0, 2**31 - 1, -1),
+    "sampling_top_p": (ABOVE_0, 0.0, 1, ABOVE_1),
+    "checkpoint_cadence": CADENCES,
+}
+
+
+@pytest.mark.parametrize("key", EDGES)
+def test_ranges_end_exactly_where_they_say(key):
+    lowest, below, highest, above = EDGES[key]
+    assert sentences(key, lowest) == sentences(key, highest) == []
+    for value in (below, above):
+        (found,) = sentences(key, value)
+        assert found.endswith(f"(allowed: {allowed(key)})")
+
+
+def test_every_number_of_the_table_has_its_edges_tested():
+    numbers = {key for key in KEYS if {int, float} & set(value_types(key))}
+    assert set(EDGES) == numbers
+
+
+@pytest.mark.parametrize("key", EDGES)
+@pytest.mark.parametrize("value", ["1", True, [1], {"a": 1}, math.nan])
+def test_no_number_is_made_of_anything_else(key, value):
+    assert len(sentences(key, value)) == 1
+
+
+def test_null_is_a_value_of_these_keys_and_of_no_other():
+    assert {key for key in KEYS if sentences(key, None) == []} == {
+        "seed",
+        "hooks",
+        "corpus",
+        "eval_cadence",
+        "sampling_cadence",
+        "sampling_top_k",
+        "sampling_top_p",
+        "checkpoint_cadence",
+    }
