@@ -87,6 +87,14 @@ def test_good_values_pass(key, value):
         ("hooks", {"forward": None}, "hooks.forward: null is not a list"),
         ("hooks", {"forward": [3]}, "hooks.forward[0]: 3 is not a mapping"),
         ("hooks", {"update": [{}]}, "hooks.update[0].name: is missing"),
+        ("hooks", {"update": [{"name": "\ud800"}]}, "hooks.update[0].name: holds half of a surr"),
+        (
+            "hooks",
+            {"update": [{"name": "x", "a": math.inf}]},
+            "hooks.update[0].a: inf is not finite",
+        ),
+        ("hooks", {"update": [{"name": "x", "a": [1, math.nan]}]}, "hooks.update[0].a[1]: nan is"),
+        ("hooks", {"update": [{"name": "x", "a": b"y"}]}, "hooks.update[0].a: b'y' is a bytes"),
         ("hooks", {"update": [{"name": 3}]}, "hooks.update[0].name: 3 is not a text"),
         (
             "hooks",
@@ -103,6 +111,8 @@ def test_wrong_values_are_told_in_words(key, value, sentence):
 def test_an_integer_too_long_to_print_is_told_all_the_same():
     (found,) = sentences("n_layers", 10**5000)
     assert found.startswith("n_layers: a huge integer is greater than 2147483647")
+    (found,) = sentences("sampling_top_k", 10**5000)
+    assert found == "sampling_top_k: a huge integer is too large to be written down"
 
 
 def test_several_wrong_hooks_are_told_at_once():

@@ -141,6 +141,12 @@ def test_none_true_and_false_keep_their_meaning(read):
         ("include 'nope.gin'", "my.gin:1: 'nope.gin': unknown file"),
         ("include 3", "my.gin:1: not valid gin: "),
         ("include 'my.gin'", "my.gin:1: 'my.gin' includes itself"),
+        ("Trainer.hooks = {(1, 2): 3}", "my.gin:1: Trainer.hooks: [1, 2] is no name"),
+        ("a = 'x'\nTrainer.hooks = {%a: 3, 'x': 4}", "my.gin:2: Trainer.hooks: 'x' is set twice"),
+        (
+            "Transformer.n_layers = six",
+            "my.gin:1: not valid gin: 'six' is no value; a text needs quotes",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(read, content, problem):
@@ -198,4 +204,25 @@ def test_a_wrong_binding_is_quoted(read):
         read(bindings=["Transformer.n_layers="])
         .problems[0]
         .startswith("--gin_bindings: 'Transformer.n_layers=': not valid gin: ")
+    )
+
+
+def test_a_bomb_of_macros_does_not_explode(read):
+    lines = ["m0 = [1, 1, 1, 1]"]
+    lines += [f"m{i} = [%m{i - 1}, %m{i - 1}, %m{i - 1}, %m{i - 1}]" for i in range(1, 15)]
+    (problem,) = read("\n".join([*lines, "Trainer.hooks = %m14"])).problems
+    assert problem.startswith("my.gin:16: Trainer.hooks: is far too large or deep")
+
+
+def test_a_chain_of_macros_without_end_is_told(read):
+    lines = ["m0 = 3", *(f"m{i} = %m{i - 1}" for i in range(1, 3000))]
+    problems = read("\n".join([*lines, "Transformer.n_layers = %m2999"])).problems
+    assert problems[0].startswith("my.gin:3001: Transformer.n_layers: is far too large or deep")
+
+
+def test_a_file_that_cannot_be_read_does_not_include_itself(folder, read):
+    (folder / "bad.gin").write_bytes(b"\xff")
+    assert (
+        read("include 'bad.gin'\ninclude 'bad.gin'\n").problems
+        == ["bad.gin:1: is not UTF-8 text"] * 2
     )

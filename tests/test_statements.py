@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -36,10 +37,12 @@ def test_a_missing_file_says_where_it_was_looked_for_and_what_is_near(tmp_path, 
         find_config("defualt.yaml", [tmp_path / "configs"], "--config")
 
 
-@pytest.mark.parametrize("name", ["", ".", "a\0b", "x" * 5000, "~nobody-of-this-name/a"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "a\0b", "x" * 5000, "~nobody-of-this-name/a", "a.**", "a.["]
+)
 def test_names_that_are_no_files_are_refused_in_words(name):
     with pytest.raises(ValueError, match="--config"):
-        find_config(name, [], "--config")
+        find_config(name, [Path()], "--config")
 
 
 def test_a_pipe_is_no_configuration(tmp_path):
@@ -51,3 +54,9 @@ def test_a_pipe_is_no_configuration(tmp_path):
 def test_an_unreadable_file_gives_the_reason(tmp_path):
     with pytest.raises(ValueError, match="cannot be read: Is a directory"):
         read_text(tmp_path)
+
+
+def test_a_folder_is_refused_in_one_plain_sentence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^--config: '\.' is not a regular file$"):
+        find_config(".", [], "--config")

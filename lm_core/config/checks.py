@@ -1,6 +1,7 @@
 """The check of one value against the table, with its verdict in words."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,15 +21,44 @@ def check_value(key: str, value: Any) -> list[Problem]:
     Returns:
         Problems in words, an empty list for a good value.
     """
-    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-        return [Problem(key, "holds half of a surrogate pair, which is no character")]
+    unwritable = list(_unwritable(key, value))
+    if unwritable and isinstance(value, str):
+        return unwritable
+    problems = []
     try:
         TrainingConfig.model_validate({key: value})
     except ValidationError as error:
         # An error without a place is about values that do not fit each other.
         placed = [details for details in error.errors() if details["loc"]]
-        return [Problem(_path(details["loc"]), _in_words(details)) for details in placed]
-    return []
+        problems = [Problem(_path(details["loc"]), _in_words(details)) for details in placed]
+    told = {problem.path for problem in problems}
+    return problems + [problem for problem in unwritable if problem.path not in told]
+
+
+# Python prints integers of at least 640 digits whatever its settings are, which is 2,126 bits.
+_MOST_BITS = 2_000
+
+
+def _unwritable(path: str, value: Any) -> Iterator[Problem]:
+    """What a run's record could not give back, because YAML or gin has no way to write it."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _unwritable(path, name)
+            yield from _unwritable(f"{path}.{name}", item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unwritable(f"{path}[{index}]", item)
+    elif isinstance(value, str):
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            yield Problem(path, "holds half of a surrogate pair, which is no character")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield Problem(path, f"{shown(value)} is not finite")
+    elif isinstance(value, int):
+        if value.bit_length() > _MOST_BITS:
+            yield Problem(path, f"{shown(value)} is too large to be written down")
+    elif value is not None:
+        yield Problem(path, f"{shown(value)} is a {type(value).__name__}, which is no plain value")
 
 
 def require_valid(values: Mapping[str, Any]) -> None:
@@ -128,15 +158,18 @@ def _verdict(key: str, kind: str, value: Any) -> str:
         return "is empty"
     if kind == "finite_number":
         return "is not finite"
-    if isinstance(value, float) and value.is_integer():
-        return f"is no integer, write {int(value)}"
+    types = value_types(key)
+    if isinstance(value, float) and int in types:
+        return f"is no integer, write {int(value)}" if value.is_integer() else "is no integer"
+    if type(value) is int and float in types:
+        return "is an integer out of range"
     return "is " + _KINDS.get(type(value), f"a {type(value).__name__}")
 
 
 _KINDS = {
     bool: "a truth value",
-    int: "an integer out of range",
-    float: "no integer",
+    int: "an integer",
+    float: "a number",
     str: "a text",
     list: "a list",
     dict: "a mapping",

@@ -16,6 +16,8 @@ from gin import config_parser
 
 from lm_core.config.hyperparameters import KEY_OF_GIN_PARAMETER, is_text
 from lm_core.config.statements import (
+    DEEPEST,
+    MOST_VALUES,
     Reading,
     Source,
     Statement,
@@ -24,11 +26,12 @@ from lm_core.config.statements import (
     read_text,
 )
 from lm_core.config.yaml_files import read_yaml
-from lm_core.errors import InputError, unknown
+from lm_core.errors import InputError, shown, unknown
 
 _PARAMETERS = sorted(KEY_OF_GIN_PARAMETER)
 _CONFIGURABLES = sorted({parameter.split(".")[0] for parameter in _PARAMETERS})
 _BARE_WORD = re.compile(r"\s*(?P<name>[\w./]+)\s*=\s*(?P<word>[A-Za-z_]\w*)\s*", re.ASCII)
+_BAD_TOKEN = re.compile(r"malformed node.*\n +Failed to parse token '(.*)'", re.DOTALL)
 _SYNTAX_ERRORS = (SyntaxError, tokenize.TokenError, TypeError, ValueError, RecursionError)
 
 
@@ -70,6 +73,7 @@ class GinReader:
         self._macros: dict[str, tuple[Any, Source]] = {}
         self._used_macros: set[str] = set()
         self._including: list[Path] = []
+        self._n_values = 0
 
     def read_file(self, path: Path) -> None:
         """Reads a gin file and what it includes.
@@ -77,8 +81,9 @@ class GinReader:
         Raises:
             InputError: The file cannot be read as text.
         """
+        text = read_text(path)
         self._including.append(path.resolve())
-        self._read(io.StringIO(read_text(path)), display_name(path), path.parent)
+        self._read(io.StringIO(text), display_name(path), path.parent)
         self._including.pop()
 
     def read_binding(self, text: str, flag: str) -> None:
@@ -98,6 +103,7 @@ class GinReader:
         """Puts the values of macros into the statements; call it when all sources are read."""
         statements = self._reading.statements
         for index, statement in enumerate(statements):
+            self._n_values = 0
             try:
                 value = self._resolved(statement.value, ())
             except InputError as error:
@@ -111,7 +117,10 @@ class GinReader:
             if name not in self._used_macros:
                 self._reading.problem(source, _unused_macro(name))
 
-    def _resolved(self, value: Any, within: tuple[str, ...]) -> Any:
+    def _resolved(self, value: Any, within: tuple[str, ...], depth: int = 0) -> Any:
+        self._n_values += 1
+        if self._n_values > MOST_VALUES or depth > DEEPEST:
+            raise InputError("is far too large or deep once its macros are expanded")
         if isinstance(value, Reference):
             message = f"{value.text} is a reference; a hyperparameter takes a plain value"
             raise InputError(message)
@@ -121,15 +130,25 @@ class GinReader:
             self._used_macros.add(value.name)
             if value.name not in self._macros:
                 raise InputError(f"%{value.name}: {unknown(value.name, self._macros, 'macro')}")
-            return self._resolved(self._macros[value.name][0], (*within, value.name))
+            return self._resolved(self._macros[value.name][0], (*within, value.name), depth + 1)
         if isinstance(value, dict):
-            return {
-                self._resolved(key, within): self._resolved(item, within)
-                for key, item in value.items()
-            }
+            return self._resolved_dict(value, within, depth)
         if isinstance(value, (list, tuple)):
-            return [self._resolved(item, within) for item in value]
+            return [self._resolved(item, within, depth + 1) for item in value]
         return value
+
+    def _resolved_dict(
+        self, value: dict[Any, Any], within: tuple[str, ...], depth: int
+    ) -> dict[Any, Any]:
+        resolved: dict[Any, Any] = {}
+        for written, item in value.items():
+            key = self._resolved(written, within, depth + 1)
+            if isinstance(key, (dict, list)):
+                raise InputError(f"{shown(key)} is no name, as the key of a mapping must be")
+            if key in resolved:
+                raise InputError(f"{shown(key)} is set twice")
+            resolved[key] = self._resolved(item, within, depth + 1)
+        return resolved
 
     def _read(self, stream: io.StringIO, place: str, folder: Path) -> None:
         seen: dict[str, Source] = {}
@@ -143,8 +162,7 @@ class GinReader:
                 raise
             line = _error_line(error) if in_file else None
             text = "" if in_file else f"{stream.getvalue()!r}: "
-            message = str(error.args[0] if error.args else error).splitlines()[0].strip()
-            self._reading.problem(Source(place, line), f"{text}not valid gin: {message}")
+            self._reading.problem(Source(place, line), f"{text}not valid gin: {_in_words(error)}")
 
     def _take(self, statement: Any, source: Source, folder: Path, seen: dict[str, Source]) -> None:
         if isinstance(statement, config_parser.IncludeStatement):
@@ -186,6 +204,15 @@ class GinReader:
         else:
             key = KEY_OF_GIN_PARAMETER[name]
             self._reading.add(Statement(key, name, statement.value, source, {}), seen)
+
+
+def _in_words(error: Exception) -> str:
+    message = str(error.args[0] if error.args else error)
+    token = _BAD_TOKEN.search(message)
+    if token:
+        # Python's own words in front of it hold an address in memory.
+        return f"{shown(token[1])} is no value; a text needs quotes"
+    return message.splitlines()[0].strip()
 
 
 def _error_line(error: Exception) -> int | None:

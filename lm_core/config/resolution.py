@@ -76,7 +76,7 @@ class ResolvedConfig:
     def where(self, path: str) -> Source:
         """The source of a value, or of a path inside one, as exactly as it is known."""
         source = self.sources[path.replace("[", ".").split(".")[0]]
-        return source._replace(line=self.lines.get(path, source.line))
+        return source._replace(line=_line(self.lines, path, source.line))
 
 
 CheckHooks = Callable[[Mapping[str, Any]], list[Problem]]
@@ -98,18 +98,22 @@ def resolve(sources: ConfigSources, check_hooks: CheckHooks | None = None) -> Re
     reading = _read(sources)
     problems = list(reading.problems)
     winners: dict[str, Statement] = {}
+    rejected: set[str] = set()
     for statement in reading.statements:
         wrong = check_value(statement.key, statement.value)
         if statement.key == "hooks" and statement.value and not wrong and check_hooks:
             wrong = check_hooks(statement.value)
         problems += [_at(statement, problem) for problem in wrong]
         if wrong:
-            winners.pop(statement.key, None)
+            rejected.add(statement.key)
         else:
+            rejected.discard(statement.key)
             winners[statement.key] = statement
     values = TrainingConfig().model_dump() | {key: s.value for key, s in winners.items()}
     origins = {key: winners[key].source if key in winners else Source("default") for key in KEYS}
     for key, relation, other in broken_rules(values):
+        if rejected & {key, other}:
+            continue  # What the rejected value was meant to be is unknown, so is whether it fits.
         mine, theirs = f"{key} {values[key]}", f"{other} {values[other]}"
         problems.append(f"{mine} ({origins[key]}) {relation} {theirs} ({origins[other]})")
     if problems:
@@ -162,9 +166,16 @@ def _read_file(
 
 
 def _at(statement: Statement, problem: Problem) -> str:
-    line = statement.lines.get(problem.path, statement.source.line)
+    line = _line(statement.lines, problem.path, statement.source.line)
     source = statement.source._replace(line=line)
     # The name as the person wrote it: the gin parameter in gin, the key in YAML.
     name = problem.path.replace(statement.key, statement.name, 1)
     place = str(source) if source.place == f"--{name}" else f"{source}: {name}"
     return f"{place}: {problem.message}"
+
+
+def _line(lines: Mapping[str, int], path: str, default: int | None) -> int | None:
+    """The line of a path, or of the innermost thing around it that has one."""
+    while path and path not in lines:
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    return lines.get(path, default)

@@ -1,5 +1,6 @@
 """What configuration sources come down to: statements, each with the place it stands."""
 
+import glob
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,6 +11,10 @@ from lm_core.errors import InputError, unknown
 
 # A configuration is a page or two of text; what is far longer is not one.
 LARGEST_FILE = 1_000_000
+# Aliases and macros repeat what they stand for: nested ones can make terabytes of a page. No
+# configuration that a person wrote comes near this many values.
+MOST_VALUES = 10_000
+DEEPEST = 50
 
 
 class Source(NamedTuple):
@@ -97,10 +102,13 @@ def find_config(name: str, folders: Iterable[Path], flag: str) -> Path:
                 return candidate
             if candidate.exists():
                 raise InputError(f"{flag}: {name!r} is not a regular file")
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{flag}: {name!r} cannot be opened: {error}") from error
     suffix = Path(name).suffix
-    known = [file.name for folder in folders for file in sorted(folder.glob(f"*{suffix}"))]
+    pattern = f"*{glob.escape(suffix)}"
+    known = [file.name for folder in folders for file in sorted(folder.glob(pattern))]
     where = ", ".join(["the working directory", *(display_name(f) for f in folders)])
     hint = unknown(Path(name).name, known, "file")
     raise InputError(f"{flag}: {name!r}: {hint} (looked in {where})")

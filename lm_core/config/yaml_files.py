@@ -12,13 +12,16 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lm_core.config.hyperparameters import KEYS
-from lm_core.config.statements import Reading, Source, Statement, display_name, read_text
+from lm_core.config.statements import (
+    DEEPEST,
+    MOST_VALUES,
+    Reading,
+    Source,
+    Statement,
+    display_name,
+    read_text,
+)
 from lm_core.errors import InputError, shown, unknown
-
-# Aliases repeat what they stand for: nested ones can make terabytes of a page. No configuration
-# that a person wrote comes near this many values.
-_MOST_VALUES = 10_000
-_DEEPEST = 50
 
 
 def read_yaml(path: Path, reading: Reading) -> None:
@@ -33,6 +36,10 @@ def read_yaml(path: Path, reading: Reading) -> None:
     """
     place = display_name(path)
     text = read_text(path)
+    if text.lstrip().startswith("%"):
+        # %YAML 1.1 would bring back what 1.2 put right: off as false, 010 as 8.
+        reading.problem(Source(place, 1), "a directive with % has no place here; leave it out")
+        return
     try:
         root = _yaml().compose(text)
     except MarkedYAMLError as error:
@@ -40,12 +47,12 @@ def read_yaml(path: Path, reading: Reading) -> None:
         line = mark.line + 1 if mark else None
         reading.problem(Source(place, line), f"not valid YAML: {error.problem or error.context}")
         return
-    except (YAMLError, ValueError, RecursionError) as error:
+    except (YAMLError, ValueError, OverflowError, RecursionError) as error:
         reading.problem(Source(place), f"not valid YAML: {str(error).splitlines()[0]}")
         return
     if root is None or (isinstance(root, ScalarNode) and root.value == ""):
         return
-    if not isinstance(root, MappingNode):
+    if not isinstance(root, MappingNode) or str(root.tag) not in _NESTED_TAGS:
         message = "a configuration is a mapping, with lines such as `n_layers: 4`"
         reading.problem(Source(place, root.start_mark.line + 1), message)
         return
@@ -67,6 +74,7 @@ def _read_mapping(root: MappingNode, place: str, reading: Reading) -> None:
             reading.problem(source, f"{name}: {unknown(name, KEYS, 'hyperparameter')}")
             continue
         plain = _Plain()
+        plain.lines[name] = source.line
         try:
             value = plain.value(value_node, name)
         except InputError as error:
@@ -84,9 +92,10 @@ class _Plain:
 
     def value(self, node: Node, path: str, depth: int = 0) -> Any:
         self._n_values += 1
-        if self._n_values > _MOST_VALUES or depth > _DEEPEST:
+        if self._n_values > MOST_VALUES or depth > DEEPEST:
             raise InputError("is far too large or deep once its aliases are expanded")
-        self.lines[path] = node.start_mark.line + 1
+        # A path that a key names has the key's line; its value may start further down.
+        self.lines.setdefault(path, node.start_mark.line + 1)
         if not isinstance(node, ScalarNode) and str(node.tag) not in _NESTED_TAGS:
             raise InputError(f"{path} has the YAML type {node.tag}, which has no place here")
         if isinstance(node, SequenceNode):
@@ -101,6 +110,7 @@ class _Plain:
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
                 raise InputError(f"{path} has a key that is a list or a mapping")
+            self._n_values += 1
             key = _scalar(key_node)
             if key in mapping:
                 raise InputError(f"{path}.{key} is set twice")
@@ -121,5 +131,5 @@ def _scalar(node: ScalarNode) -> Any:
         )
     try:
         return YAML(typ="safe", pure=True).constructor.construct_object(node)
-    except (YAMLError, ValueError, OverflowError) as error:
+    except (YAMLError, ValueError, OverflowError, LookupError) as error:
         raise InputError(f"{shown(node.value)} cannot be read as {tag}") from error
