@@ -48,6 +48,8 @@ FLAGS_OF_MODE = {
 }
 INTERRUPTED = 130
 HELP_WIDTH = 96
+# Of GNU's OpenMP, https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html.
+SPIN_COUNT = "1000"
 
 
 class Given(NamedTuple):
@@ -200,6 +202,9 @@ def run(values: flags.FlagValues) -> None:
         Path.cwd()
     except OSError as error:
         raise MachineError("the working directory is no longer there; change to another") from error
+    # Threads that wait should sleep soon: when other programs want the cores too, threads that
+    # spin for long make all of them many times slower, and alone it costs nothing.
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     # PyTorch takes a second to import: --help and wrong flags answer before.
     from lm_core import experiment
 

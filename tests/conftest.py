@@ -6,6 +6,9 @@ import gin
 import pytest
 from hypothesis import settings
 
+# As run.py does, before PyTorch is imported: the suite may have to share the machine.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 # Examples are random where a person tries to find new ones, and the same every time elsewhere.
 settings.register_profile("lab", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("lab")
