@@ -100,7 +100,10 @@ class RunDirectory:
             unfinished.rename(path)
             sync_folder(path.parent)
         except BaseException as error:
-            _remove_all([unfinished, *missing])
+            shutil.rmtree(unfinished, ignore_errors=True)
+            for folder in missing:
+                with contextlib.suppress(OSError):  # Another run may have moved in by now.
+                    folder.rmdir()
             if not isinstance(error, OSError):
                 raise
             message = f"the run directory {path} cannot be made: {error.strerror or error}"
@@ -226,12 +229,6 @@ def _refuse_occupied(path: Path) -> None:
         raise InputError(f"{message}, another --run_dir starts a new one")
     if names:
         raise InputError(f"{path} is not empty, and holds no run: --run_dir names another one")
-
-
-def _remove_all(folders: Iterable[Path]) -> None:
-    """Removes what was made on the way to a run, the innermost first, as far as it goes."""
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
