@@ -345,10 +345,13 @@ def _restored(checkpoint: Checkpoint, config: ResolvedConfig) -> tuple[Transform
             model = Transformer(**checkpoint.state["model"])
         model.load_state_dict(checkpoint.model)
         tokenizer = tokenizer_from_dict(checkpoint.state["tokenizer"])
+        if tokenizer.vocab_size != model.vocab_size:
+            raise ValueError(f"its {tokenizer.kind} tokenizer does not fit its model")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, MachineError):
             raise
-        raise MachineError(f"step {checkpoint.step}: no checkpoint of this lab: {error}") from error
+        words = " ".join(str(error).split())
+        raise MachineError(f"step {checkpoint.step}: no checkpoint of this lab: {words}") from error
     with _sources_named(config):
         Hooks(config.values.hooks, model)
     return model.eval(), tokenizer

@@ -316,6 +316,13 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         build().restore(checkpoint)
 
 
+def test_a_checkpoint_with_a_loss_that_is_no_number_is_refused(tmp_path):
+    checkpoint = checkpoint_of(tmp_path)
+    checkpoint.state["best_validation_loss"] = "small"
+    with pytest.raises(RuntimeError, match="best_validation_loss is 'small', no number"):
+        build().restore(checkpoint)
+
+
 def test_a_checkpoint_holds_what_is_needed_to_use_it_alone(tmp_path):
     state = checkpoint_of(tmp_path).state
     again = Transformer(**state["model"])

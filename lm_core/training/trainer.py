@@ -164,6 +164,8 @@ class Trainer:
         load_optimizer_tensors(self._optimizer, self.model, checkpoint.optimizer)
         self._hooks.load_state(checkpoint.hooks)
         best = checkpoint.state.get("best_validation_loss")
+        if not isinstance(best, float | None):
+            raise MachineError(f"the checkpoint's best_validation_loss is {best!r}, no number")
         self._best_loss = math.inf if best is None else best
         self.step = self._saved_step = checkpoint.step
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from lm_core.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.end_to_end.command_line import RUN, TINY, metrics, run
 
 TEXT = "one two three four five six seven eight nine ten. " * 60
@@ -120,6 +121,26 @@ def test_with_only_damaged_checkpoints_the_machine_has_failed(folder, tmp_path):
     (tmp_path / "out" / "checkpoints" / "step-00000004" / "state.json").write_text("{}")
     done = run("--mode=sample", "--run_dir=out", cwd=tmp_path, check=1)
     assert "none of the 1 checkpoints" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": None}, "no checkpoint of this lab"),
+        ({"model": {"vocab_size": 128}}, "size mismatch"),
+        ({"tokenizer": {"kind": "byte"}}, "its byte tokenizer does not fit its model"),
+        ({"tokenizer": {"kind": "bpe"}}, "unknown tokenizer"),
+    ],
+)
+def test_a_checkpoint_that_describes_another_model_is_refused(folder, tmp_path, changes, message):
+    checkpoint = load_checkpoint(folder / "out" / "checkpoints" / "step-00000004")
+    checkpoint.state |= changes
+    shutil.copytree(folder / "out", tmp_path / "out")
+    save_checkpoint(tmp_path / "out" / "checkpoints", checkpoint)
+    done = run("--mode=sample", "--run_dir=out", cwd=tmp_path, check=1)
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
 
 
