@@ -23,6 +23,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+INTERRUPTED = 130
+if __name__ == "__main__":
+    # The imports below take a moment, and Python's own answer to Ctrl-C is a page of traceback.
+    # Nothing is written yet, so the program may just end; main() sets the handler that stays.
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(INTERRUPTED))
+
 from absl import flags
 
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
@@ -46,7 +52,6 @@ FLAGS_OF_MODE = {
     "evaluate": {"run_dir", "corpus"},
     "sample": {"run_dir", "gin_bindings"},
 }
-INTERRUPTED = 130
 HELP_WIDTH = 96
 # Of GNU's OpenMP, https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html.
 SPIN_COUNT = "1000"

@@ -133,7 +133,20 @@ def test_none_true_and_false_keep_their_meaning(read):
             "my.gin:1: sampling_seed: a macro that nothing uses; did you mean Sa",
         ),
         ("import os", "my.gin:1: import os: a configuration may run no code of its own; --allow"),
-        ("from os import path", "my.gin:1: import os.path: a configuration may run no code"),
+        ("import os as o", "my.gin:1: import os as o: a configuration may run no code"),
+        (
+            "from os import path",
+            "my.gin:1: from os import path: a configuration may run no code of its own; "
+            "--allow_gin_import=os allows this module",
+        ),
+        (
+            "d = 6\nd = 7\nTransformer.n_layers = %d",
+            "my.gin:2: d: set twice in this file, first in line 1",
+        ),
+        (
+            "Trainer.hooks = {\n  'update': [{'name': 'x'}],\n  'update': [],\n}",
+            "my.gin:3: update: set twice in one mapping, first in line 2",
+        ),
         (
             "Transformer.n_layers = 6\nTransformer.n_layers = 7",
             "my.gin:2: Transformer.n_layers: set twice in this file, first in line 1",
@@ -164,6 +177,24 @@ def test_an_allowed_module_may_be_imported(read):
     assert values(read("import my_hooks\nTransformer.n_layers = 6", allowed=["my_hooks"])) == {
         "n_layers": 6
     }
+
+
+def test_a_part_of_an_allowed_module_may_be_imported(read):
+    content = "from my_hooks import a\nimport my_hooks as b\nTransformer.n_layers = 6"
+    assert values(read(content, allowed=["my_hooks"])) == {"n_layers": 6}
+    assert values(read("from pack import a\n", allowed=["pack.a"])) == {}
+
+
+def test_a_name_set_twice_in_a_mapping_on_the_command_line_is_told(read):
+    problems = read(bindings=["Trainer.hooks = {'update': [], 'update': []}"]).problems
+    assert problems == ["--gin_bindings: update: set twice in one mapping"]
+
+
+def test_a_file_whose_name_looks_like_a_flag_has_lines(folder):
+    reading = Reading()
+    (folder / "--odd.gin").write_text("\nTransformer.n_layers = 6\n")
+    GinReader(reading, []).read_file(folder / "--odd.gin")
+    assert str(reading.statements[0].source) == "--odd.gin:2"
 
 
 def test_an_include_is_relative_to_its_file_then_looked_for_in_the_folders(folder, read):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from gin import config_parser
 
+from lm_core.config.gin_mappings import repeated_names
 from lm_core.config.hyperparameters import KEY_OF_GIN_PARAMETER, is_text
 from lm_core.config.statements import (
     DEEPEST,
@@ -83,7 +84,7 @@ class GinReader:
         """
         text = read_text(path)
         self._including.append(path.resolve())
-        self._read(io.StringIO(text), display_name(path), path.parent)
+        self._read(text, display_name(path), path.parent)
         self._including.pop()
 
     def read_binding(self, text: str, flag: str) -> None:
@@ -97,7 +98,7 @@ class GinReader:
             key = KEY_OF_GIN_PARAMETER.get(match["name"])
             if key and is_text(key):
                 text = f"{match['name']} = {match['word']!r}"
-        self._read(io.StringIO(text), flag, Path())
+        self._read(text, flag, None)
 
     def resolve_macros(self) -> None:
         """Puts the values of macros into the statements; call it when all sources are read."""
@@ -150,27 +151,34 @@ class GinReader:
             resolved[key] = self._resolved(item, within, depth + 1)
         return resolved
 
-    def _read(self, stream: io.StringIO, place: str, folder: Path) -> None:
+    def _read(self, text: str, place: str, folder: Path | None) -> None:
+        """Reads the text of a file in a folder, or of a flag, which has no lines to tell."""
         seen: dict[str, Source] = {}
-        in_file = not place.startswith("--")
+        for name, line, first in repeated_names(text):
+            source = Source(place, line if folder else None)
+            where = f", first in line {first}" if folder else ""
+            self._reading.problem(source, f"{name}: set twice in one mapping{where}")
         try:
-            for statement in config_parser.ConfigParser(stream, _Delegate()):
-                line = statement.location.line_num if in_file else None
-                self._take(statement, Source(place, line), folder, seen)
+            for statement in config_parser.ConfigParser(io.StringIO(text), _Delegate()):
+                line = statement.location.line_num if folder else None
+                self._take(statement, Source(place, line), folder or Path(), seen)
         except _SYNTAX_ERRORS as error:
             if isinstance(error, InputError):
                 raise
-            line = _error_line(error) if in_file else None
-            text = "" if in_file else f"{stream.getvalue()!r}: "
-            self._reading.problem(Source(place, line), f"{text}not valid gin: {_in_words(error)}")
+            line = _error_line(error) if folder else None
+            quoted = "" if folder else f"{text!r}: "
+            self._reading.problem(Source(place, line), f"{quoted}not valid gin: {_in_words(error)}")
 
     def _take(self, statement: Any, source: Source, folder: Path, seen: dict[str, Source]) -> None:
         if isinstance(statement, config_parser.IncludeStatement):
             self._include(statement.filename, source, folder)
         elif isinstance(statement, config_parser.ImportStatement):
-            if statement.module not in self._allowed_imports:
-                message = f"import {statement.module}: a configuration may run no code of its own"
-                flag = f"--allow_gin_import={statement.module} allows this module"
+            module = statement.module
+            if statement.is_from:  # Gin's parser joins `from package import module`.
+                module = module.rpartition(".")[0]
+            if not {module, statement.module} & set(self._allowed_imports):
+                message = f"{statement.format()}: a configuration may run no code of its own"
+                flag = f"--allow_gin_import={module} allows this module"
                 self._reading.problem(source, f"{message}; {flag}")
         elif isinstance(statement, config_parser.BindingStatement):
             self._bind(statement, source, seen)
@@ -198,12 +206,20 @@ class GinReader:
             message = "a scope has no place here: one run has one value for each hyperparameter"
             self._reading.problem(source, f"{scoped}: {message}; write {name}")
         elif not argument:
-            self._macros[selector] = (statement.value, source)
+            self._define(selector, statement.value, source, seen)
         elif name not in KEY_OF_GIN_PARAMETER:
             self._reading.problem(source, f"{name}: {_unknown_parameter(selector, argument)}")
         else:
             key = KEY_OF_GIN_PARAMETER[name]
             self._reading.add(Statement(key, name, statement.value, source, {}), seen)
+
+    def _define(self, name: str, value: Any, source: Source, seen: dict[str, Source]) -> None:
+        # No hyperparameter begins with %, so that both kinds of name share one record.
+        if source.line is not None and f"%{name}" in seen:
+            first = seen[f"%{name}"].line
+            self._reading.problem(source, f"{name}: set twice in this file, first in line {first}")
+        seen[f"%{name}"] = source
+        self._macros[name] = (value, source)
 
 
 def _in_words(error: Exception) -> str:

@@ -201,6 +201,12 @@ def test_interrupted_at_a_random_step_and_resumed_the_weights_are_equal(tmp_path
     assert manifest(tmp_path / "pieces")["resumed"][0]["step"] == int(step)
 
 
+def test_ctrl_c_while_the_program_is_being_imported_ends_it_without_a_traceback(tmp_path):
+    (tmp_path / "absl.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = run("--help", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_killed_run_is_resumed_with_a_seed_that_was_drawn(tmp_path):
     options = [*TINY, "--max_steps=400", "--gin.Trainer.checkpoint_cadence=20", "--resume"]
     process = start(*options, "--run_dir=out", cwd=tmp_path)

@@ -1,0 +1,87 @@
+"""What gin's parser does not tell about the mappings it reads.
+
+It builds a plain dict at once, which keeps the last of two equal names and forgets the first.
+"""
+
+import ast
+import io
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+_PADDING = {tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT}
+
+
+class RepeatedName(NamedTuple):
+    """A name that one mapping sets a second time."""
+
+    name: str
+    line: int
+    first_line: int
+
+
+@dataclass
+class _Bracket:
+    """An open bracket, and for a mapping what it has set so far."""
+
+    is_mapping: bool
+    item: list[str] = field(default_factory=list)
+    lines: dict[str, int] = field(default_factory=dict)
+
+
+def repeated_names(text: str) -> list[RepeatedName]:
+    """The names that mappings in a gin text set more than once, in the order of the text.
+
+    Names are compared as they are written, ``'a'`` and ``"a"`` alike. What is no gin ends the
+    search without an error: gin's parser tells about that.
+
+    Args:
+        text: Gin bindings.
+    """
+    found: list[RepeatedName] = []
+    brackets: list[_Bracket] = []
+    for token in _tokens(text):
+        if token.string in ("{", "[", "("):
+            brackets.append(_Bracket(token.string == "{"))
+        elif token.string in ("}", "]", ")"):
+            if brackets:
+                brackets.pop()
+        elif not brackets or not brackets[-1].is_mapping:
+            continue
+        elif token.string == ",":
+            brackets[-1].item.clear()
+        elif token.string == ":":
+            found += _note(brackets[-1], token.start[0])
+        else:
+            brackets[-1].item.append(_unquoted(token))
+    return found
+
+
+def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type not in _PADDING:
+                yield token
+    except (SyntaxError, tokenize.TokenError):
+        return
+
+
+def _note(mapping: _Bracket, line: int) -> list[RepeatedName]:
+    name = "".join(mapping.item)
+    mapping.item.clear()
+    if not name:  # A bracket as a name, which is refused where values are checked.
+        return []
+    if name in mapping.lines:
+        return [RepeatedName(name, line, mapping.lines[name])]
+    mapping.lines[name] = line
+    return []
+
+
+def _unquoted(token: tokenize.TokenInfo) -> str:
+    if token.type != tokenize.STRING:
+        return token.string
+    try:
+        return str(ast.literal_eval(token.string))
+    except (SyntaxError, ValueError):  # An escape that Python does not know.
+        return token.string
