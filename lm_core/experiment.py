@@ -210,6 +210,7 @@ def _take_up(run: RunDirectory, parts: _Parts, manifest: dict[str, Any]) -> None
     if differences:
         lines = "\n  ".join(differences)
         raise InputError(f"{run.path} cannot go on with another configuration:\n  {lines}")
+    _warn_of_other_numerics(run, manifest)
     clean_up(run.checkpoints)
     checkpoint = newest_sound_checkpoint(run.checkpoints, _warn)
     if checkpoint is not None:
@@ -222,6 +223,18 @@ def _take_up(run: RunDirectory, parts: _Parts, manifest: dict[str, Any]) -> None
     run.update_manifest(
         resumed=history, outcome="running", end=None, config_hash=manifest["config_hash"]
     )
+
+
+def _warn_of_other_numerics(run: RunDirectory, manifest: dict[str, Any]) -> None:
+    last = [run.manifest, *run.manifest.get("resumed", [])][-1].get("numerics", {})
+    changes = [
+        f"{name} {last.get(name)!r} then, {value!r} now"
+        for name, value in manifest["numerics"].items()
+        if last.get(name) != value
+    ]
+    if changes:
+        message = f"{'; '.join(changes)}: the run goes on, but not bit for bit as it would have"
+        _warn(f"another machine or setting than {run.path} had: {message}")
 
 
 def _announce(run: RunDirectory, parts: _Parts) -> None:

@@ -66,9 +66,11 @@ class RunDirectory:
         try:
             manifest = json.loads(path.read_bytes())
             is_manifest = isinstance(manifest["corpus"]["sha256"], str)
+            starts = [manifest, *manifest.get("resumed", [])]
+            is_manifest &= all(isinstance(start.get("numerics", {}), dict) for start in starts)
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{path} is no manifest of a run") from error
         if not is_manifest:
             raise InputError(f"{path} is no manifest of a run")

@@ -86,7 +86,11 @@ def test_opening_what_is_no_run_says_why(tmp_path):
     with pytest.raises(ValueError, match=r"it has no config.yaml"):
         RunDirectory.open(tmp_path)
     run = create(tmp_path / "a")
-    for content in ("{", "[]", "{}", '{"corpus": 3}', "[" * 100_000, "\xff"):
+    sound = '"corpus": {"sha256": ""}'
+    wrong = ("{", "[]", "{}", '{"corpus": 3}', "[" * 100_000, "\xff")
+    wrong += tuple(f"{{{sound}, {field}}}" for field in ('"resumed": 3', '"resumed": [3]'))
+    wrong += (f'{{{sound}, "numerics": 3}}', f'{{{sound}, "resumed": [{{"numerics": 3}}]}}')
+    for content in wrong:
         (run.path / "manifest.json").write_text(content)
         with pytest.raises(ValueError, match=r"manifest.json is no manifest of a run"):
             RunDirectory.open(run.path)

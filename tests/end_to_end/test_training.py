@@ -236,6 +236,16 @@ def test_resume_refuses_another_experiment_and_lists_the_differences(tmp_path):
     assert (tmp_path / "out" / "metrics.jsonl").read_bytes() == before
 
 
+def test_resume_warns_when_the_numbers_will_not_be_the_same_to_the_bit(tmp_path):
+    options = [*TINY, "--run_dir=out", "--resume"]
+    run(*options, "--max_steps=2", cwd=tmp_path, check=0, OMP_NUM_THREADS="1")
+    same = run(*options, "--max_steps=3", cwd=tmp_path, check=0, OMP_NUM_THREADS="1")
+    other = run(*options, "--max_steps=4", cwd=tmp_path, check=0, OMP_NUM_THREADS="2")
+    assert same.stderr == ""
+    assert "warning: " in other.stderr
+    assert "threads 1 then, 2 now" in other.stderr
+
+
 def test_resume_passes_over_a_damaged_checkpoint(tmp_path):
     options = [*TINY, "--gin.Trainer.checkpoint_cadence=2", "--run_dir=out", "--resume"]
     run(*options, "--max_steps=4", cwd=tmp_path, check=0)
