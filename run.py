@@ -77,6 +77,21 @@ class InOrder(flags.ArgumentParser):
         return Given(next(self.positions), self.flag, argument)
 
 
+class Integer(flags.ArgumentParser):
+    """Parses whole numbers, with a message for people where one is none."""
+
+    def parse(self, argument: Any) -> int:
+        """The number.
+
+        Raises:
+            ValueError: There is none.
+        """
+        try:
+            return int(argument)
+        except ValueError as error:
+            raise ValueError("no integer, such as 10000") from error
+
+
 def define_flags() -> flags.FlagValues:
     """All flags of the program."""
     values = flags.FlagValues()
@@ -107,7 +122,7 @@ def define_flags() -> flags.FlagValues:
         "corpus", None, "Text to train or evaluate on: file, folder or glob.", values
     )
     flags.DEFINE_string("run_dir", None, "The run directory; by default runs/NAME-TIME.", values)
-    flags.DEFINE_integer("max_steps", None, "Steps in the whole run.", flag_values=values)
+    flags.DEFINE(Integer(), "max_steps", None, "Steps in the whole run.", values)
     flags.DEFINE_alias("max-steps", "max_steps", values)
     flags.DEFINE_bool(
         "resume",
@@ -132,11 +147,14 @@ def parse(arguments: Sequence[str]) -> flags.FlagValues:
     try:
         _, *stray = values(["run.py", *words])
     except flags.Error as error:
-        raise InputError(f"{error}; --help lists the flags") from error
+        raise InputError(
+            f"{str(error).removeprefix('ERROR:: ')}; --help lists the flags"
+        ) from error
     if stray:
         raise InputError(f"{stray[0]!r} belongs to no flag; --help lists the flags")
     if not values.help:
         refuse_useless(values)
+        refuse_empty(values)
     return values
 
 
@@ -153,6 +171,19 @@ def refuse_useless(values: flags.FlagValues) -> None:
             reason = "" if values.mode == "train" else ": it takes the run's own configuration"
             message = f"--{name} does not apply to --mode={values.mode}{reason}"
             raise InputError(f"{message} (what applies: {own})")
+
+
+def refuse_empty(values: flags.FlagValues) -> None:
+    """Refuses texts that are empty: the work of a shell variable that is not set.
+
+    Raises:
+        InputError: There is one.
+    """
+    for name in sorted(set(values) - {"help", "h"}):
+        value = values[name].value
+        given = value if isinstance(value, list) else [value]
+        if "" in [word.text if isinstance(word, Given) else word for word in given]:
+            raise InputError(f"--{name} is empty; give it a value, or leave it out")
 
 
 def help_text() -> str:
@@ -188,7 +219,15 @@ def import_modules(names: Sequence[str]) -> None:
 
 
 def sources(values: flags.FlagValues) -> ConfigSources:
-    """Where the configuration comes from, in the order of the command line."""
+    """Where the configuration comes from, in the order of the command line.
+
+    Raises:
+        InputError: A folder to search is none.
+    """
+    search_paths = [Path(folder).expanduser() for folder in values.gin_search_paths]
+    for folder in search_paths:
+        if not folder.is_dir():
+            raise InputError(f"--gin_search_paths: {str(folder)!r} is no folder")
     overrides = {name: values[name].value for name in ("max_steps", "corpus")}
     given_files = sorted([*values.gin_file, *values.config])
     return ConfigSources(
@@ -196,7 +235,7 @@ def sources(values: flags.FlagValues) -> ConfigSources:
         bindings=[Binding(given.flag, given.text) for given in sorted(values.gin_bindings)],
         overrides={name: value for name, value in overrides.items() if value is not None},
         yaml_folders=[PROJECT / "configs"],
-        gin_folders=[PROJECT / "gin_configs", *map(Path, values.gin_search_paths)],
+        gin_folders=[PROJECT / "gin_configs", *search_paths],
         allowed_imports=tuple(values.allow_gin_import),
     )
 

@@ -230,6 +230,11 @@ def test_several_statements_in_one_binding_and_several_bindings(read):
     assert {str(s.source) for s in reading.statements} == {"--gin_bindings"}
 
 
+@pytest.mark.parametrize("text", ["", "  ", "# Transformer.n_layers = 6"])
+def test_a_binding_that_binds_nothing_is_told(read, text):
+    assert read(bindings=[text]).problems == [f"--gin_bindings: {text!r} binds nothing"]
+
+
 def test_a_wrong_binding_is_quoted(read):
     assert (
         read(bindings=["Transformer.n_layers="])

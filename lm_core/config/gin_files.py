@@ -98,7 +98,8 @@ class GinReader:
             key = KEY_OF_GIN_PARAMETER.get(match["name"])
             if key and is_text(key):
                 text = f"{match['name']} = {match['word']!r}"
-        self._read(text, flag, None)
+        if not self._read(text, flag, None):
+            self._reading.problem(Source(flag), f"{text!r} binds nothing")
 
     def resolve_macros(self) -> None:
         """Puts the values of macros into the statements; call it when all sources are read."""
@@ -151,9 +152,14 @@ class GinReader:
             resolved[key] = self._resolved(item, within, depth + 1)
         return resolved
 
-    def _read(self, text: str, place: str, folder: Path | None) -> None:
-        """Reads the text of a file in a folder, or of a flag, which has no lines to tell."""
+    def _read(self, text: str, place: str, folder: Path | None) -> bool:
+        """Reads the text of a file in a folder, or of a flag, which has no lines to tell.
+
+        Returns:
+            Whether there was anything in it, right or wrong.
+        """
         seen: dict[str, Source] = {}
+        statement = None
         for name, line, first in repeated_names(text):
             source = Source(place, line if folder else None)
             where = f", first in line {first}" if folder else ""
@@ -168,6 +174,8 @@ class GinReader:
             line = _error_line(error) if folder else None
             quoted = "" if folder else f"{text!r}: "
             self._reading.problem(Source(place, line), f"{quoted}not valid gin: {_in_words(error)}")
+            return True
+        return statement is not None
 
     def _take(self, statement: Any, source: Source, folder: Path, seen: dict[str, Source]) -> None:
         if isinstance(statement, config_parser.IncludeStatement):

@@ -39,7 +39,6 @@ CASES = [
     # The corpus.
     (["--corpus=nope.txt"], "nope.txt' does not exist"),
     (["--corpus=empty.txt"], "empty.txt' is empty"),
-    (["--corpus="], "--corpus: '' is empty"),
     (["--corpus=binary.txt"], "binary.txt is not UTF-8 text: byte 4 is a zero byte"),
     (["--corpus=latin.txt"], "latin.txt is not UTF-8 text: byte 1 is 0xfc"),
     (["--corpus=no_text"], "no_text' is a folder without a *.txt file"),
@@ -74,8 +73,9 @@ CASES = [
     ([f"{BINDING}Tokenizer.kind=bpe"], "'bpe' is an unknown tokenizer"),
     (["--max_steps=0"], "--max_steps: 0 is less than 1"),
     (["--max_steps=-5"], "--max_steps: -5 is less than 1"),
-    (["--max_steps=1e4"], "flag --max_steps=1e4"),
-    (["--max_steps=many"], "flag --max_steps=many"),
+    (["--max_steps=1e4"], "flag --max_steps=1e4: no integer, such as 10000"),
+    (["--max_steps=3.0"], "flag --max_steps=3.0: no integer, such as 10000"),
+    (["--max_steps=many"], "flag --max_steps=many: no integer, such as 10000"),
     # Names.
     ([f"{BINDING}Transformer.n_layer=6"], "did you mean Transformer.n_layers?"),
     ([f"{BINDING}n_layers=6"], "a macro that nothing uses; did you mean Transformer.n_layers?"),
@@ -114,6 +114,16 @@ CASES = [
     # Flags.
     (["--mode=trian"], "flag --mode=trian: value should be one of <train|evaluate|sample>"),
     (["--n_layers=6"], "Unknown command line flag 'n_layers'"),
+    (["--flagfile=nope"], "error: Unable to open flagfile"),
+    (["--gin_search_paths=nope"], "--gin_search_paths: 'nope' is no folder"),
+    (["--corpus="], "--corpus is empty; give it a value, or leave it out"),
+    (["--run_dir="], "--run_dir is empty; give it a value, or leave it out"),
+    (["--gin_file="], "--gin_file is empty; give it a value, or leave it out"),
+    (["--config=fast-training.yaml", "--config="], "--config is empty"),
+    (["--gin_bindings="], "--gin_bindings is empty"),
+    (["--gin."], "--gin_bindings is empty"),
+    (["--gin_search_paths="], "--gin_search_paths is empty"),
+    (["--allow_gin_import="], "--allow_gin_import is empty"),
     (["stray"], "'stray' belongs to no flag"),
     (["--resume"], "--resume needs --run_dir"),
     # Run directories.
