@@ -64,7 +64,7 @@ def test_another_text_or_tokenizer_is_another_file(corpus, cache, tmp_path):
     assert len(list(cache.glob("*.tokens"))) == 3
 
 
-@pytest.mark.parametrize("damage", ["truncate", "lengthen", "lose note", "garble note"])
+@pytest.mark.parametrize("damage", ["truncate", "lengthen", "flip", "lose note", "garble note"])
 def test_a_file_that_is_not_whole_is_made_again(corpus, cache, damage):
     expected = np.array(large(corpus, ByteTokenizer(), cache))
     (tokens,), (note,) = cache.glob("*.tokens"), cache.glob("*.json")
@@ -72,6 +72,10 @@ def test_a_file_that_is_not_whole_is_made_again(corpus, cache, damage):
         os.truncate(tokens, 100)
     elif damage == "lengthen":
         tokens.write_bytes(tokens.read_bytes() + b"x")
+    elif damage == "flip":
+        data = bytearray(tokens.read_bytes())
+        data[17] ^= 4
+        tokens.write_bytes(data)
     elif damage == "lose note":
         note.unlink()
     else:

@@ -83,10 +83,16 @@ def _file_name(corpus: Corpus, tokenizer: Tokenizer) -> str:
 
 
 def _is_complete(path: Path, tokenizer: Tokenizer) -> bool:
-    """Whether the file is there with the size that was noted beside it when it was finished."""
+    """Whether the file is, byte for byte, what was noted beside it when it was finished.
+
+    The corpus itself has just been read from end to end for its SHA-256; this costs no more.
+    """
     try:
         noted = json.loads(_note(path).read_text())
-        return path.stat().st_size == noted["bytes"] and noted["dtype"] == tokenizer.dtype.name
+        if noted["dtype"] != tokenizer.dtype.name:
+            return False
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == noted["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -103,11 +109,14 @@ def _write(path: Path, corpus: Corpus, tokenizer: Tokenizer) -> None:
         _remove_stale_parts(path.parent)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=_PART, delete=False) as stream:
             temporary = Path(stream.name)
+            digest = hashlib.sha256()
             for block in corpus.blocks():
-                stream.write(tokenizer.encode_block(block).data)
+                data = tokenizer.encode_block(block).data
+                digest.update(data)
+                stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        note = {"bytes": temporary.stat().st_size, "dtype": tokenizer.dtype.name}
+        note = {"sha256": digest.hexdigest(), "dtype": tokenizer.dtype.name}
         _note(path).unlink(missing_ok=True)
         temporary.replace(path)
         replace_file(_note(path), json.dumps(note).encode())
