@@ -60,17 +60,14 @@ class Evaluator:
 
     def __call__(self) -> Evaluation:
         """The loss over all targets; float32 per token, summed in float64."""
-        was_training = self._model.training
-        self._model.eval()
         device = self._model.token_embedding.weight.device
         total = torch.zeros((), dtype=torch.float64, device=device)
-        with torch.inference_mode():
+        with self._model.evaluating():
             for inputs, targets in self._windows():
                 logits = self._model(inputs.to(device)).float()
                 targets = targets.to(device).flatten()
                 losses = F.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
                 total += losses.double().sum()
-        self._model.train(was_training)
         n_targets = len(self._tokens) - 1
         loss = float(total) / n_targets
         return Evaluation(

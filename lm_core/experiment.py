@@ -40,6 +40,9 @@ _CHANGEABLE = {"max_steps", "checkpoint_cadence", "eval_cadence", "corpus"} | {
     key for key in KEYS if key.startswith("sampling_")
 }
 
+# How PyTorch's errors say that memory is too small: of the CPU, of a GPU, of any machine.
+_SIGNS_OF_NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "Storage size calculation overflow")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -169,9 +172,11 @@ def _memory_explained() -> Iterator[None]:
     """Turns a failed allocation into words."""
     try:
         yield
+    except LabError:
+        raise
     except (MemoryError, RuntimeError) as error:
         words = str(error)
-        if isinstance(error, MemoryError) or "alloc" in words or "overflow" in words:
+        if isinstance(error, MemoryError) or any(sign in words for sign in _SIGNS_OF_NO_MEMORY):
             message = "the memory of this machine is too small for this configuration; smaller "
             message += "n_layers, d_model, d_ff, max_seq_len or batch_size need less"
             raise MachineError(f"{message} ({words.splitlines()[0] if words else ''})") from error
@@ -303,7 +308,11 @@ def _tokens_to_evaluate(
 ) -> tuple[np.ndarray, str]:
     if request.corpus is not None:
         corpus = load_corpus(request.corpus)
-        return encode_corpus(corpus, tokenizer), corpus.description
+        tokens, needed = encode_corpus(corpus, tokenizer), config.values.max_seq_len + 1
+        if len(tokens) < needed:
+            message = f"{corpus.description} has {len(tokens):,} tokens"
+            raise InputError(f"{message}; one window of this run's model needs {needed:,}")
+        return tokens, corpus.description
     corpus = load_corpus(config.values.corpus)
     if corpus.sha256 != run.manifest["corpus"]["sha256"]:
         message = f"the text of {corpus.description} is another one than the run was trained on"
@@ -366,7 +375,7 @@ def _restored(checkpoint: Checkpoint, config: ResolvedConfig) -> tuple[Transform
         words = " ".join(str(error).split())
         raise MachineError(f"step {checkpoint.step}: no checkpoint of this lab: {words}") from error
     with _sources_named(config):
-        Hooks(config.values.hooks, model)
+        Hooks(config.values.hooks, model).load_state(checkpoint.hooks)
     return model.eval(), tokenizer
 
 

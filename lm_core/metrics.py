@@ -10,6 +10,18 @@ import torch
 _LARGEST_EXPONENT = 709.0
 
 
+# What the lab itself says of a step, in ``metrics.jsonl``; hooks report under other names.
+COLUMNS = (
+    "step",
+    "train_loss",
+    "learning_rate",
+    "grad_norm",
+    "tokens_per_second",
+    "val_loss",
+    "bits_per_byte",
+)
+
+
 class MetricsBuffer:
     """Collects one row a step and fetches scalar tensors in one transfer for many rows.
 
@@ -19,9 +31,6 @@ class MetricsBuffer:
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Adds the row of a step; values are plain numbers or scalar tensors."""
@@ -59,4 +68,4 @@ def bits_per_byte(total_loss: float, n_bytes: int) -> float:
 
 def perplexity(loss: float) -> float:
     """The exponential of a loss in nats per token; infinite where it leaves the numbers."""
-    return math.exp(loss) if loss < _LARGEST_EXPONENT else math.inf
+    return math.inf if loss >= _LARGEST_EXPONENT else math.exp(loss)

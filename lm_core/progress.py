@@ -1,6 +1,5 @@
 """How training is going, for the person who watches."""
 
-import contextlib
 import math
 import sys
 import time
@@ -139,21 +138,25 @@ class ProgressBar:
     Args:
         first_step: The first step that will be done.
         last_step: The last one.
-        stream: The terminal.
+        stream: The terminal. When it goes away, training goes on in silence.
     """
 
     def __init__(self, first_step: int, last_step: int, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False, markup=False)
         columns = (BarColumn(bar_width=None), TextColumn("{task.fields[text]}", markup=False))
-        self._progress = Progress(*columns, console=self._console, transient=True)
+        # Without a thread of its own, which could not tell that the terminal has gone away.
+        self._progress = Progress(
+            *columns, console=self._console, transient=True, auto_refresh=False
+        )
         self._task = self._progress.add_task(
             "", total=last_step, completed=first_step - 1, text="starting"
         )
         self._last_step = last_step
         self._left = _TimeLeft(first_step, last_step, time.monotonic)
+        self._is_watched = True
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._show(self._progress.start)
         return self
 
     def __exit__(
@@ -162,15 +165,22 @@ class ProgressBar:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with contextlib.suppress(OSError):
-            self._progress.stop()
+        self._show(self._progress.stop)
 
     def update(self, step: int, loss: float, tokens_per_second: float) -> None:
         """Moves the bar."""
         left = self._left.after(step)
         text = _line(step, self._last_step, loss, tokens_per_second, left)
-        self._progress.update(self._task, completed=step, text=text)
+        changes = {"completed": step, "text": text, "refresh": True}
+        self._show(lambda: self._progress.update(self._task, **changes))
 
     def note(self, text: str) -> None:
         """Prints a line above the bar."""
-        self._console.print(Text(text), soft_wrap=True)
+        self._show(lambda: self._console.print(Text(text), soft_wrap=True))
+
+    def _show(self, action: Callable[[], None]) -> None:
+        if self._is_watched:
+            try:
+                action()
+            except (OSError, ValueError):
+                self._is_watched = False

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# One number for each purpose, so that equal (seed, step, ...) never share random numbers.
+# One number for each purpose, so that equal (seed, step, ...) never share random numbers; "hooks"
+# is for those that people write.
 # The values are part of what makes a run reproducible: add new ones, never change these.
 STREAMS = {
     "initialisation": 1,
@@ -18,6 +19,7 @@ STREAMS = {
     "sampling": 4,
     "activation_noise": 5,
     "gradient_noise": 6,
+    "hooks": 7,
 }
 
 _N_INDICES = 3
@@ -53,8 +55,10 @@ def keyed_bits(seed: int, stream: str, *indices: int) -> np.random.SFC64:
         ``SeedSequence``, which mixes all the words it is given.
 
     Raises:
-        ValueError: More than three indices.
+        ValueError: An unknown stream, or more than three indices.
     """
+    if stream not in STREAMS:
+        raise ValueError(f"there is no stream {stream!r} (there are {', '.join(STREAMS)})")
     if len(indices) > _N_INDICES:
         raise ValueError(f"at most {_N_INDICES} indices make a key, not {len(indices)}")
     fields = (seed, STREAMS[stream], *indices, *(0,) * (_N_INDICES - len(indices)))

@@ -4,7 +4,7 @@
 runs/NAME/
   config.yaml      every resolved value; --config=runs/NAME/config.yaml runs it again
   config.gin       the same as gin bindings, each with a comment saying where it was set
-  manifest.json    versions, git commit, corpus, seed, command line, start, end, outcome
+  manifest.json    versions, git commit, numerics, corpus, command line, start, end, outcome
   metrics.jsonl    one line a step
   samples.jsonl    one line a sample
   checkpoints/     one folder a checkpoint
@@ -86,7 +86,8 @@ class RunDirectory:
             InputError: There is something already, or the folder cannot be made.
         """
         _refuse_occupied(path)
-        path = path.absolute() if path.name in ("", "..") else path
+        # A rename takes the place of an empty folder, but not of a link to one.
+        path = path.resolve() if path.name in ("", "..") or path.is_symlink() else path
         missing = [folder for folder in path.parents if not folder.exists()]
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
         try:

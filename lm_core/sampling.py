@@ -70,16 +70,13 @@ class Sampler:
         Raises:
             DivergenceError: The model gives numbers that are not finite.
         """
-        was_training = self.model.training
-        self.model.eval()
         tokens = self._prompt_tokens.tolist()
         draws = keyed_generator(self.seed, "sampling").random(self.max_length)
         cache = self.model.new_cache() if use_cache else None
-        with torch.inference_mode():
+        with self.model.evaluating():
             for draw in draws:
                 logits = self._next_logits(tokens, cache)
                 tokens.append(self._choose(logits, draw))
-        self.model.train(was_training)
         return self.tokenizer.decode(np.array(tokens))
 
     def _next_logits(self, tokens: list[int], cache: KeyValueCache | None) -> np.ndarray:
@@ -93,7 +90,8 @@ class Sampler:
         device = self.model.token_embedding.weight.device
         logits = self.model(torch.tensor([context], device=device), cache=cache)[0, -1]
         values = logits.double().cpu().numpy()
-        if not np.isfinite(values).all():
+        # A hook may rule tokens out with minus infinity, but not all of them.
+        if np.isnan(values).any() or not np.isfinite(values.max()):
             raise DivergenceError("the model's output is not finite: its training has diverged")
         return values
 

@@ -314,6 +314,7 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_sound_checkpoint(tmp_path, same
                 finished = True
             except Killed:
                 pass
+        assert newest(folder)[0] is not None
         clean_up(folder)
         found, reports = newest(folder)
         assert reports == []
@@ -345,6 +346,30 @@ def test_a_disk_error_is_told_and_leaves_no_rubbish(tmp_path, n):
                 save_checkpoint(tmp_path, make(step=2))
     assert newest(tmp_path)[0].step == 1
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_when_a_replacement_fails_the_old_checkpoint_is_back(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, make(value=1.0))
+    original = Path.rename
+
+    def rename(self, target):
+        if self.name.endswith(".writing"):
+            raise OSError(5, "Input/output error")
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(MachineError, match="earlier checkpoints are untouched"):
+        save_checkpoint(tmp_path, make(value=2.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000007"]
+    assert newest(tmp_path)[0].model["weight"].eq(1).all()
+
+
+def test_a_checkpoint_of_another_format_is_refused_in_words(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_FORMAT", 2)
+        path = save_checkpoint(tmp_path, make())
+    with pytest.raises(ValueError, match="is of format 2, this version of the lab reads format 1"):
+        load_checkpoint(path)
 
 
 def test_cleaning_up_a_missing_folder_is_nothing(tmp_path):

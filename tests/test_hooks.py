@@ -1,12 +1,17 @@
 """The ready hooks, and attaching hooks to a model and its updates."""
 
+import json
 import math
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, save
 
 from lm_core.hooks import ForwardHook, Hooks, UpdateHook, check_hooks, forward_hook, update_hook
+from lm_core.hooks.builtin import Identity
 from lm_core.hooks.registry import read_entries
+from lm_core.metrics import MetricsBuffer
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
 
@@ -111,6 +116,23 @@ def test_activation_noise_has_its_spread_and_is_keyed_like_dropout():
     assert noise[0].std().item() == pytest.approx(0.5, rel=0.05)
     torch.testing.assert_close(noise[0][1:], noise[1], rtol=0, atol=1e-6)
     assert not torch.equal(noise[0], noise[2])
+
+
+def test_two_noises_of_one_kind_are_independent():
+    model = build(d_model=64)
+    seen = []
+    model.sites["embedding"].hooks.append(lambda site, x, context: seen.append(x.detach()))
+    noise = {"name": "activation_noise", "std": 1.0, "sites": "embedding"}
+    Hooks(forward(noise, noise), model)
+    model.sites["embedding"].hooks.append(lambda site, x, context: seen.append(x.detach()))
+    model(TOKENS, key=KEY)
+    assert (seen[1] - seen[0]).std().item() == pytest.approx(2**0.5, rel=0.05)
+    model = with_gradients(build(d_model=64))
+    before = {name: g.clone() for name, g in gradients(model).items()}
+    noise = {"name": "gradient_noise", "std": 1.0}
+    Hooks(update(noise, noise), model).transform_gradients(KEY)
+    added = torch.cat([(g - before[name]).flatten() for name, g in gradients(model).items()])
+    assert added.std().item() == pytest.approx(2**0.5, rel=0.02)
 
 
 def test_activation_noise_leaves_evaluation_alone():
@@ -344,6 +366,132 @@ def test_the_state_of_hooks_travels_by_path():
     other.load_state(hooks.state())
     other.transform_updates(parameters, KEY)
     assert other.state() == {"hooks.update[1]/calls": torch.tensor(2.0)}
+
+
+def returning(value):
+    """A table whose hooks return a value whatever they are given."""
+
+    @forward_hook("test_returning")
+    class ForwardReturning(ForwardHook):
+        def on_activations(self, site, activations, context):
+            return value
+
+    @update_hook("test_returning_gradients")
+    class GradientsReturning(UpdateHook):
+        def on_gradients(self, gradients, key):
+            return value
+
+    @update_hook("test_returning_updates")
+    class UpdatesReturning(UpdateHook):
+        def on_updates(self, updates, key):
+            return value
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            torch.zeros(1, 1, 8),
+            r"hooks.forward\[0\]: on_activations returned at the site final_norm a tensor of "
+            r"shape \(1, 1, 8\), where \(3, 8, 8\) belongs",
+        ),
+        (2.0, r"hooks.forward\[0\]: .* final_norm a float, where a tensor belongs"),
+    ],
+)
+def test_an_activation_of_another_shape_is_refused(value, message):
+    returning(value)
+    model = build()
+    Hooks(forward({"name": "test_returning", "sites": "final_norm"}), model)
+    with pytest.raises(ValueError, match=message):
+        model(TOKENS, key=KEY)
+
+
+@pytest.mark.parametrize("method", ["gradients", "updates"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"final_norm.bias": torch.zeros(())}, r"final_norm.bias a tensor of shape \(\), where"),
+        ({"final_norm.bias": 0.0}, "final_norm.bias a float, where a tensor belongs"),
+        (
+            {"final_norm.bia": torch.zeros(8)},
+            "'final_norm.bia': unknown parameter; did you mean final_norm.bias",
+        ),
+        (torch.zeros(8), " a Tensor; it returns a mapping by parameter name"),
+    ],
+)
+def test_what_is_no_change_of_a_parameter_is_refused(method, value, message):
+    returning(value)
+    model = with_gradients(build())
+    hooks = Hooks(update({"name": f"test_returning_{method}"}), model)
+    before = [{name: p.detach() for name, p in model.named_parameters()}]
+    transform = getattr(hooks, f"transform_{method}")
+    with pytest.raises(ValueError, match=rf"hooks.update\[0\]: on_{method} returned.*{message}"):
+        transform(*before * (method == "updates"), KEY)
+
+
+def test_an_update_of_none_is_refused():
+    returning({"final_norm.bias": None})
+    model = build()
+    hooks = Hooks(update({"name": "test_returning_updates"}), model)
+    with pytest.raises(ValueError, match=r"final_norm.bias a NoneType, where a tensor belongs"):
+        hooks.transform_updates({n: p.detach() for n, p in model.named_parameters()}, KEY)
+
+
+@pytest.mark.parametrize("value", [3, 3.0, np.float32(3), torch.tensor(3.0), torch.tensor([[3]])])
+def test_any_number_can_be_reported(value):
+    hook = UpdateHook()
+    hook.report("mine", value)
+    buffer = MetricsBuffer()
+    buffer.add({"step": 1, **hook.drain_report()})
+    assert json.dumps(buffer.flush()) == '[{"step": 1, "mine": 3.0}]'
+
+
+@pytest.mark.parametrize("value", [torch.zeros(2), "three", None, [1.0]])
+def test_what_is_no_number_cannot_be_reported(value):
+    with pytest.raises(ValueError, match=r"Identity: report\('mine', ...\): .* is no number"):
+        Identity().report("mine", value)
+
+
+def test_the_names_of_the_lab_itself_cannot_be_reported():
+    with pytest.raises(ValueError, match=r"the lab itself reports train_loss; take another name"):
+        Identity().report("train_loss", 1.0)
+
+
+def test_a_state_that_is_no_tensor_is_told_by_its_path():
+    @update_hook("test_counting")
+    class Counting(UpdateHook):
+        def state(self):
+            return {"calls": 3}
+
+    hooks = Hooks(update({"name": "test_counting"}), build())
+    message = r"hooks.update\[0\]: state\(\) has a int under 'calls'; it holds tensors"
+    with pytest.raises(ValueError, match=message):
+        hooks.state()
+
+
+def test_one_tensor_may_be_kept_under_two_names():
+    @update_hook("test_sharing")
+    class Sharing(UpdateHook):
+        def state(self):
+            tensor = torch.ones(3)
+            return {"a": tensor, "b": tensor[:2]}
+
+    state = Hooks(update({"name": "test_sharing"}), build()).state()
+    assert torch.equal(load(save(state))["hooks.update[0]/b"], torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("option", "constructor"),
+    [
+        ("name", lambda self, name="x": None),
+        ("enabled", lambda self, enabled=True: None),
+        ("sites", lambda self, sites=".*": None),
+    ],
+)
+def test_an_option_cannot_take_a_name_that_the_table_needs(option, constructor):
+    own = type("Own", (ForwardHook,), {"__init__": constructor})
+    with pytest.raises(ValueError, match=f"'{option}' has a meaning of its own in the table"):
+        forward_hook(f"test_{option}")(own)
 
 
 def test_two_hooks_cannot_share_a_name():

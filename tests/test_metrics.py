@@ -53,4 +53,4 @@ def test_tokens_of_several_bytes_share_their_loss():
 def test_perplexity_is_the_exponential_of_the_loss_and_never_overflows():
     assert perplexity(math.log(17)) == pytest.approx(17)
     assert perplexity(10_000) == math.inf
-    assert math.isinf(perplexity(math.nan))
+    assert math.isnan(perplexity(math.nan))

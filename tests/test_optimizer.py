@@ -90,6 +90,16 @@ def test_loading_does_not_share_memory_with_the_tensors_given():
     assert all(torch.equal(tensors[name], copies[name]) for name in tensors)
 
 
+def test_a_part_of_a_parameters_state_is_refused():
+    model = build()
+    optimizer = build_adamw(model, 0.01, 0.1, 0.9, 0.95)
+    step(model, optimizer, 1)
+    tensors = {name: t.clone() for name, t in optimizer_tensors(optimizer, model).items()}
+    del tensors["final_norm.bias/exp_avg_sq"]
+    with pytest.raises(RuntimeError, match=r"of final_norm.bias is not whole: exp_avg, step"):
+        load_optimizer_tensors(optimizer, model, tensors)
+
+
 @pytest.mark.parametrize("path", ["nowhere.weight/exp_avg", "final_norm.bias/exp_avg"])
 def test_state_of_another_model_is_refused(path):
     model = build()

@@ -67,6 +67,29 @@ def test_when_nobody_reads_any_more_training_goes_on():
         progress.note("x")
 
 
+def test_when_the_terminal_goes_away_training_goes_on():
+    class Terminal(io.StringIO):
+        is_gone = False
+
+        def isatty(self):
+            return True
+
+        def write(self, text):
+            if self.is_gone:
+                raise OSError(5, "Input/output error")
+            return super().write(text)
+
+    terminal = Terminal()
+    with training_progress(1, 10, terminal) as progress:
+        progress.note("seen")
+        terminal.is_gone = True
+        for step in range(1, 11):
+            progress.update(step, 1.0, 1.0)
+            progress.note("unseen")
+    assert "seen" in terminal.getvalue()
+    assert "unseen" not in terminal.getvalue()
+
+
 def test_a_step_without_a_line_costs_next_to_nothing():
     progress = ProgressLines(1, 10**9, io.StringIO())
     progress.update(1, 1.0, 1.0)

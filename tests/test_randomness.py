@@ -44,6 +44,11 @@ def test_the_numbers_of_a_key_never_change_between_releases():
 EXPECTED_BATCH_DRAWS = [744248, 828194, 377185, 509330]
 
 
+def test_an_unknown_stream_is_told_with_those_there_are():
+    with pytest.raises(ValueError, match=r"there is no stream 'noise' .*dropout.*hooks"):
+        keyed_generator(1, "noise", 2)
+
+
 def test_streams_are_numbered_without_repetition():
     assert len(set(STREAMS.values())) == len(STREAMS)
 

@@ -38,6 +38,14 @@ def test_an_empty_folder_can_become_a_run(tmp_path):
     assert create(tmp_path).manifest == MANIFEST
 
 
+def test_a_link_to_an_empty_folder_can_become_a_run(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "run").symlink_to("there")
+    run = create(tmp_path / "run")
+    assert run.path == tmp_path / "there"
+    assert (tmp_path / "run" / "manifest.json").is_file()
+
+
 def test_a_folder_that_holds_a_run_is_refused(tmp_path):
     create(tmp_path / "a")
     with pytest.raises(ValueError, match="already holds a run: --resume goes on with it"):

@@ -1,4 +1,5 @@
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -151,14 +152,10 @@ def test_bytes_of_one_character_are_decoded_together():
 
     class Scripted:
         max_seq_len = 8
-        training = False
         token_embedding = SimpleNamespace(weight=torch.zeros(1))
 
-        def eval(self):
-            return self
-
-        def train(self, mode):
-            return self
+        def evaluating(self):
+            return nullcontext()
 
         def new_cache(self):
             return None
@@ -174,4 +171,24 @@ def test_bytes_of_one_character_are_decoded_together():
 
 def test_what_a_terminal_would_obey_is_shown_instead():
     assert printable("a\x1b[2J\r\x07b\n\tc\x7fé🙂") == "a\\x1b[2J\\r\\x07b\n\tc\\x7fé🙂"
-    assert printable(AsciiTokenizer().decode(np.arange(128))).isprintable() is False
+    every = printable(AsciiTokenizer().decode(np.arange(128)))
+    assert every.replace("\n", "").replace("\t", "").isprintable()
+    assert "\\x1b" in every
+
+
+def test_a_hook_may_rule_tokens_out():
+    ruled_out = model()
+    sampler = Sampler(ruled_out, CharTokenizer(CHARACTERS), prompt="abc", max_length=60)
+    assert "b" in sampler()[3:]
+
+    def without_b(site, logits, context):
+        logits = logits.clone()
+        logits[..., CHARACTERS.index("b")] = -math.inf
+        return logits
+
+    ruled_out.sites["logits"].hooks.append(without_b)
+    assert "b" not in sampler()[3:]
+    ruled_out.sites["logits"].hooks.append(lambda site, x, context: x * 0 - math.inf)
+    with pytest.raises(DivergenceError):
+        sampler()
+    assert ruled_out.training

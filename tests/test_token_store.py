@@ -83,6 +83,28 @@ def test_a_file_that_is_not_whole_is_made_again(corpus, cache, damage):
     assert np.array_equal(large(corpus, ByteTokenizer(), cache), expected)
 
 
+@pytest.mark.parametrize("is_large", [True, False])
+def test_a_text_that_changes_while_it_is_encoded_is_never_used(
+    cache, tmp_path, monkeypatch, is_large
+):
+    monkeypatch.setattr(corpus_module, "_BLOCK_BYTES", 10_000)
+    original, text = ByteTokenizer.encode_block, tmp_path / "a.txt"
+    text.write_text("a" * 100_000)
+    corpus, status = load_corpus(str(text)), text.stat()
+
+    def encode_and_change(self, block):
+        with text.open("r+b") as stream:
+            stream.seek(90_000)
+            stream.write(b"!")
+        os.utime(text, ns=(status.st_atime_ns, status.st_mtime_ns))
+        return original(self, block)
+
+    monkeypatch.setattr(ByteTokenizer, "encode_block", encode_and_change)
+    with pytest.raises(ValueError, match=r"a.txt has changed since this command began"):
+        encode_corpus(corpus, ByteTokenizer(), cache, 10 if is_large else 10**6)
+    assert not cache.exists() or list(cache.iterdir()) == []
+
+
 def test_an_error_leaves_no_file_behind(corpus, cache):
     with pytest.raises(ValueError, match="ascii tokenizer has no"):
         large(corpus, AsciiTokenizer(), cache)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from lm_core.data.tokenizer import ByteTokenizer
 from lm_core.errors import DivergenceError, StoppedError
 from lm_core.evaluation import Evaluation, Evaluator
-from lm_core.hooks import UpdateHook, update_hook
+from lm_core.hooks import ForwardHook, UpdateHook, forward_hook, update_hook
+from lm_core.metrics import COLUMNS
 from lm_core.model.transformer import Transformer
 from lm_core.record import RunDirectory
 from lm_core.sampling import Sampler
@@ -27,6 +28,7 @@ HOOKS = {
     "forward": [
         {"name": "activation_noise", "std": 0.01, "sites": "embedding"},
         {"name": "activation_stats", "every": 3, "sites": "final_norm"},
+        {"name": "test_mean_everywhere", "sites": "final_norm"},
     ],
     "update": [
         {"name": "gradient_noise", "std": 0.001},
@@ -53,6 +55,16 @@ class RunningMean(UpdateHook):
 
     def load_state(self, state):
         self.mean = {name: tensor.clone() for name, tensor in state.items()}
+
+
+@forward_hook("test_mean_everywhere")
+class MeanEverywhere(ForwardHook):
+    """Reports in training, evaluation and sampling alike."""
+
+    in_evaluation = True
+
+    def on_activations(self, site, activations, context):
+        self.report(f"mean/{site.name}", activations.mean())
 
 
 def build(dropout=0.1, with_parts=True, **settings):
@@ -350,6 +362,36 @@ def test_reports_of_hooks_stand_in_the_line_of_their_step(tmp_path):
     build(hooks=HOOKS, max_steps=6).train(run)
     reported = [row["step"] for row in rows(run.metrics) if "activation/final_norm/mean" in row]
     assert reported == [3, 6]
+
+
+def test_reports_in_evaluation_and_sampling_stand_in_the_line_of_their_step(tmp_path):
+    run = new_run(tmp_path / "run")
+    build(hooks=HOOKS, max_steps=6, eval_cadence=2, sampling_cadence=3).train(run)
+    for name, steps in (
+        ("", [1, 2, 3, 4, 5, 6]),
+        ("evaluation/", [2, 4, 6]),
+        ("sampling/", [3, 6]),
+    ):
+        key = f"{name}mean/final_norm"
+        assert [row["step"] for row in rows(run.metrics) if key in row] == steps
+
+
+def test_the_columns_of_the_lab_itself_are_those_that_hooks_cannot_take(tmp_path):
+    run = new_run(tmp_path / "run")
+    build(max_steps=1).train(run)
+    assert tuple(rows(run.metrics)[0]) == COLUMNS
+
+
+def test_what_a_hook_keeps_and_cannot_be_saved_is_told_after_the_first_step(tmp_path):
+    @update_hook("test_keeps_a_number")
+    class KeepsANumber(UpdateHook):
+        def state(self):
+            return {"calls": 3}
+
+    trainer = build(hooks={"update": [{"name": "test_keeps_a_number"}]}, max_steps=5)
+    with pytest.raises(ValueError, match=r"hooks.update\[0\]: state\(\) has a int"):
+        trainer.train(new_run(tmp_path / "run"))
+    assert trainer.step == 1
 
 
 def test_a_step_in_float32_is_that_of_the_formulas():

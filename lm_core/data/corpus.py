@@ -69,15 +69,21 @@ class Corpus:
         """The text from its start, in blocks of a few megabytes.
 
         Raises:
-            InputError: A file is not what it was when the corpus was loaded.
+            InputError: A file is not what it was when the corpus was loaded. What changes while
+                it is being read shows at the end, when the SHA-256 is another one.
         """
         if self.path is None:
             yield Block(_built_in_text(), BUILT_IN, 0)
             return
+        digest = hashlib.sha256()
         for file in self.files:
             if _described(file.path) != file:
                 raise InputError(f"{file.path} has changed since this command began to read it")
-            yield from blocks_of(file.path)
+            for block in blocks_of(file.path):
+                digest.update(block.data)
+                yield block
+        if digest.hexdigest() != self.sha256:
+            raise InputError(f"{self.path} has changed since this command began to read it")
 
 
 @gin.configurable

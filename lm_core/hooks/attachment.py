@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lm_core.errors import InputError
+from lm_core.errors import InputError, shown, unknown
 from lm_core.hooks import builtin  # noqa: F401 -- makes the ready hooks known
 from lm_core.hooks.registry import ForwardHook, Hook, HookEntry, UpdateHook, read_entries
 from lm_core.model.sites import ForwardContext, Site, SiteHook
@@ -32,9 +32,9 @@ class Hooks:
             raise InputError("\n".join(f"{path}: {message}" for path, message in problems))
         self._parameters = dict(model.named_parameters())
         self._all = [(entry.path, _built(entry, model)) for entry in entries]
-        updates = [hook for _, hook in self._all if isinstance(hook, UpdateHook)]
-        self._on_gradients = [hook for hook in updates if _overrides(hook, "on_gradients")]
-        self._on_updates = [hook for hook in updates if _overrides(hook, "on_updates")]
+        updates = [(path, hook) for path, hook in self._all if isinstance(hook, UpdateHook)]
+        self._on_gradients = [pair for pair in updates if _overrides(pair[1], "on_gradients")]
+        self._on_updates = [pair for pair in updates if _overrides(pair[1], "on_updates")]
 
     @property
     def transforms_updates(self) -> bool:
@@ -42,14 +42,22 @@ class Hooks:
         return bool(self._on_updates)
 
     def transform_gradients(self, key: StepKey) -> None:
-        """Lets each hook in turn change the gradients of the parameters."""
-        for hook in self._on_gradients:
+        """Lets each hook in turn change the gradients of the parameters.
+
+        Raises:
+            InputError: A hook returned what is no gradient of this model.
+        """
+        for path, hook in self._on_gradients:
             gradients = {
                 name: parameter.grad
                 for name, parameter in self._parameters.items()
                 if parameter.grad is not None
             }
-            for name, gradient in (hook.on_gradients(gradients, key) or {}).items():
+            returned = hook.on_gradients(gradients, key)
+            for name, gradient in self._changes(f"{path}: on_gradients", returned):
+                if gradient is not None:
+                    what = f"{path}: on_gradients returned for {name}"
+                    _require_shape(gradient, self._parameters[name], what)
                 self._parameters[name].grad = gradient
 
     @torch.no_grad()
@@ -60,30 +68,62 @@ class Hooks:
             before: The parameters before the optimizer's step, by name. Parameters whose update
                 no hook changes keep the optimizer's bits.
             key: The step.
+
+        Raises:
+            InputError: A hook returned what is no update of this model.
         """
         changed: dict[str, torch.Tensor] = {}
         updates = {name: p - before[name] for name, p in self._parameters.items()}
-        for hook in self._on_updates:
-            new = hook.on_updates(updates, key) or {}
-            updates |= new
-            changed |= new
+        for path, hook in self._on_updates:
+            returned = hook.on_updates(updates, key)
+            for name, update in self._changes(f"{path}: on_updates", returned):
+                what = f"{path}: on_updates returned for {name}"
+                _require_shape(update, self._parameters[name], what)
+                updates[name] = changed[name] = update
         for name, update in changed.items():
             self._parameters[name].copy_(before[name] + update)
 
-    def drain_reports(self) -> dict[str, torch.Tensor | float]:
-        """What all hooks reported since the last call, for this step's metrics."""
+    def _changes(self, what: str, returned: Any) -> list[tuple[str, Any]]:
+        """What a method of a hook returned, once it is sure that it names parameters."""
+        if returned is None:
+            return []
+        if not isinstance(returned, Mapping):
+            kind = type(returned).__name__
+            raise InputError(f"{what} returned a {kind}; it returns a mapping by parameter name")
+        for name in returned:
+            if name not in self._parameters:
+                hint = unknown(str(name), self._parameters, "parameter")
+                raise InputError(f"{what} returned {shown(name)}: {hint}")
+        return list(returned.items())
+
+    def drain_reports(self, prefix: str = "") -> dict[str, torch.Tensor | float]:
+        """What all hooks reported since the last call, for this step's metrics.
+
+        Where several report the same name, the latest in the table stands.
+
+        Args:
+            prefix: Goes in front of every name.
+        """
         reports: dict[str, torch.Tensor | float] = {}
         for _, hook in self._all:
             reports |= hook.drain_report()
-        return reports
+        return {f"{prefix}{name}": value for name, value in reports.items()}
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The tensors of all hooks that keep any, by path and name."""
-        return {
-            f"{path}/{name}": tensor
-            for path, hook in self._all
-            for name, tensor in hook.state().items()
-        }
+        """Copies of the tensors of all hooks that keep any, by path and name.
+
+        Raises:
+            InputError: A hook keeps something else.
+        """
+        state = {}
+        for path, hook in self._all:
+            for name, tensor in hook.state().items():
+                if not isinstance(tensor, torch.Tensor):
+                    kind = type(tensor).__name__
+                    message = f"{path}: state() has a {kind} under {shown(name)}"
+                    raise InputError(f"{message}; it holds tensors, such as torch.tensor(3)")
+                state[f"{path}/{name}"] = tensor.detach().clone()
+        return state
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Gives each hook its tensors back."""
@@ -102,15 +142,25 @@ def _overrides(hook: UpdateHook, method: str) -> bool:
     return getattr(type(hook), method) is not getattr(UpdateHook, method)
 
 
+def _require_shape(value: Any, like: torch.Tensor, what: str) -> None:
+    """Refuses what PyTorch would silently broadcast, or fail on far from the culprit."""
+    if not isinstance(value, torch.Tensor):
+        raise InputError(f"{what} a {type(value).__name__}, where a tensor belongs")
+    if value.shape != like.shape:
+        shapes = f"a tensor of shape {tuple(value.shape)}, where {tuple(like.shape)} belongs"
+        raise InputError(f"{what} {shapes}")
+
+
 def _built(entry: HookEntry, model: Transformer) -> Hook:
     try:
         hook = entry.hook_class(**entry.options)
+        hook.index = entry.index
         hook.prepare(model)
     except InputError as error:
         raise InputError(f"{entry.path}: {error.message}") from error
     if isinstance(hook, ForwardHook):
         for name in _site_names(entry, hook, model):
-            model.sites[name].hooks.append(_site_hook(hook))
+            model.sites[name].hooks.append(_site_hook(entry.path, hook))
     return hook
 
 
@@ -123,13 +173,16 @@ def _site_names(entry: HookEntry, hook: ForwardHook, model: Transformer) -> list
     return names
 
 
-def _site_hook(hook: ForwardHook) -> SiteHook:
-    if hook.in_evaluation:
-        return hook.on_activations
-
-    def only_in_training(
+def _site_hook(path: str, hook: ForwardHook) -> SiteHook:
+    def at_site(
         site: Site, activations: torch.Tensor, context: ForwardContext
     ) -> torch.Tensor | None:
-        return hook.on_activations(site, activations, context) if context.training else None
+        if not (context.training or hook.in_evaluation):
+            return None
+        replacement = hook.on_activations(site, activations, context)
+        if replacement is not None:
+            what = f"{path}: on_activations returned at the site {site.name}"
+            _require_shape(replacement, activations, what)
+        return replacement
 
-    return only_in_training
+    return at_site

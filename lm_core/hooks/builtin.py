@@ -23,6 +23,11 @@ from lm_core.randomness import StepKey, keyed_generator
 Index = Annotated[int, Field(ge=0)]
 
 
+def _place(entry: int, index: int) -> int:
+    """One number for a site or parameter and the entry of the table that works on it."""
+    return entry << 32 | index
+
+
 def _due(key: StepKey | None, every: int) -> bool:
     return key is not None and key.step % every == 0
 
@@ -66,13 +71,14 @@ class ActivationNoise(ForwardHook):
     def on_activations(
         self, site: Site, activations: torch.Tensor, context: ForwardContext
     ) -> torch.Tensor:
-        """Noise keyed by seed, step, site and sequence, like a dropout mask."""
+        """Noise keyed by seed, step, entry of the table, site and sequence."""
         if context.key is None:
             raise InputError("activation_noise needs a key: model(tokens, key=StepKey(seed, step))")
         seed, step, first = context.key
         noise = torch.empty(activations.shape)
+        place = _place(self.index, site.index)
         for i in range(len(activations)):
-            generator = keyed_generator(seed, "activation_noise", step, site.index, first + i)
+            generator = keyed_generator(seed, "activation_noise", step, place, first + i)
             normal = generator.standard_normal(tuple(activations.shape[1:]), dtype="float32")
             noise[i] = torch.from_numpy(normal)
         return activations + (noise * self.std).to(activations)
@@ -182,10 +188,11 @@ class GradientNoise(UpdateHook):
     def on_gradients(
         self, gradients: Mapping[str, torch.Tensor], key: StepKey
     ) -> dict[str, torch.Tensor]:
-        """Noise keyed by seed, step and parameter."""
+        """Noise keyed by seed, step, entry of the table and parameter."""
         noisy = {}
         for name, gradient in gradients.items():
-            generator = keyed_generator(key.seed, "gradient_noise", key.step, self.indices[name])
+            place = _place(self.index, self.indices[name])
+            generator = keyed_generator(key.seed, "gradient_noise", key.step, place)
             normal = generator.standard_normal(tuple(gradient.shape), dtype="float32")
             noisy[name] = gradient + (torch.from_numpy(normal) * self.std).to(gradient)
         return noisy

@@ -9,6 +9,7 @@ import torch
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lm_core.errors import InputError, Problem, shown, unknown
+from lm_core.metrics import COLUMNS
 from lm_core.model.sites import ForwardContext, Site
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
@@ -35,7 +36,13 @@ class Hook:
     A subclass states its options as the keyword arguments of its ``__init__``, with types and
     defaults: they are checked before the run starts. It may keep tensors as state, which
     checkpoints then hold.
+
+    Attributes:
+        index: Its place in its list of the table, counted from 0. As part of the key of random
+            numbers it gives two entries of the same hook different ones.
     """
+
+    index: int = 0
 
     def prepare(self, model: Transformer) -> None:
         """Called once, before the first step, with the model.
@@ -47,10 +54,26 @@ class Hook:
     def report(self, name: str, value: torch.Tensor | float) -> None:
         """Adds a number to this step's line in ``metrics.jsonl``.
 
+        A later report of the same name in the same step takes its place. What is reported in an
+        evaluation or while sampling stands there as ``evaluation/NAME`` and ``sampling/NAME``.
+
         Args:
             name: Its key there.
             value: A number or a scalar tensor, which may stay on its device.
+
+        Raises:
+            InputError: The name is one of the lab's own, or the value is no number.
         """
+        call = f"{type(self).__name__}: report({shown(name)}, ...)"
+        if name in COLUMNS:
+            raise InputError(f"{call}: the lab itself reports {name}; take another name")
+        if isinstance(value, torch.Tensor) and value.numel() == 1:
+            value = value.detach().reshape(())
+        else:
+            try:
+                value = float(value)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise InputError(f"{call}: {shown(value)} is no number") from error
         vars(self).setdefault("_reported", {})[name] = value
 
     def drain_report(self) -> dict[str, torch.Tensor | float]:
@@ -124,6 +147,8 @@ class UpdateHook(Hook):
 
 _FORWARD_HOOKS: dict[str, type[ForwardHook]] = {}
 _UPDATE_HOOKS: dict[str, type[UpdateHook]] = {}
+# What an entry of the table says beside the options of its hook.
+_TABLE_KEYS = ("name", "enabled", "sites")
 _Class = TypeVar("_Class", bound=type[Hook])
 
 
@@ -141,6 +166,10 @@ def _register(name: str, registry: dict[str, Any], base: type) -> Callable[[_Cla
     def register(cls: _Class) -> _Class:
         if not (isinstance(cls, type) and issubclass(cls, base)):
             raise InputError(f"hook {name!r}: {cls!r} is not a subclass of {base.__name__}")
+        own = [option for option in _TABLE_KEYS if option in _options_of(cls)]
+        if own:
+            message = f"hook {name!r}: {own[0]!r} has a meaning of its own in the table of hooks"
+            raise InputError(f"{message}; give the option another name")
         taken = registry.get(name)
         if taken is not None and taken.__qualname__ != cls.__qualname__:
             raise InputError(f"hook {name!r} exists already: {taken.__qualname__}")
@@ -155,12 +184,14 @@ class HookEntry(NamedTuple):
 
     Attributes:
         path: Where it stands, such as ``hooks.forward[0]``.
+        index: Its place in its list, counted from 0.
         hook_class: The class registered under its name.
         options: The arguments for it.
         sites: The pattern of sites; only forward hooks use it.
     """
 
     path: str
+    index: int
     hook_class: type[Hook]
     options: dict[str, Any]
     sites: str
@@ -189,7 +220,7 @@ def read_entries(table: Mapping[str, Any] | None) -> tuple[list[HookEntry], list
             problems += wrong
             sites = options.pop("sites", ".*") if kind == "forward" else ""
             if given.get("enabled", True) and not wrong:
-                entries.append(HookEntry(path, registry[name], options, sites))
+                entries.append(HookEntry(path, index, registry[name], options, sites))
     return entries, problems
 
 

@@ -5,7 +5,9 @@ LayerNorm before each sublayer and at the end, exact GELU, biases, and an output
 token embedding.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import gin
 import torch
@@ -13,10 +15,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from lm_core.config.checks import require_valid
-from lm_core.errors import InputError
+from lm_core.errors import InputError, shown
 from lm_core.model.dropout import Dropout
 from lm_core.model.sites import ForwardContext, Sites
-from lm_core.randomness import StepKey, keyed_generator
+from lm_core.randomness import LARGEST_SEED, StepKey, keyed_generator
 
 # GPT-2's standard deviation for every matrix; those that write into the residual stream are
 # divided by the square root of the number of such writes (section 2.3 of the paper).
@@ -155,6 +157,11 @@ class Block(nn.Module):
         return self.output_site(x, context)
 
 
+def _require_integer(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or not least <= value <= LARGEST_SEED:
+        raise InputError(f"{name}: {shown(value)} is no integer from {least} on")
+
+
 @gin.configurable(denylist=["vocab_size", "seed"])
 class Transformer(nn.Module):
     """A decoder-only language model.
@@ -198,6 +205,8 @@ class Transformer(nn.Module):
             "max_seq_len": max_seq_len,
         }
         require_valid(hyperparameters)
+        _require_integer("vocab_size", vocab_size, 1)
+        _require_integer("seed", seed, 0)
         if d_model % n_heads:
             raise InputError(f"d_model {d_model} is not divisible by n_heads {n_heads}")
         self.arguments: dict[str, int | float] = {"vocab_size": vocab_size, **hyperparameters}
@@ -239,6 +248,17 @@ class Transformer(nn.Module):
         """An empty cache for generation with this model."""
         shape = (batch_size, self.n_heads, self.max_seq_len, self.d_head)
         return KeyValueCache(len(self.blocks), shape, self.token_embedding.weight.detach())
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode without gradients, and afterwards, whatever happens, the mode before."""
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.train(was_training)
 
     def forward(
         self,

@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from lm_core.atomic_files import sync_folder, write_synced
-from lm_core.errors import MachineError
+from lm_core.errors import InputError, MachineError, shown
 
 _NAME = re.compile(r"step-([0-9]{8})", re.ASCII)
 _TEMPORARY = re.compile(r"\.(step-[0-9]{8})\.(writing|replaced)", re.ASCII)
@@ -37,6 +37,8 @@ _TENSOR_FILES = ("model.safetensors", "optimizer.safetensors", "hooks.safetensor
 _NEEDED = {_STATE, "model.safetensors", "optimizer.safetensors"}
 # The list of checksums has one short line a file; what is larger is something else.
 _LARGEST_CHECKSUMS = 10_000
+# The number of this way to write a checkpoint; another way gets another number.
+_FORMAT = 1
 
 
 class CheckpointDamagedError(MachineError):
@@ -101,7 +103,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
         for name, group in zip(_TENSOR_FILES, tensors, strict=True)
         if group or name in _NEEDED
     }
-    contents[_STATE] = _json({**checkpoint.state, "step": checkpoint.step})
+    contents[_STATE] = _json({**checkpoint.state, "step": checkpoint.step, "format": _FORMAT})
     files = {
         name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for name, data in contents.items()
@@ -117,7 +119,12 @@ def _put_in_place(temporary: Path, path: Path) -> None:
     _remove(replaced)
     if path.exists():
         path.rename(replaced)
-    temporary.rename(path)
+    try:
+        temporary.rename(path)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(path)
+        raise
     _remove(replaced)
 
 
@@ -126,6 +133,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         CheckpointDamagedError: It is not.
+        InputError: Another version of the lab wrote it in another way.
     """
     try:
         contents = _verified_contents(path)
@@ -140,9 +148,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
             for name in _TENSOR_FILES
         )
         state = json.loads(contents[_STATE])
-        return Checkpoint(int(state["step"]), model, optimizer, hooks, state)
+        step, written_as = int(state["step"]), state.pop("format")
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointDamagedError(f"{path} holds no checkpoint: {error}") from error
+    if written_as != _FORMAT:
+        message = f"{path} is of format {shown(written_as)}, this version of the lab reads"
+        raise InputError(f"{message} format {_FORMAT}; use the version that wrote it")
+    return Checkpoint(step, model, optimizer, hooks, state)
 
 
 def _verified_contents(path: Path) -> dict[str, bytes]:
@@ -196,15 +208,21 @@ def _read_regular(path: Path, most: int) -> bytes:
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """The steps and paths of all checkpoints in a folder, oldest first, sound or not."""
+    """The steps and paths of all checkpoints in a folder, oldest first, sound or not.
+
+    One that stepped aside for another of its step, which then never came, is among them.
+    """
     if not folder.is_dir():
         return []
-    found = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
-    return sorted(
-        (int(match[1]), path)
-        for match, path in found
-        if match and path.is_dir() and not path.is_symlink()
-    )
+    folders = {path.name: path for path in folder.iterdir() if path.is_dir()}
+    found = []
+    for name, path in folders.items():
+        aside = _TEMPORARY.fullmatch(name)
+        if aside and aside[2] == "replaced" and aside[1] not in folders:
+            name = aside[1]
+        if (match := _NAME.fullmatch(name)) and not path.is_symlink():
+            found.append((int(match[1]), path))
+    return sorted(found)
 
 
 def newest_sound_checkpoint(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:

@@ -8,6 +8,8 @@ from torch import nn
 from lm_core.errors import MachineError
 
 _MATRIX_DIMENSIONS = 2
+# What AdamW keeps for a parameter.
+_KINDS_OF_STATE = {"step", "exp_avg", "exp_avg_sq"}
 
 
 def build_adamw(
@@ -52,7 +54,8 @@ def load_optimizer_tensors(
     """Gives the optimizer the state that ``optimizer_tensors`` took from it.
 
     Raises:
-        MachineError: The tensors do not belong to this model's parameters.
+        MachineError: The tensors do not belong to this model's parameters, or a parameter has
+            only a part of its state. One that was never updated has none.
     """
     parameters = dict(model.named_parameters())
     optimizer.state.clear()
@@ -63,3 +66,7 @@ def load_optimizer_tensors(
             raise MachineError(f"the checkpoint's optimizer state {path!r} fits no parameter")
         state = optimizer.state[parameter]
         state[kind] = tensor.to(parameter.device).clone()
+    for name, parameter in parameters.items():
+        if (state := optimizer.state.get(parameter)) and set(state) != _KINDS_OF_STATE:
+            has = ", ".join(sorted(state))
+            raise MachineError(f"the checkpoint's optimizer state of {name} is not whole: {has}")

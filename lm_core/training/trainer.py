@@ -30,7 +30,6 @@ from lm_core.training.signals import StopSignals
 _DRAWN_SEEDS = 2**31
 # Metrics are fetched from the device and written when this many seconds have passed.
 _SECONDS_BETWEEN_FLUSHES = 1.0
-_STATE_FORMAT = 1
 
 
 def draw_seed() -> int:
@@ -181,7 +180,8 @@ class Trainer:
             progress: Shows how it goes; None: nothing is shown.
 
         Raises:
-            StoppedError: SIGINT or SIGTERM came; the last finished step has been saved.
+            StoppedError: SIGINT or SIGTERM came; the last finished step has been saved. One that
+                comes in the last step of all finds the run complete, and changes nothing.
             DivergenceError: The loss or the gradient is not finite; nothing was saved since.
             MachineError: A checkpoint or the record cannot be written.
         """
@@ -189,8 +189,12 @@ class Trainer:
         self.model.train()
         evaluation, sample = None, None
         with StopSignals() as signals, progress or nullcontext() as shown:
+            first_step = self.step + 1
             while self.step < self.max_steps:
                 self._train_step()
+                if self.step == first_step:
+                    # What a hook keeps and cannot be saved is told now, not at the first save.
+                    self._hooks.state()
                 evaluation, sample = self._after_step(shown)
                 if signals.received is not None and self.step < self.max_steps:
                     self._stop(signals.received, shown)
@@ -241,12 +245,14 @@ class Trainer:
         if self._evaluate is not None and self._is_due(self._eval_cadence, at_end=True):
             evaluation = self._evaluate()
             self._metrics.amend(val_loss=evaluation.loss, bits_per_byte=evaluation.bits_per_byte)
+            self._metrics.amend(**self._hooks.drain_reports("evaluation/"))
             is_best = evaluation.loss < self._best_loss
             self._best_loss = min(self._best_loss, evaluation.loss)
             notes.append(f"step {self.step}  validation loss {evaluation}")
         samples_at_end = self._sampling_cadence is not None
         if self._sample is not None and self._is_due(self._sampling_cadence, samples_at_end):
             sample = self._sample()
+            self._metrics.amend(**self._hooks.drain_reports("sampling/"))
             notes.append(f"step {self.step}  sample {sample!r}")
             self._record_sample(sample)
         self._flush(progress, force=bool(notes))
@@ -317,7 +323,6 @@ class Trainer:
             raise DivergenceError(self._divergence(f"the weights after step {self.step}"))
         self._run.sync()
         state = {
-            "format": _STATE_FORMAT,
             "step": self.step,
             "seed": self.seed,
             "model": self.model.arguments,
