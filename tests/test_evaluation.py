@@ -57,6 +57,19 @@ def test_training_mode_is_given_back():
         assert built.training is mode
 
 
+def test_training_mode_is_given_back_when_a_pass_fails():
+    def fail(site, activations, context):
+        raise RuntimeError("in a hook")
+
+    built = model()
+    evaluator = Evaluator(built, tokens_of(), ByteTokenizer())
+    built.sites["logits"].hooks.append(fail)
+    with pytest.raises(RuntimeError, match="in a hook"):
+        evaluator()
+    assert built.training
+    assert not torch.is_inference_mode_enabled()
+
+
 def test_bits_per_byte_count_the_bytes_of_the_targets():
     text = "é€" * 20
     tokenizer = CharTokenizer("é€")
