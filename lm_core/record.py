@@ -184,9 +184,11 @@ class RunDirectory:
         """Forgets metrics and samples after a step, and a last line that is only half there.
 
         Raises:
-            MachineError: The files cannot be written.
+            MachineError: The files cannot be written, or are no files.
         """
         for path in (self.metrics, self.samples):
+            if path.exists() and not path.is_file():  # To read from a pipe would wait for ever.
+                raise MachineError(f"{path} is not a regular file")
             try:
                 lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
                 kept = [line for line in lines if _is_until(line, step)]

@@ -141,6 +141,14 @@ def test_rewinding_keeps_the_lines_up_to_a_step(tmp_path):
     assert run.metrics.read_bytes() == b""
 
 
+def test_a_pipe_in_the_place_of_the_metrics_is_refused_and_nothing_waits_for_it(tmp_path):
+    run = create(tmp_path / "run")
+    run.metrics.unlink()
+    os.mkfifo(run.metrics)
+    with pytest.raises(RuntimeError, match=r"metrics.jsonl is not a regular file"):
+        run.rewind(1)
+
+
 def test_rewinding_makes_missing_files_again(tmp_path):
     run = create(tmp_path / "a")
     run.metrics.unlink()
