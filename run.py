@@ -36,6 +36,7 @@ from lm_core.errors import InputError, LabError, MachineError, StoppedError
 
 PROJECT = Path(__file__).resolve().parent
 GIN_BINDING = re.compile(r"--?gin\.(.*)", re.DOTALL)
+INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 MODES = ("train", "evaluate", "sample")
 # The flags that mean something only in some modes.
 FLAGS_OF_MODE = {
@@ -86,10 +87,9 @@ class Integer(flags.ArgumentParser):
         Raises:
             ValueError: There is none.
         """
-        try:
-            return int(argument)
-        except ValueError as error:
-            raise ValueError("no integer, such as 10000") from error
+        if not INTEGER.fullmatch(str(argument)):
+            raise ValueError("no integer, such as 10000")
+        return int(argument)
 
 
 def define_flags() -> flags.FlagValues:
@@ -213,7 +213,7 @@ def import_modules(names: Sequence[str]) -> None:
             importlib.import_module(name)
         except LabError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {error}"
             raise InputError(f"--allow_gin_import={name}: cannot be imported: {reason}") from error
 
@@ -296,6 +296,10 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("stopped at once", file=sys.stderr)
         return INTERRUPTED
+    except SystemExit as error:
+        # The lab itself never raises it: without a word, a failed run would look like a good one.
+        print(f"error: a hook ended the program: SystemExit({error.code!r})", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         # Whoever read the output has gone; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,7 +13,7 @@ import numpy as np
 
 from lm_core.config.binding import bind
 from lm_core.config.hyperparameters import KEYS, TrainingConfig, gin_parameter
-from lm_core.config.rendering import gin_text, yaml_text
+from lm_core.config.rendering import gin_text
 from lm_core.config.resolution import ConfigSources, ResolvedConfig, resolve
 from lm_core.config.statements import display_name
 from lm_core.data.corpus import Corpus, absolute_path, load_corpus, split_corpus
@@ -24,21 +24,15 @@ from lm_core.evaluation import Evaluator
 from lm_core.hooks import Hooks, check_hooks
 from lm_core.manifest import config_hash, describe_world
 from lm_core.model.transformer import Transformer
-from lm_core.progress import training_progress
+from lm_core.progress import training_progress, warn
 from lm_core.record import RunDirectory, default_run_path
+from lm_core.resumption import read_record, record_yaml, take_up
 from lm_core.sampling import Sampler, printable
 from lm_core.training.checkpoint import (
     Checkpoint,
-    clean_up,
     newest_sound_checkpoint,
 )
 from lm_core.training.trainer import Trainer, TrainingResult, draw_seed
-
-# What a run that is gone on with may change: none of it alters a step. The corpus may lie
-# elsewhere: it is compared by its text.
-_CHANGEABLE = {"max_steps", "checkpoint_cadence", "eval_cadence", "corpus"} | {
-    key for key in KEYS if key.startswith("sampling_")
-}
 
 # How PyTorch's errors say that memory is too small: of the CPU, of a GPU, of any machine.
 _SIGNS_OF_NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "Storage size calculation overflow")
@@ -81,6 +75,7 @@ def train(request: Request) -> None:
         LabError: Anything a person should read; nothing half-made is left behind.
     """
     run = _run_to_resume(request)
+    recorded = read_record(run) if run else None
     base = run.path / "config.yaml" if run else None
     config = resolve(replace(request.config, base=base), check_hooks)
     parts = _build(_completed(config))
@@ -99,10 +94,10 @@ def train(request: Request) -> None:
         "end": None,
         "outcome": "running",
     }
-    if run is None:
+    if run is None or recorded is None:
         run = _create_run(request, parts.config, manifest)
     else:
-        _take_up(run, parts, manifest)
+        take_up(run, recorded, parts.config, parts.corpus, parts.trainer, manifest)
     _announce(run, parts)
     _finish(run, _train_and_record(run, parts.trainer))
 
@@ -187,59 +182,10 @@ def _create_run(request: Request, config: ResolvedConfig, manifest: dict[str, An
     files = request.config.files
     name = Path(files[-1].name).stem if files else "base"
     path = request.run_dir or default_run_path(name)
-    run = RunDirectory.create(path, _yaml(config, path), gin_text(config), manifest)
+    run = RunDirectory.create(path, record_yaml(config, path), gin_text(config), manifest)
     if path.resolve().parent == Path("runs").resolve():
         run.link_latest()
     return run
-
-
-def _yaml(config: ResolvedConfig, path: Path) -> str:
-    return yaml_text(config, f"python run.py --config={path / 'config.yaml'} runs this again")
-
-
-def _take_up(run: RunDirectory, parts: _Parts, manifest: dict[str, Any]) -> None:
-    """Puts a run back to its newest sound checkpoint, or to its start when it has none.
-
-    Raises:
-        InputError: The configuration or the corpus is another one than the run's.
-    """
-    recorded = resolve(ConfigSources(base=run.path / "config.yaml")).values.model_dump()
-    now = parts.config.values.model_dump()
-    differences = [
-        f"{key}: {recorded[key]!r} in the run, {now[key]!r} now ({parts.config.sources[key]})"
-        for key in KEYS
-        if recorded[key] != now[key] and key not in _CHANGEABLE
-    ]
-    if run.manifest["corpus"]["sha256"] != parts.corpus.sha256:
-        differences.append(f"the text of {parts.corpus.description} is another one than before")
-    if differences:
-        lines = "\n  ".join(differences)
-        raise InputError(f"{run.path} cannot go on with another configuration:\n  {lines}")
-    _warn_of_other_numerics(run, manifest)
-    clean_up(run.checkpoints)
-    checkpoint = newest_sound_checkpoint(run.checkpoints, _warn)
-    if checkpoint is not None:
-        parts.trainer.restore(checkpoint)
-    run.rewind(parts.trainer.step)
-    if recorded != now:
-        run.write_config(_yaml(parts.config, run.path), gin_text(parts.config))
-    resumed = {"step": parts.trainer.step, **manifest}
-    history = [*run.manifest.get("resumed", []), resumed]
-    run.update_manifest(
-        resumed=history, outcome="running", end=None, config_hash=manifest["config_hash"]
-    )
-
-
-def _warn_of_other_numerics(run: RunDirectory, manifest: dict[str, Any]) -> None:
-    last = [run.manifest, *run.manifest.get("resumed", [])][-1].get("numerics", {})
-    changes = [
-        f"{name} {last.get(name)!r} then, {value!r} now"
-        for name, value in manifest["numerics"].items()
-        if last.get(name) != value
-    ]
-    if changes:
-        message = f"{'; '.join(changes)}: the run goes on, but not bit for bit as it would have"
-        _warn(f"another machine or setting than {run.path} had: {message}")
 
 
 def _announce(run: RunDirectory, parts: _Parts) -> None:
@@ -353,8 +299,9 @@ def _open_run(request: Request) -> tuple[RunDirectory, ResolvedConfig, Checkpoin
     if request.run_dir is None:
         raise InputError("--run_dir is missing: it names the run to look at, such as runs/latest")
     run = RunDirectory.open(request.run_dir)
+    read_record(run)
     config = resolve(replace(request.config, base=run.path / "config.yaml"), check_hooks)
-    checkpoint = newest_sound_checkpoint(run.checkpoints, _warn)
+    checkpoint = newest_sound_checkpoint(run.checkpoints, warn)
     if checkpoint is None:
         raise InputError(f"{run.path} holds no checkpoint yet")
     return run, config, checkpoint
@@ -377,10 +324,6 @@ def _restored(checkpoint: Checkpoint, config: ResolvedConfig) -> tuple[Transform
     with _sources_named(config):
         Hooks(config.values.hooks, model).load_state(checkpoint.hooks)
     return model.eval(), tokenizer
-
-
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
 
 
 def _now() -> str:

@@ -51,6 +51,11 @@ def training_progress(
     return ProgressLines(first_step, last_step, stream)
 
 
+def warn(message: str) -> None:
+    """Tells the person who watches, on standard error, what may not be as they think."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
 class _TimeLeft:
     """Estimates the time to the last step from the recent pace."""
 

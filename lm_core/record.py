@@ -109,7 +109,10 @@ class RunDirectory:
                     folder.rmdir()
             if not isinstance(error, OSError):
                 raise
-            message = f"the run directory {path} cannot be made: {error.strerror or error}"
+            reason = error.strerror or str(error)
+            if isinstance(error, FileExistsError | NotADirectoryError):
+                reason = "a file is in the place of one of its folders"
+            message = f"the run directory {path} cannot be made: {reason}"
             raise InputError(f"{message}; --run_dir names another one") from error
         return cls(path)
 
@@ -180,12 +183,16 @@ class RunDirectory:
             except OSError as error:
                 raise _cannot_write(path, error) from error
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int) -> int:
         """Forgets metrics and samples after a step, and a last line that is only half there.
+
+        Returns:
+            How many steps up to this one have no line of metrics.
 
         Raises:
             MachineError: The files cannot be written, or are no files.
         """
+        n_missing = 0
         for path in (self.metrics, self.samples):
             if path.exists() and not path.is_file():  # To read from a pipe would wait for ever.
                 raise MachineError(f"{path} is not a regular file")
@@ -194,8 +201,11 @@ class RunDirectory:
                 kept = [line for line in lines if _is_until(line, step)]
                 if kept != lines or not path.exists():
                     replace_file(path, b"".join(kept))
+                if path == self.metrics:
+                    n_missing = step - len({json.loads(line)["step"] for line in kept})
             except OSError as error:
                 raise _cannot_write(path, error) from error
+        return n_missing
 
     def link_latest(self) -> None:
         """Points the link ``latest`` beside this directory at it, where links can be made."""

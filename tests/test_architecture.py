@@ -14,6 +14,7 @@ FLOORS = [
     ["data", "model", "metrics", "progress", "manifest", "record", "training.checkpoint"],
     ["hooks", "evaluation", "sampling", "training.optimizer", "training.signals"],
     ["training.trainer"],
+    ["resumption"],
     ["experiment"],
 ]
 PLACES = {place: floor for floor, places in enumerate(FLOORS) for place in places}

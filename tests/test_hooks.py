@@ -395,6 +395,10 @@ def returning(value):
             r"hooks.forward\[0\]: on_activations returned at the site final_norm a tensor of "
             r"shape \(1, 1, 8\), where \(3, 8, 8\) belongs",
         ),
+        (
+            torch.zeros(3, 8, 8, dtype=torch.float64),
+            "final_norm a tensor of torch.float64, where torch.float32 belongs",
+        ),
         (2.0, r"hooks.forward\[0\]: .* final_norm a float, where a tensor belongs"),
     ],
 )
@@ -448,13 +452,26 @@ def test_any_number_can_be_reported(value):
 
 @pytest.mark.parametrize("value", [torch.zeros(2), "three", None, [1.0]])
 def test_what_is_no_number_cannot_be_reported(value):
-    with pytest.raises(ValueError, match=r"Identity: report\('mine', ...\): .* is no number"):
+    with pytest.raises(ValueError, match=r"report\('mine', ...\): .* is no number"):
         Identity().report("mine", value)
 
 
 def test_the_names_of_the_lab_itself_cannot_be_reported():
     with pytest.raises(ValueError, match=r"the lab itself reports train_loss; take another name"):
         Identity().report("train_loss", 1.0)
+
+
+def test_a_defect_in_a_hook_keeps_its_traceback_and_names_the_entry():
+    @forward_hook("test_broken")
+    class Broken(ForwardHook):
+        def on_activations(self, site, activations, context):
+            return 1 / 0
+
+    model = build()
+    Hooks(forward({"name": "activation_stats"}, {"name": "test_broken"}), model)
+    with pytest.raises(ZeroDivisionError) as error:
+        model(TOKENS, key=KEY)
+    assert error.value.__notes__ == ["In the hook that hooks.forward[1] sets."]
 
 
 def test_a_state_that_is_no_tensor_is_told_by_its_path():
@@ -489,7 +506,7 @@ def test_one_tensor_may_be_kept_under_two_names():
     ],
 )
 def test_an_option_cannot_take_a_name_that_the_table_needs(option, constructor):
-    own = type("Own", (ForwardHook,), {"__init__": constructor})
+    own = type("Own", (Double,), {"__init__": constructor})
     with pytest.raises(ValueError, match=f"'{option}' has a meaning of its own in the table"):
         forward_hook(f"test_{option}")(own)
 
@@ -500,6 +517,36 @@ def test_two_hooks_cannot_share_a_name():
         @update_hook("identity")
         class Other(UpdateHook):
             pass
+
+
+def test_a_forward_hook_without_its_method_is_refused_at_once():
+    with pytest.raises(ValueError, match="'test_empty': Empty has no method on_activations"):
+
+        @forward_hook("test_empty")
+        class Empty(ForwardHook):
+            pass
+
+
+@pytest.mark.parametrize(("works_on", "message"), [("(", "is no regular expression"), (3, "3 ")])
+def test_a_pattern_of_sites_that_is_none_is_refused_at_once(works_on, message):
+    with pytest.raises(ValueError, match=f"'test_pattern': works_on .*{message}"):
+        forward_hook("test_pattern")(type("Own", (Double,), {"works_on": works_on}))
+
+
+@pytest.mark.parametrize("name", [3, "", None])
+def test_a_name_that_is_none_is_refused_at_once(name):
+    with pytest.raises(ValueError, match=r"hook Double: .* is no name"):
+        forward_hook(name)(Double)
+
+
+def test_types_of_options_that_cannot_be_read_are_told():
+    @update_hook("test_unreadable")
+    class Unreadable(UpdateHook):
+        def __init__(self, x: "Nope" = 1):  # noqa: F821
+            pass
+
+    (message,) = messages(update({"name": "test_unreadable", "x": 3}))
+    assert message.startswith("hooks.update[0].name: the types of the options of Unreadable cannot")
 
 
 def test_only_a_hook_can_be_registered():

@@ -1,7 +1,8 @@
 """The hooks of a run, built from the ``hooks`` table and attached to a model."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -53,12 +54,13 @@ class Hooks:
                 for name, parameter in self._parameters.items()
                 if parameter.grad is not None
             }
-            returned = hook.on_gradients(gradients, key)
-            for name, gradient in self._changes(f"{path}: on_gradients", returned):
-                if gradient is not None:
-                    what = f"{path}: on_gradients returned for {name}"
-                    _require_shape(gradient, self._parameters[name], what)
-                self._parameters[name].grad = gradient
+            with _blaming(path):
+                returned = hook.on_gradients(gradients, key)
+                for name, gradient in self._changes("on_gradients", returned):
+                    if gradient is not None:
+                        what = f"on_gradients returned for {name}"
+                        _require_like(gradient, self._parameters[name], what)
+                    self._parameters[name].grad = gradient
 
     @torch.no_grad()
     def transform_updates(self, before: Mapping[str, torch.Tensor], key: StepKey) -> None:
@@ -75,11 +77,11 @@ class Hooks:
         changed: dict[str, torch.Tensor] = {}
         updates = {name: p - before[name] for name, p in self._parameters.items()}
         for path, hook in self._on_updates:
-            returned = hook.on_updates(updates, key)
-            for name, update in self._changes(f"{path}: on_updates", returned):
-                what = f"{path}: on_updates returned for {name}"
-                _require_shape(update, self._parameters[name], what)
-                updates[name] = changed[name] = update
+            with _blaming(path):
+                returned = hook.on_updates(updates, key)
+                for name, update in self._changes("on_updates", returned):
+                    _require_like(update, self._parameters[name], f"on_updates returned for {name}")
+                    updates[name] = changed[name] = update
         for name, update in changed.items():
             self._parameters[name].copy_(before[name] + update)
 
@@ -117,47 +119,59 @@ class Hooks:
         """
         state = {}
         for path, hook in self._all:
-            for name, tensor in hook.state().items():
-                if not isinstance(tensor, torch.Tensor):
-                    kind = type(tensor).__name__
-                    message = f"{path}: state() has a {kind} under {shown(name)}"
-                    raise InputError(f"{message}; it holds tensors, such as torch.tensor(3)")
-                state[f"{path}/{name}"] = tensor.detach().clone()
+            with _blaming(path):
+                for name, tensor in hook.state().items():
+                    if not isinstance(tensor, torch.Tensor):
+                        message = f"state() has a {type(tensor).__name__} under {shown(name)}"
+                        raise InputError(f"{message}; it holds tensors, such as torch.tensor(3)")
+                    state[f"{path}/{name}"] = tensor.detach().clone()
         return state
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Gives each hook its tensors back."""
         for path, hook in self._all:
             prefix = f"{path}/"
-            hook.load_state(
-                {
-                    name.removeprefix(prefix): tensor
-                    for name, tensor in state.items()
-                    if name.startswith(prefix)
-                }
-            )
+            own = {
+                name.removeprefix(prefix): tensor
+                for name, tensor in state.items()
+                if name.startswith(prefix)
+            }
+            with _blaming(path):
+                hook.load_state(own)
 
 
 def _overrides(hook: UpdateHook, method: str) -> bool:
     return getattr(type(hook), method) is not getattr(UpdateHook, method)
 
 
-def _require_shape(value: Any, like: torch.Tensor, what: str) -> None:
+@contextlib.contextmanager
+def _blaming(path: str) -> Iterator[None]:
+    """Puts the place in the table in front of a message, and below the traceback of a defect."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error.message}") from error
+    except Exception as error:
+        error.add_note(f"In the hook that {path} sets.")
+        raise
+
+
+def _require_like(value: Any, like: torch.Tensor, what: str) -> None:
     """Refuses what PyTorch would silently broadcast, or fail on far from the culprit."""
     if not isinstance(value, torch.Tensor):
         raise InputError(f"{what} a {type(value).__name__}, where a tensor belongs")
     if value.shape != like.shape:
         shapes = f"a tensor of shape {tuple(value.shape)}, where {tuple(like.shape)} belongs"
         raise InputError(f"{what} {shapes}")
+    if value.dtype != like.dtype:
+        raise InputError(f"{what} a tensor of {value.dtype}, where {like.dtype} belongs")
 
 
 def _built(entry: HookEntry, model: Transformer) -> Hook:
-    try:
+    with _blaming(entry.path):
         hook = entry.hook_class(**entry.options)
         hook.index = entry.index
         hook.prepare(model)
-    except InputError as error:
-        raise InputError(f"{entry.path}: {error.message}") from error
     if isinstance(hook, ForwardHook):
         for name in _site_names(entry, hook, model):
             model.sites[name].hooks.append(_site_hook(entry.path, hook))
@@ -179,10 +193,11 @@ def _site_hook(path: str, hook: ForwardHook) -> SiteHook:
     ) -> torch.Tensor | None:
         if not (context.training or hook.in_evaluation):
             return None
-        replacement = hook.on_activations(site, activations, context)
-        if replacement is not None:
-            what = f"{path}: on_activations returned at the site {site.name}"
-            _require_shape(replacement, activations, what)
+        with _blaming(path):
+            replacement = hook.on_activations(site, activations, context)
+            if replacement is not None:
+                what = f"on_activations returned at the site {site.name}"
+                _require_like(replacement, activations, what)
         return replacement
 
     return at_site

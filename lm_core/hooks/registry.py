@@ -64,7 +64,7 @@ class Hook:
         Raises:
             InputError: The name is one of the lab's own, or the value is no number.
         """
-        call = f"{type(self).__name__}: report({shown(name)}, ...)"
+        call = f"report({shown(name)}, ...)"
         if name in COLUMNS:
             raise InputError(f"{call}: the lab itself reports {name}; take another name")
         if isinstance(value, torch.Tensor) and value.numel() == 1:
@@ -113,9 +113,8 @@ class ForwardHook(Hook):
             context: The pass: its key (seed, step, first sequence) and whether it trains.
 
         Returns:
-            A tensor of the same shape to take the place of the activations, or None.
+            A tensor of the same shape and dtype to take the place of the activations, or None.
         """
-        raise TypeError(f"{type(self).__name__} has no method on_activations")
 
 
 class UpdateHook(Hook):
@@ -166,6 +165,10 @@ def _register(name: str, registry: dict[str, Any], base: type) -> Callable[[_Cla
     def register(cls: _Class) -> _Class:
         if not (isinstance(cls, type) and issubclass(cls, base)):
             raise InputError(f"hook {name!r}: {cls!r} is not a subclass of {base.__name__}")
+        if not (isinstance(name, str) and name):
+            raise InputError(f"hook {cls.__name__}: {shown(name)} is no name")
+        if issubclass(cls, ForwardHook):
+            _check_forward_hook(name, cls)
         own = [option for option in _TABLE_KEYS if option in _options_of(cls)]
         if own:
             message = f"hook {name!r}: {own[0]!r} has a meaning of its own in the table of hooks"
@@ -177,6 +180,15 @@ def _register(name: str, registry: dict[str, Any], base: type) -> Callable[[_Cla
         return cls
 
     return register
+
+
+def _check_forward_hook(name: str, cls: type[ForwardHook]) -> None:
+    if cls.on_activations is ForwardHook.on_activations:
+        raise InputError(f"hook {name!r}: {cls.__name__} has no method on_activations")
+    try:
+        _compiles(cls.works_on)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"hook {name!r}: works_on {shown(cls.works_on)} {error}") from error
 
 
 class HookEntry(NamedTuple):
@@ -233,7 +245,11 @@ def _check_options(
     path: str, hook_class: type[Hook], options: Mapping[str, Any], kind: str
 ) -> list[Problem]:
     parameters = _options_of(hook_class)
-    hints = get_type_hints(hook_class.__init__, include_extras=True)
+    try:
+        hints = get_type_hints(hook_class.__init__, include_extras=True)
+    except (NameError, TypeError, SyntaxError) as error:
+        message = f"the types of the options of {hook_class.__name__} cannot be read: {error}"
+        return [Problem(f"{path}.name", message)]
     types = {name: hints.get(name, Any) for name in parameters}
     if kind == "forward":
         types["sites"] = Pattern

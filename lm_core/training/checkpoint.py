@@ -211,8 +211,13 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """The steps and paths of all checkpoints in a folder, oldest first, sound or not.
 
     One that stepped aside for another of its step, which then never came, is among them.
+
+    Raises:
+        MachineError: Something else is in the place of the folder.
     """
     if not folder.is_dir():
+        if folder.exists() or folder.is_symlink():
+            raise MachineError(f"{folder} is no folder")
         return []
     folders = {path.name: path for path in folder.iterdir() if path.is_dir()}
     found = []
@@ -236,7 +241,7 @@ def newest_sound_checkpoint(folder: Path, report: Callable[[str], None]) -> Chec
         The checkpoint, or None where there is none at all.
 
     Raises:
-        MachineError: There are some, and all are damaged.
+        MachineError: There are some, and all are damaged, or the folder is none.
     """
     paths = list_checkpoints(folder)
     for step, path in reversed(paths):

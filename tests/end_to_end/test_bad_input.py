@@ -75,6 +75,7 @@ CASES = [
     (["--max_steps=-5"], "--max_steps: -5 is less than 1"),
     (["--max_steps=1e4"], "flag --max_steps=1e4: no integer, such as 10000"),
     (["--max_steps=3.0"], "flag --max_steps=3.0: no integer, such as 10000"),
+    (["--max_steps=1_0"], "flag --max_steps=1_0: no integer, such as 10000"),
     (["--max_steps=many"], "flag --max_steps=many: no integer, such as 10000"),
     # Names.
     ([f"{BINDING}Transformer.n_layer=6"], "did you mean Transformer.n_layers?"),
@@ -129,7 +130,7 @@ CASES = [
     # Run directories.
     (["--run_dir=occupied"], "occupied is not empty, and holds no run"),
     (["--run_dir=file"], "a file is in its place"),
-    (["--run_dir=file/below"], "the run directory file/below cannot be made"),
+    (["--run_dir=file/below"], "file/below cannot be made: a file is in the place of one"),
     (["--run_dir=/proc/nowhere"], "the run directory /proc/nowhere cannot be made"),
 ]
 

@@ -1,0 +1,120 @@
+"""Going on with a run: what its record says, what may change, and back to its newest checkpoint."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lm_core.config.hyperparameters import KEYS, TrainingConfig
+from lm_core.config.rendering import gin_text, yaml_text
+from lm_core.config.resolution import ConfigSources, ResolvedConfig, resolve
+from lm_core.data.corpus import Corpus
+from lm_core.errors import InputError
+from lm_core.manifest import config_hash
+from lm_core.progress import warn
+from lm_core.record import RunDirectory
+from lm_core.training.checkpoint import clean_up, newest_sound_checkpoint
+from lm_core.training.trainer import Trainer
+
+# What a run that is gone on with may change: none of it alters a step. The corpus may lie
+# elsewhere: it is compared by its text.
+_CHANGEABLE = {"max_steps", "checkpoint_cadence", "eval_cadence", "corpus"} | {
+    key for key in KEYS if key.startswith("sampling_")
+}
+
+
+def record_yaml(config: ResolvedConfig, path: Path) -> str:
+    """The text of the ``config.yaml`` of the run at a path."""
+    return yaml_text(config, f"python run.py --config={path / 'config.yaml'} runs this again")
+
+
+class Recorded(NamedTuple):
+    """The configuration in a run's record, and the hash that names it."""
+
+    values: TrainingConfig
+    config_hash: str
+
+
+def read_record(run: RunDirectory) -> Recorded:
+    """The configuration in a run's record.
+
+    Raises:
+        InputError: It is not the one the run was trained with, by the hash in its manifest.
+    """
+    path = run.path / "config.yaml"
+    config = resolve(ConfigSources(base=path))
+    # The record states every value there was when it was written; later ones have their default.
+    table = {
+        key: value
+        for key, value in config.values.model_dump().items()
+        if config.sources[key].place != "default"
+    }
+    manifest = run.manifest
+    found = config_hash(table, manifest["corpus"]["sha256"])
+    if found not in (manifest.get("config_hash"), manifest.get("previous_config_hash")):
+        message = f"{path} has been changed: it is not the configuration that the run was"
+        raise InputError(f"{message} trained with, by the config_hash in its manifest.json")
+    return Recorded(config.values, found)
+
+
+def take_up(
+    run: RunDirectory,
+    recorded: Recorded,
+    config: ResolvedConfig,
+    corpus: Corpus,
+    trainer: Trainer,
+    manifest: dict[str, Any],
+) -> None:
+    """Puts a run back to its newest sound checkpoint, or to its start when it has none.
+
+    Args:
+        run: The run.
+        recorded: Its configuration so far.
+        config: The configuration from now on.
+        corpus: The text from now on.
+        trainer: Built from that; takes the checkpoint.
+        manifest: What a new run would have as its manifest; becomes the newest in the history.
+
+    Raises:
+        InputError: The configuration or the corpus is another one than the run's.
+    """
+    before, now = recorded.values.model_dump(), config.values.model_dump()
+    differences = [
+        f"{key}: {before[key]!r} in the run, {now[key]!r} now ({config.sources[key]})"
+        for key in KEYS
+        if before[key] != now[key] and key not in _CHANGEABLE
+    ]
+    if run.manifest["corpus"]["sha256"] != corpus.sha256:
+        differences.append(f"the text of {corpus.description} is another one than before")
+    if differences:
+        lines = "\n  ".join(differences)
+        raise InputError(f"{run.path} cannot go on with another configuration:\n  {lines}")
+    _warn_of_other_numerics(run, manifest)
+    clean_up(run.checkpoints)
+    checkpoint = newest_sound_checkpoint(run.checkpoints, warn)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    elif run.manifest.get("last_step"):
+        warn(f"{run.path} holds no checkpoint any more; training starts from its beginning")
+    n_missing = run.rewind(trainer.step)
+    if n_missing:
+        warn(f"{run.metrics}: the lines of {n_missing:,} earlier steps are lost")
+    history = [*run.manifest.get("resumed", []), {"step": trainer.step, **manifest}]
+    # Both hashes stand there before the configuration changes: a kill in between does no harm.
+    hashes = {
+        "config_hash": manifest["config_hash"],
+        "previous_config_hash": recorded.config_hash,
+    }
+    run.update_manifest(resumed=history, outcome="running", end=None, **hashes)
+    if before != now:
+        run.write_config(record_yaml(config, run.path), gin_text(config))
+
+
+def _warn_of_other_numerics(run: RunDirectory, manifest: dict[str, Any]) -> None:
+    last = [run.manifest, *run.manifest.get("resumed", [])][-1].get("numerics", {})
+    changes = [
+        f"{name} {last.get(name)!r} then, {value!r} now"
+        for name, value in manifest["numerics"].items()
+        if last.get(name) != value
+    ]
+    if changes:
+        message = f"{'; '.join(changes)}: the run goes on, but not bit for bit as it would have"
+        warn(f"another machine or setting than {run.path} had: {message}")
