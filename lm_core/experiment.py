@@ -23,6 +23,7 @@ from lm_core.errors import DivergenceError, InputError, LabError, MachineError, 
 from lm_core.evaluation import Evaluator
 from lm_core.hooks import Hooks, check_hooks
 from lm_core.manifest import config_hash, describe_world
+from lm_core.memory import memory_explained, require_memory
 from lm_core.model.transformer import Transformer
 from lm_core.progress import training_progress, warn
 from lm_core.record import RunDirectory, default_run_path
@@ -33,9 +34,6 @@ from lm_core.training.checkpoint import (
     newest_sound_checkpoint,
 )
 from lm_core.training.trainer import Trainer, TrainingResult, draw_seed
-
-# How PyTorch's errors say that memory is too small: of the CPU, of a GPU, of any machine.
-_SIGNS_OF_NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "Storage size calculation overflow")
 
 
 @dataclass(frozen=True)
@@ -128,13 +126,15 @@ def _build(config: ResolvedConfig) -> _Parts:
 
     Raises:
         InputError: A part cannot be built as configured; says where the value was set.
+        MachineError: The machine has too little memory.
     """
     bind(config)
-    with _sources_named(config), _memory_explained():
+    with _sources_named(config), memory_explained():
         corpus = load_corpus()
         tokenizer = build_tokenizer(corpus)
         training, validation = split_corpus(encode_corpus(corpus, tokenizer))
         model = Transformer(tokenizer.vocab_size, seed=config.values.seed)
+        require_memory(model, config.values.batch_size)
         evaluator = Evaluator(model, validation, tokenizer)
         sampler = Sampler(model, tokenizer) if _is_sampled(config) else None
         trainer = Trainer(model, training, evaluator, sampler, tokenizer)
@@ -160,22 +160,6 @@ def _sources_named(config: ResolvedConfig) -> Iterator[None]:
         if path.replace("[", ".").split(".")[0] not in KEYS:
             raise InputError(error.message) from error
         raise InputError(f"{config.where(path)}: {error.message}") from error
-
-
-@contextlib.contextmanager
-def _memory_explained() -> Iterator[None]:
-    """Turns a failed allocation into words."""
-    try:
-        yield
-    except LabError:
-        raise
-    except (MemoryError, RuntimeError) as error:
-        words = str(error)
-        if isinstance(error, MemoryError) or any(sign in words for sign in _SIGNS_OF_NO_MEMORY):
-            message = "the memory of this machine is too small for this configuration; smaller "
-            message += "n_layers, d_model, d_ff, max_seq_len or batch_size need less"
-            raise MachineError(f"{message} ({words.splitlines()[0] if words else ''})") from error
-        raise
 
 
 def _create_run(request: Request, config: ResolvedConfig, manifest: dict[str, Any]) -> RunDirectory:
@@ -206,7 +190,7 @@ def _announce(run: RunDirectory, parts: _Parts) -> None:
 def _train_and_record(run: RunDirectory, trainer: Trainer) -> TrainingResult:
     outcome = "failed"
     try:
-        with _memory_explained():
+        with memory_explained():
             progress = training_progress(trainer.step + 1, trainer.max_steps)
             result = trainer.train(run, progress)
         outcome = "completed"
@@ -241,7 +225,7 @@ def evaluate(request: Request) -> None:
     """
     run, config, checkpoint = _open_run(request)
     model, tokenizer = _restored(checkpoint, config)
-    with _memory_explained():
+    with memory_explained():
         tokens, name = _tokens_to_evaluate(request, run, config, tokenizer)
         evaluation = Evaluator(model, tokens, tokenizer)()
     print(f"checkpoint: step {checkpoint.step:,} of {run.path}")
@@ -278,7 +262,7 @@ def sample(request: Request) -> None:
     _refuse_other_bindings(run, config)
     model, tokenizer = _restored(checkpoint, config)
     bind(config)
-    with _sources_named(config), _memory_explained():
+    with _sources_named(config), memory_explained():
         text = Sampler(model, tokenizer)()
     # A program gets the exact text and nothing else, a person gets what a terminal can show.
     sys.stdout.write(printable(text) + "\n" if sys.stdout.isatty() else text)
@@ -310,7 +294,7 @@ def _open_run(request: Request) -> tuple[RunDirectory, ResolvedConfig, Checkpoin
 def _restored(checkpoint: Checkpoint, config: ResolvedConfig) -> tuple[Transformer, Tokenizer]:
     """The model and tokenizer of a checkpoint, as they are stored there and nowhere else."""
     try:
-        with _memory_explained():
+        with memory_explained():
             model = Transformer(**checkpoint.state["model"])
         model.load_state_dict(checkpoint.model)
         tokenizer = tokenizer_from_dict(checkpoint.state["tokenizer"])

@@ -12,7 +12,7 @@ FLOORS = [
     ["errors", "randomness", "atomic_files"],
     ["config"],
     ["data", "model", "metrics", "progress", "manifest", "record", "training.checkpoint"],
-    ["hooks", "evaluation", "sampling", "training.optimizer", "training.signals"],
+    ["hooks", "memory", "evaluation", "sampling", "training.optimizer", "training.signals"],
     ["training.trainer"],
     ["resumption"],
     ["experiment"],

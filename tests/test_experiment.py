@@ -11,7 +11,6 @@ from lm_core.config.resolution import Binding, ConfigSources
 from lm_core.errors import MachineError
 from lm_core.experiment import Request
 from lm_core.hooks import ForwardHook, forward_hook
-from lm_core.record import RunDirectory
 from lm_core.training.trainer import Trainer
 
 TINY = {
@@ -76,27 +75,6 @@ def test_evaluation_and_samples_see_what_hooks_remember(tmp_path, capsys):
     experiment.sample(looking_at(tmp_path))
     recorded = json.loads((tmp_path / "run" / "samples.jsonl").read_text())
     assert capsys.readouterr().out == recorded["text"]
-
-
-def test_a_full_disk_is_not_taken_for_a_lack_of_memory(tmp_path, monkeypatch):
-    def append_metrics(self, rows):
-        raise MachineError("out of memory/metrics.jsonl cannot be written: No space left on device")
-
-    monkeypatch.setattr(RunDirectory, "append_metrics", append_metrics)
-    with pytest.raises(MachineError) as error:
-        experiment.train(request(tmp_path))
-    assert error.value.message.startswith("out of memory/metrics.jsonl cannot be written")
-
-
-@pytest.mark.parametrize("words", ["integer overflow in my hook", "my allocation plan is wrong"])
-def test_a_defect_keeps_its_own_words(tmp_path, monkeypatch, words):
-    def train(self, *arguments):
-        raise RuntimeError(words)
-
-    monkeypatch.setattr(Trainer, "train", train)
-    with pytest.raises(RuntimeError, match=words) as error:
-        experiment.train(request(tmp_path))
-    assert not isinstance(error.value, MachineError)
 
 
 def test_a_lack_of_memory_says_what_needs_less(tmp_path, monkeypatch):

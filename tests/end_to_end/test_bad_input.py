@@ -174,6 +174,14 @@ def test_a_model_larger_than_the_machine_is_told_in_words(folder):
     assert not (folder / "out").exists()
 
 
+def test_a_batch_larger_than_the_machine_is_told_in_words(folder):
+    before = contents(folder)
+    huge = "--gin.Trainer.batch_size=1000000000"
+    done = run(*TINY, huge, "--run_dir=out", cwd=folder, check=1)
+    assert "the memory of this machine is too small" in done.stderr
+    assert contents(folder) == before
+
+
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_is_printed_without_loading_pytorch(folder, flag):
     # A module that cannot be imported stands in the place of PyTorch.
