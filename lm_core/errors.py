@@ -72,9 +72,13 @@ class Problem(NamedTuple):
 
 
 def unknown(name: str, known: Iterable[str], what: str) -> str:
-    """A sentence about an unknown name, with the nearest known one where one is near."""
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"unknown {what}" + (f"; did you mean {near[0]}?" if near else "")
+    """A sentence about an unknown name, with the nearest known one where one is near.
+
+    Capital letters make no distance.
+    """
+    names = {spelling.lower(): spelling for spelling in known}
+    near = difflib.get_close_matches(name.lower(), list(names), 1)
+    return f"unknown {what}" + (f"; did you mean {names[near[0]]}?" if near else "")
 
 
 def shown(value: Any) -> str:

@@ -208,7 +208,7 @@ REFERENCE = "is a reference; a hyperparameter takes a plain value"
     ("content", "sentence"),
     [
         ("n_head: 3", "1: n_head: unknown hyperparameter; did you mean n_heads?"),
-        ("N_LAYERS: 3", "1: N_LAYERS: unknown hyperparameter"),
+        ("N_LAYERS: 3", "1: N_LAYERS: unknown hyperparameter; did you mean n_layers?"),
         ("n_layers: 0", f"1: n_layers: 0 is less than 1 {COUNT}"),
         ("n_layers: -1", f"1: n_layers: -1 is less than 1 {COUNT}"),
         ("n_layers: 1.5", f"1: n_layers: 1.5 is no integer {COUNT}"),

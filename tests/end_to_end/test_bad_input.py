@@ -80,6 +80,8 @@ CASES = [
     # Names.
     ([f"{BINDING}Transformer.n_layer=6"], "did you mean Transformer.n_layers?"),
     ([f"{BINDING}n_layers=6"], "a macro that nothing uses; did you mean Transformer.n_layers?"),
+    (["--gin.transformer.N_LAYERS=6"], "did you mean Transformer.n_layers?"),
+    (["--gin.Tokenizer.kind=ASCII"], "'ASCII' is an unknown tokenizer; did you mean ascii?"),
     (["--gin.Transformer.n_layer=6"], "did you mean Transformer.n_layers?"),
     (["--gin.Transformer.n_layers"], "not valid gin"),
     ([f"{BINDING}import os"], "--allow_gin_import=os allows this module"),
