@@ -165,8 +165,15 @@ def _sources_named(config: ResolvedConfig) -> Iterator[None]:
 def _create_run(request: Request, config: ResolvedConfig, manifest: dict[str, Any]) -> RunDirectory:
     files = request.config.files
     name = Path(files[-1].name).stem if files else "base"
-    path = request.run_dir or default_run_path(name)
-    run = RunDirectory.create(path, record_yaml(config, path), gin_text(config), manifest)
+    while True:
+        path = request.run_dir or default_run_path(name)
+        try:
+            run = RunDirectory.create(path, record_yaml(config, path), gin_text(config), manifest)
+            break
+        except InputError:
+            # Another run that started in the same second may have taken the name: then the next.
+            if request.run_dir or not path.exists():
+                raise
     if path.resolve().parent == Path("runs").resolve():
         run.link_latest()
     return run

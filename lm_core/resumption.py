@@ -1,5 +1,6 @@
 """Going on with a run: what its record says, what may change, and back to its newest checkpoint."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +15,8 @@ from lm_core.record import RunDirectory
 from lm_core.training.checkpoint import clean_up, newest_sound_checkpoint
 from lm_core.training.trainer import Trainer
 
-# What a run that is gone on with may change: none of it alters a step. The corpus may lie
-# elsewhere: it is compared by its text.
+# What a run that is gone on with may change: none of it alters a step, but through hooks that keep
+# state in evaluations. The corpus may lie elsewhere: it is compared by its text.
 _CHANGEABLE = {"max_steps", "checkpoint_cadence", "eval_cadence", "corpus"} | {
     key for key in KEYS if key.startswith("sampling_")
 }
@@ -97,15 +98,32 @@ def take_up(
     n_missing = run.rewind(trainer.step)
     if n_missing:
         warn(f"{run.metrics}: the lines of {n_missing:,} earlier steps are lost")
-    history = [*run.manifest.get("resumed", []), {"step": trainer.step, **manifest}]
+    changes = before != now or _may_be_half_written(run.manifest)
     # Both hashes stand there before the configuration changes: a kill in between does no harm.
     hashes = {
         "config_hash": manifest["config_hash"],
         "previous_config_hash": recorded.config_hash,
     }
+    history = [*run.manifest.get("resumed", []), _taken_up(run.manifest, trainer.step, manifest)]
     run.update_manifest(resumed=history, outcome="running", end=None, **hashes)
-    if before != now:
+    if changes:
         run.write_config(record_yaml(config, run.path), gin_text(config))
+
+
+def _may_be_half_written(manifest: Mapping[str, Any]) -> bool:
+    """Whether the last resume changed the configuration: a kill may have parted its two files."""
+    newest = manifest.get("config_hash")
+    return manifest.get("previous_config_hash", newest) != newest
+
+
+def _taken_up(before: Mapping[str, Any], step: int, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of the history about this resume: how the run had ended, and what goes on.
+
+    How it ends this time stands at the top of the manifest, as for every run.
+    """
+    ended = {name: before.get(name) for name in ("outcome", "end", "last_step")}
+    goes_on = {name: value for name, value in manifest.items() if name not in ended}
+    return {"step": step, "before": ended, **goes_on}
 
 
 def _warn_of_other_numerics(run: RunDirectory, manifest: dict[str, Any]) -> None:

@@ -2,27 +2,18 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 from lm_core import experiment
-from lm_core.config.resolution import Binding, ConfigSources
-from lm_core.errors import MachineError
+from lm_core.config.resolution import ConfigSources
+from lm_core.errors import InputError, MachineError
 from lm_core.experiment import Request
 from lm_core.hooks import ForwardHook, forward_hook
 from lm_core.training.trainer import Trainer
-
-TINY = {
-    "Transformer.n_layers": 1,
-    "Transformer.d_model": 16,
-    "Transformer.n_heads": 2,
-    "Transformer.d_ff": 32,
-    "Transformer.max_seq_len": 16,
-    "Transformer.dropout": 0.0,
-    "Trainer.batch_size": 4,
-    "Trainer.max_steps": 3,
-}
+from tests.tiny_run import request
 
 
 @forward_hook("test_growing")
@@ -44,18 +35,6 @@ class Growing(ForwardHook):
 
     def load_state(self, state):
         self.passes = state["passes"]
-
-
-def request(path, **bindings):
-    table = {name.replace("__", "."): value for name, value in bindings.items()}
-    texts = [f"{name} = {value!r}" for name, value in {**TINY, **table}.items()]
-    folder = path / "configs"
-    folder.mkdir(exist_ok=True)
-    (folder / "base.gin").write_text("")
-    config = ConfigSources(
-        bindings=[Binding("--gin_bindings", text) for text in texts], gin_folders=[folder]
-    )
-    return Request(config, run_dir=path / "run")
 
 
 def looking_at(path, corpus=None):
@@ -88,3 +67,20 @@ def test_a_text_too_short_to_evaluate_on_says_how_long_it_must_be(tmp_path):
     (tmp_path / "short.txt").write_text("abc")
     with pytest.raises(ValueError, match=r"short.txt has 3 tokens; one window of .* needs 17"):
         experiment.evaluate(looking_at(tmp_path, str(tmp_path / "short.txt")))
+
+
+def test_two_runs_of_the_same_second_take_two_names(tmp_path, monkeypatch, capsys):
+    names = [tmp_path / "runs" / name for name in ("a", "a", "a-2")]
+    monkeypatch.setattr(experiment, "default_run_path", lambda name: names.pop(0))
+    unnamed = replace(request(tmp_path), run_dir=None)
+    experiment.train(unnamed)
+    experiment.train(unnamed)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"a", "a-2"}
+    assert f"run directory: {tmp_path / 'runs' / 'a-2'}" in capsys.readouterr().out
+
+
+def test_where_no_run_can_be_made_none_is_tried_for_ever(tmp_path, monkeypatch):
+    (tmp_path / "runs").write_text("in the way")
+    monkeypatch.setattr(experiment, "default_run_path", lambda name: tmp_path / "runs" / "a")
+    with pytest.raises(InputError, match="cannot be made: a file is in the place"):
+        experiment.train(replace(request(tmp_path), run_dir=None))

@@ -1,0 +1,28 @@
+"""A run of a moment, asked for as the command line asks, but in this process."""
+
+from lm_core.config.resolution import Binding, ConfigSources
+from lm_core.experiment import Request
+
+TINY = {
+    "Transformer.n_layers": 1,
+    "Transformer.d_model": 16,
+    "Transformer.n_heads": 2,
+    "Transformer.d_ff": 32,
+    "Transformer.max_seq_len": 16,
+    "Transformer.dropout": 0.0,
+    "Trainer.batch_size": 4,
+    "Trainer.max_steps": 3,
+}
+
+
+def request(path, resume=False, **bindings):
+    """A request for a run in a folder; ``Trainer__max_steps=9`` binds ``Trainer.max_steps``."""
+    table = {name.replace("__", "."): value for name, value in bindings.items()}
+    texts = [f"{name} = {value!r}" for name, value in {**TINY, **table}.items()]
+    folder = path / "configs"
+    folder.mkdir(exist_ok=True)
+    (folder / "base.gin").write_text("")
+    config = ConfigSources(
+        bindings=[Binding("--gin_bindings", text) for text in texts], gin_folders=[folder]
+    )
+    return Request(config, run_dir=path / "run", resume=resume)
