@@ -33,6 +33,7 @@ from absl import flags
 
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError, LabError, MachineError, StoppedError
+from lm_core.output import let_go, say
 
 PROJECT = Path(__file__).resolve().parent
 GIN_BINDING = re.compile(r"--?gin\.(.*)", re.DOTALL)
@@ -288,24 +289,24 @@ def main(arguments: Sequence[str]) -> int:
             run(values)
         sys.stdout.flush()
     except StoppedError as error:
-        print(error.message, file=sys.stderr)
+        say(error.message, sys.stderr)
         return error.exit_code
     except LabError as error:
-        print(f"error: {error.message}", file=sys.stderr)
+        say(f"error: {error.message}", sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("stopped at once", file=sys.stderr)
+        say("stopped at once", sys.stderr)
         return INTERRUPTED
     except SystemExit as error:
         # The lab itself never raises it: without a word, a failed run would look like a good one.
-        print(f"error: a hook ended the program: SystemExit({error.code!r})", file=sys.stderr)
+        say(f"error: a hook ended the program: SystemExit({error.code!r})", sys.stderr)
         return 1
-    except BrokenPipeError:
+    except BrokenPipeError as error:
         # Whoever read the output has gone; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go(sys.stdout, error)
         return 1
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", sys.stderr)
         return 1
     return 0
 

@@ -25,7 +25,8 @@ from lm_core.hooks import Hooks, check_hooks
 from lm_core.manifest import config_hash, describe_world
 from lm_core.memory import memory_explained, require_memory
 from lm_core.model.transformer import Transformer
-from lm_core.progress import training_progress, warn
+from lm_core.output import say, warn
+from lm_core.progress import training_progress
 from lm_core.record import RunDirectory, default_run_path
 from lm_core.resumption import read_record, record_yaml, take_up
 from lm_core.sampling import Sampler, printable
@@ -183,15 +184,15 @@ def _announce(run: RunDirectory, parts: _Parts) -> None:
     values, trainer = parts.config.values, parts.trainer
     n_tokens = values.batch_size * values.max_seq_len
     passes = n_tokens * trainer.max_steps / parts.n_training_tokens
-    print(f"run directory: {run.path}")
-    print(f"corpus: {parts.corpus.description}, {parts.corpus.n_bytes:,} bytes")
-    print(f"model: {trainer.model.n_parameters:,} parameters")
-    print(
+    say(f"run directory: {run.path}")
+    say(f"corpus: {parts.corpus.description}, {parts.corpus.n_bytes:,} bytes")
+    say(f"model: {trainer.model.n_parameters:,} parameters")
+    say(
         f"training: {trainer.max_steps:,} steps of {n_tokens:,} tokens, "
         f"{passes:.3g} passes over the training part; seed {trainer.seed}"
     )
     if trainer.step:
-        print(f"going on after step {trainer.step:,}")
+        say(f"going on after step {trainer.step:,}")
 
 
 def _train_and_record(run: RunDirectory, trainer: Trainer) -> TrainingResult:
@@ -219,9 +220,9 @@ def _train_and_record(run: RunDirectory, trainer: Trainer) -> TrainingResult:
 
 def _finish(run: RunDirectory, result: TrainingResult) -> None:
     if result.sample is not None:
-        print(f"sample:\n{printable(result.sample)}")
-    print(f"final validation loss: {result.evaluation}")
-    print(f"run directory: {run.path}")
+        say(f"sample:\n{printable(result.sample)}")
+    say(f"final validation loss: {result.evaluation}")
+    say(f"run directory: {run.path}")
 
 
 def evaluate(request: Request) -> None:

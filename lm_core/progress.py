@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from lm_core.output import let_go, say
+
 _SECONDS_BETWEEN_LINES = 10.0
 # The pace is averaged over about this many seconds.
 _SECONDS_AVERAGED = 10.0
@@ -49,11 +51,6 @@ def training_progress(
     if stream.isatty():
         return ProgressBar(first_step, last_step, stream)
     return ProgressLines(first_step, last_step, stream)
-
-
-def warn(message: str) -> None:
-    """Tells the person who watches, on standard error, what may not be as they think."""
-    print(f"warning: {message}", file=sys.stderr)
 
 
 class _TimeLeft:
@@ -104,7 +101,7 @@ class ProgressLines:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._last_step = last_step
-        self._stream: TextIO | None = stream
+        self._stream = stream
         self._clock = clock
         self._left = _TimeLeft(first_step, last_step, clock)
         self._next_line = clock()
@@ -130,11 +127,7 @@ class ProgressLines:
 
     def note(self, text: str) -> None:
         """Prints a line."""
-        if self._stream is not None:
-            try:
-                print(text, file=self._stream, flush=True)
-            except (OSError, ValueError):
-                self._stream = None
+        say(text, self._stream)
 
 
 class ProgressBar:
@@ -147,6 +140,7 @@ class ProgressBar:
     """
 
     def __init__(self, first_step: int, last_step: int, stream: TextIO) -> None:
+        self._stream = stream
         self._console = Console(file=stream, highlight=False, markup=False)
         columns = (BarColumn(bar_width=None), TextColumn("{task.fields[text]}", markup=False))
         # Without a thread of its own, which could not tell that the terminal has gone away.
@@ -187,5 +181,6 @@ class ProgressBar:
         if self._is_watched:
             try:
                 action()
-            except (OSError, ValueError):
+            except (OSError, ValueError) as error:
                 self._is_watched = False
+                let_go(self._stream, error)

@@ -10,7 +10,7 @@ from lm_core.config.resolution import ConfigSources, ResolvedConfig, resolve
 from lm_core.data.corpus import Corpus
 from lm_core.errors import InputError
 from lm_core.manifest import config_hash
-from lm_core.progress import warn
+from lm_core.output import warn
 from lm_core.record import RunDirectory
 from lm_core.training.checkpoint import clean_up, newest_sound_checkpoint
 from lm_core.training.trainer import Trainer

@@ -9,7 +9,7 @@ PROJECT = Path(__file__).parents[1]
 
 # From the ground up. A file may import from its own floor's folder and from lower floors.
 FLOORS = [
-    ["errors", "randomness", "atomic_files"],
+    ["errors", "output", "randomness", "atomic_files"],
     ["config"],
     ["data", "model", "metrics", "progress", "manifest", "record", "training.checkpoint"],
     ["hooks", "memory", "evaluation", "sampling", "training.optimizer", "training.signals"],

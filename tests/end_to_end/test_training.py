@@ -6,6 +6,8 @@ import random
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -14,7 +16,7 @@ from ruamel.yaml import YAML
 from lm_core.config.hyperparameters import KEYS
 from lm_core.model.transformer import Transformer
 from lm_core.training.checkpoint import load_checkpoint
-from tests.end_to_end.command_line import PROJECT, TINY, manifest, metrics, run, start
+from tests.end_to_end.command_line import PROJECT, RUN, TINY, manifest, metrics, run, start
 
 
 def yaml_of(path):
@@ -349,3 +351,17 @@ def test_the_default_hyperparameters_learn_shakespeare_in_300_steps(tmp_path):
     options = [corpus, "--max_steps=300", "--run_dir=out"]
     run(*options, cwd=tmp_path, check=0, timeout=1800)
     assert metrics(tmp_path / "out")[-1]["val_loss"] < 2.5
+
+
+@pytest.mark.parametrize("options", [(), ("-u",)])
+def test_a_run_whose_reader_goes_away_is_completed(tmp_path, options):
+    command = [sys.executable, *options, str(RUN), *TINY, "--max_steps=9", "--run_dir=out"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert manifest(tmp_path / "out")["outcome"] == "completed"
+    assert len(metrics(tmp_path / "out")) == 9

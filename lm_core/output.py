@@ -1,0 +1,41 @@
+"""Lines for the person at the terminal, who may leave at any time: that ends nothing."""
+
+import os
+import sys
+from typing import TextIO
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Prints a line. A stream that takes no more is silent from then on, instead of failing.
+
+    Args:
+        text: The line, or several.
+        stream: Where to; None: standard output.
+    """
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except (OSError, ValueError) as error:
+        let_go(stream, error)
+
+
+def warn(message: str) -> None:
+    """Tells the person who watches, on standard error, what may not be as they think."""
+    say(f"warning: {message}", sys.stderr)
+
+
+def let_go(stream: TextIO, error: Exception) -> None:
+    """Makes a stream silent, with what it still holds, after an error in writing to it.
+
+    A reader who has gone wants to hear no more; a disk that is full is worth a warning.
+    """
+    try:
+        descriptor = stream.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+    except (OSError, ValueError):  # It is no file of the system.
+        return
+    is_told = isinstance(error, OSError) and not isinstance(error, BrokenPipeError)
+    if is_told and stream is not sys.stderr:
+        warn(f"the output takes no more, and the run goes on in silence: {error}")
