@@ -134,8 +134,8 @@ def _build(config: ResolvedConfig) -> _Parts:
         corpus = load_corpus()
         tokenizer = build_tokenizer(corpus)
         training, validation = split_corpus(encode_corpus(corpus, tokenizer))
+        require_memory(config.values, tokenizer.vocab_size)
         model = Transformer(tokenizer.vocab_size, seed=config.values.seed)
-        require_memory(model, config.values.batch_size)
         evaluator = Evaluator(model, validation, tokenizer)
         sampler = Sampler(model, tokenizer) if _is_sampled(config) else None
         trainer = Trainer(model, training, evaluator, sampler, tokenizer)

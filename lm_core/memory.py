@@ -3,9 +3,10 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
+from lm_core.config.hyperparameters import TrainingConfig
 from lm_core.errors import LabError, MachineError
-from lm_core.model.transformer import Transformer
 
 # How PyTorch's errors say that memory is too small: of the CPU, of a GPU, of any machine.
 _SIGNS_OF_NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "Storage size calculation overflow")
@@ -21,44 +22,100 @@ _VALUES_A_LOGIT = 2
 _GIBIBYTE = 2**30
 
 
-def least_training_bytes(model: Transformer, batch_size: int) -> int:
+def count_parameters(config: TrainingConfig, vocab_size: int) -> int:
+    """How many numbers the model of a configuration learns; told without building it.
+
+    Args:
+        config: The configuration.
+        vocab_size: Number of different tokens.
+    """
+    d_model, d_ff = config.d_model, config.d_ff
+    embeddings = (vocab_size + config.max_seq_len) * d_model
+    norm = 2 * d_model
+    attention = 4 * (d_model + 1) * d_model
+    mlp = 2 * d_model * d_ff + d_ff + d_model
+    return embeddings + config.n_layers * (2 * norm + attention + mlp) + norm
+
+
+def least_training_bytes(config: TrainingConfig, vocab_size: int) -> int:
     """Bytes that training cannot do without, in float32; the true need is a few times as much.
 
     Args:
-        model: The model.
-        batch_size: Windows in a batch, each of the model's ``max_seq_len`` tokens.
+        config: The configuration.
+        vocab_size: Number of different tokens.
     """
-    residual_stream = len(model.blocks) * model.n_heads * model.d_head
-    values_a_token = _VALUES_A_LOGIT * model.vocab_size + residual_stream
-    n_tokens = batch_size * model.max_seq_len
-    n_values = _VALUES_A_PARAMETER * model.n_parameters + n_tokens * values_a_token
-    return _FLOAT32_BYTES * n_values
+    residual_stream = config.n_layers * config.d_model
+    values_a_token = _VALUES_A_LOGIT * vocab_size + residual_stream
+    n_tokens = config.batch_size * config.max_seq_len
+    n_values = _VALUES_A_PARAMETER * count_parameters(config, vocab_size)
+    return _FLOAT32_BYTES * (n_values + n_tokens * values_a_token)
 
 
-def require_memory(model: Transformer, batch_size: int, available: int | None = None) -> None:
+def require_memory(config: TrainingConfig, vocab_size: int, available: int | None = None) -> None:
     """Refuses to train what cannot fit: the system would end the process without a word.
 
     Args:
-        model: The model, on the CPU.
-        batch_size: Windows in a batch.
-        available: Bytes that there are; None: all of this machine's.
+        config: The configuration.
+        vocab_size: Number of different tokens.
+        available: Bytes that there are; None: all that this process may have.
 
     Raises:
         MachineError: It cannot fit.
     """
-    available = _physical_memory() if available is None else available
-    needed = least_training_bytes(model, batch_size)
+    available = _most_memory() if available is None else available
+    needed = least_training_bytes(config, vocab_size)
     if available is not None and needed > available:
         sizes = f"it needs more than {needed / _GIBIBYTE:,.1f} GiB, of {available / _GIBIBYTE:,.1f}"
         raise MachineError(f"{_TOO_SMALL} ({sizes})")
 
 
-def _physical_memory() -> int | None:
-    """Bytes of this machine's memory; None where the system does not tell."""
+def _most_memory() -> int | None:
+    """Bytes that this process may have; None where the system does not tell."""
+    limits = control_group_limits()
+    # Windows has no such function.
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min(limits, default=None)
+
+
+def control_group_limits(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> list[int]:
+    """The limits that Linux sets to the memory of this process, as containers and clusters do.
+
+    The files are those of https://docs.kernel.org/admin-guide/cgroup-v2.html ("Memory Interface
+    Files") and https://docs.kernel.org/admin-guide/cgroup-v1/memory.html.
+
+    Args:
+        root: Where control groups are mounted.
+        membership: The file that tells the groups of the process.
+
+    Returns:
+        Bytes, one number for each group above the process that has a limit.
+    """
+    limits = []
+    for line in _text_of(membership).splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            folder, name = root, "memory.max"
+        elif "memory" in controllers.split(","):
+            folder, name = root / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        path = PurePosixPath(group.lstrip("/"))
+        for ancestor in (path, *path.parents):
+            limit = _text_of(folder / ancestor / name).strip()
+            if limit.isdecimal():
+                limits.append(int(limit))
+    return limits
+
+
+def _text_of(path: Path) -> str:
+    """The text of a file of the system, nothing where there is none."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has no such function.
-        return None
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""
 
 
 @contextlib.contextmanager

@@ -1,32 +1,92 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from lm_core import memory
+from lm_core.config.hyperparameters import TrainingConfig
 from lm_core.errors import InputError, MachineError
-from lm_core.memory import least_training_bytes, memory_explained, require_memory
+from lm_core.memory import (
+    control_group_limits,
+    count_parameters,
+    least_training_bytes,
+    memory_explained,
+    require_memory,
+)
 from lm_core.model.transformer import Transformer
 
+SIZES = {"n_layers": 2, "d_model": 8, "n_heads": 2, "d_ff": 16, "max_seq_len": 4}
+SMALL = TrainingConfig(**SIZES, batch_size=3)
 
-def build():
-    return Transformer(7, n_layers=2, d_model=8, n_heads=2, d_ff=16, max_seq_len=4)
+
+@given(
+    n_layers=st.integers(1, 3),
+    d_head=st.integers(1, 5),
+    n_heads=st.integers(1, 3),
+    d_ff=st.integers(1, 9),
+    max_seq_len=st.integers(1, 9),
+    vocab_size=st.integers(1, 9),
+)
+def test_the_parameters_are_counted_as_the_model_has_them(d_head, vocab_size, **sizes):
+    sizes["d_model"] = d_head * sizes["n_heads"]
+    counted = count_parameters(TrainingConfig(**sizes), vocab_size)
+    assert counted == Transformer(vocab_size, **sizes).n_parameters
 
 
 def test_the_least_is_parameters_four_times_and_logits_and_residual_stream_of_a_batch():
-    model = build()
-    expected = 4 * 4 * model.n_parameters + 3 * 4 * 4 * (2 * 7 + 2 * 8)
-    assert least_training_bytes(model, batch_size=3) == expected
+    n_parameters = Transformer(7, **SIZES).n_parameters
+    expected = 4 * 4 * n_parameters + 3 * 4 * 4 * (2 * 7 + 2 * 8)
+    assert least_training_bytes(SMALL, vocab_size=7) == expected
 
 
 def test_what_cannot_fit_is_refused_and_what_may_fit_is_not():
-    model = build()
-    least = least_training_bytes(model, 3)
-    require_memory(model, 3, available=least)
-    require_memory(model, 3)
+    least = least_training_bytes(SMALL, 7)
+    require_memory(SMALL, 7, available=least)
+    require_memory(SMALL, 7)
     with pytest.raises(
         MachineError, match=r"batch_size need less \(it needs more than .* of 0.0\)"
     ):
-        require_memory(model, 3, available=least - 1)
+        require_memory(SMALL, 7, available=least - 1)
+
+
+@pytest.mark.parametrize("name", ["n_layers", "d_model", "d_ff", "max_seq_len", "batch_size"])
+def test_what_no_machine_can_hold_is_refused_at_once(name):
     with pytest.raises(MachineError, match="too small"):
-        require_memory(model, 10**15)
+        require_memory(TrainingConfig(**{name: 2**31 - 4}), 128)
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "limits"),
+    [
+        ("0::/\n", {"memory.max": "4096\n"}, [4096]),
+        ("0::/\n", {"memory.max": "max\n"}, []),
+        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "99\n"}, [99]),
+        ("0::/a\n", {"a/memory.max": "7\n", "b/memory.max": "1\n"}, [7]),
+        (
+            "5:memory:/job\n2:cpu,cpuacct:/\n",
+            {"memory/job/memory.limit_in_bytes": "5\n", "memory/memory.limit_in_bytes": "9\n"},
+            [5, 9],
+        ),
+        ("0::/gone\n", {}, []),
+    ],
+)
+def test_the_limits_of_containers_and_clusters_count(tmp_path, membership, files, limits):
+    (tmp_path / "membership").write_text(membership)
+    for name, text in files.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(text)
+    found = control_group_limits(tmp_path / "root", tmp_path / "membership")
+    assert sorted(found) == sorted(limits)
+
+
+def test_a_system_without_control_groups_sets_no_limit(tmp_path):
+    assert control_group_limits(tmp_path, tmp_path / "membership") == []
+
+
+def test_a_limit_below_the_machines_memory_is_the_one_that_counts(monkeypatch):
+    monkeypatch.setattr(memory, "control_group_limits", lambda: [2**63, 10**6])
+    with pytest.raises(MachineError, match=r"of 0\.0"):
+        require_memory(TrainingConfig(), 128)
 
 
 @pytest.mark.parametrize(
