@@ -1,7 +1,7 @@
 """Trains, evaluates and samples language models. The configuration is the experiment.
 
   python run.py --config=fast-training.yaml
-      trains a small model on the built-in corpus, in a minute or so
+      trains a small model on the built-in corpus, in half a minute or so
   python run.py --gin_file=base.gin --gin_bindings='Transformer.n_layers=6'
       trains the default model with one number changed
   python run.py --mode=evaluate --run_dir=runs/latest
@@ -37,7 +37,7 @@ from lm_core.output import let_go, say
 
 PROJECT = Path(__file__).resolve().parent
 GIN_BINDING = re.compile(r"--?gin\.(.*)", re.DOTALL)
-INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+INTEGER = re.compile(r"[+-]?[0-9]{1,1000}", re.ASCII)
 MODES = ("train", "evaluate", "sample")
 # The flags that mean something only in some modes.
 FLAGS_OF_MODE = {
@@ -110,7 +110,10 @@ def define_flags() -> flags.FlagValues:
         parser = InOrder(f"--{name}", order)
         flags.DEFINE_multi(parser, flags.ArgumentSerializer(), name, [], text, values)
     flags.DEFINE_multi_string(
-        "gin_search_paths", [], "A folder to look for gin files in. Repeats.", values
+        "gin_search_paths",
+        [],
+        "A folder to look for gin files in, after the working directory and gin_configs/. Repeats.",
+        values,
     )
     flags.DEFINE_multi_string(
         "allow_gin_import",
@@ -122,7 +125,12 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "corpus", None, "Text to train or evaluate on: file, folder or glob.", values
     )
-    flags.DEFINE_string("run_dir", None, "The run directory; by default runs/NAME-TIME.", values)
+    flags.DEFINE_string(
+        "run_dir",
+        None,
+        "The run directory. A new run makes runs/NAME-TIME by default; the other modes need it.",
+        values,
+    )
     flags.DEFINE(Integer(), "max_steps", None, "Steps in the whole run.", values)
     flags.DEFINE_alias("max-steps", "max_steps", values)
     flags.DEFINE_bool(
@@ -131,7 +139,14 @@ def define_flags() -> flags.FlagValues:
         "Go on with the run in --run_dir from its newest checkpoint; start it if there is none.",
         values,
     )
-    flags.DEFINE_enum("mode", "train", list(MODES), "What to do.", values)
+    flags.DEFINE_enum(
+        "mode",
+        "train",
+        list(MODES),
+        "What to do: train, the default; evaluate, which takes --run_dir and --corpus; sample, "
+        "which takes --run_dir and bindings of the Sampler.",
+        values,
+    )
     flags.DEFINE_bool("help", False, "Show this.", values, short_name="h")
     return values
 

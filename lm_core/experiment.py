@@ -19,7 +19,14 @@ from lm_core.config.statements import display_name
 from lm_core.data.corpus import Corpus, absolute_path, load_corpus, split_corpus
 from lm_core.data.token_store import encode_corpus
 from lm_core.data.tokenizer import Tokenizer, build_tokenizer, tokenizer_from_dict
-from lm_core.errors import DivergenceError, InputError, LabError, MachineError, StoppedError
+from lm_core.errors import (
+    DivergenceError,
+    InputError,
+    LabError,
+    MachineError,
+    Problem,
+    StoppedError,
+)
 from lm_core.evaluation import Evaluator
 from lm_core.hooks import Hooks, check_hooks
 from lm_core.manifest import config_hash, describe_world
@@ -157,10 +164,10 @@ def _sources_named(config: ResolvedConfig) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        path = error.message.split(":", 1)[0]
+        path, _, message = error.message.partition(": ")
         if path.replace("[", ".").split(".")[0] not in KEYS:
             raise InputError(error.message) from error
-        raise InputError(f"{config.where(path)}: {error.message}") from error
+        raise InputError(config.sentence(Problem(path, message))) from error
 
 
 def _create_run(request: Request, config: ResolvedConfig, manifest: dict[str, Any]) -> RunDirectory:
@@ -184,11 +191,12 @@ def _announce(run: RunDirectory, parts: _Parts) -> None:
     values, trainer = parts.config.values, parts.trainer
     n_tokens = values.batch_size * values.max_seq_len
     passes = n_tokens * trainer.max_steps / parts.n_training_tokens
+    steps = "step" if trainer.max_steps == 1 else "steps"
     say(f"run directory: {run.path}")
     say(f"corpus: {parts.corpus.description}, {parts.corpus.n_bytes:,} bytes")
     say(f"model: {trainer.model.n_parameters:,} parameters")
     say(
-        f"training: {trainer.max_steps:,} steps of {n_tokens:,} tokens, "
+        f"training: {trainer.max_steps:,} {steps} of {n_tokens:,} tokens, "
         f"{passes:.3g} passes over the training part; seed {trainer.seed}"
     )
     if trainer.step:

@@ -25,7 +25,8 @@ CONSTRUCTORS = {
 
 
 def resolved(**values):
-    return ResolvedConfig(TrainingConfig(**values), {key: Source("test") for key in KEYS}, {})
+    sources, names = {key: Source("test") for key in KEYS}, {key: key for key in KEYS}
+    return ResolvedConfig(TrainingConfig(**values), sources, names, lines={})
 
 
 @pytest.mark.parametrize("key", KEYS)

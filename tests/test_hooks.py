@@ -153,7 +153,10 @@ def test_an_ablated_head_contributes_nothing_even_in_evaluation():
 
 
 def test_a_head_that_does_not_exist_is_an_error_that_says_which_do():
-    with pytest.raises(ValueError, match=r"hooks.forward\[0\]: heads: .*no head 2 .*heads 0 to 1"):
+    with pytest.raises(
+        ValueError,
+        match=r"hooks.forward\[0\].heads: the model has no head 2 \(there are heads 0 to 1",
+    ):
         Hooks(forward({"name": "ablate_heads", "heads": [0, 2]}), build())
 
 
@@ -302,9 +305,7 @@ def test_all_wrong_entries_are_told_at_once():
 
 
 def test_a_parameter_pattern_without_a_match_lists_the_parameters():
-    with pytest.raises(
-        ValueError, match=r"hooks.update\[0\]: parameters: 'head' .*token_embedding"
-    ):
+    with pytest.raises(ValueError, match=r"hooks.update\[0\].parameters: 'head' .*token_embedding"):
         Hooks(update({"name": "freeze", "parameters": "head"}), build())
 
 

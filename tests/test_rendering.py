@@ -13,7 +13,6 @@ from lm_core.config.statements import Source
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 size = st.integers(1, 2**31 - 1)
 cadence = st.none() | st.integers(1, 99_999_999)
-share = st.floats(0, 1)
 plain = st.recursive(
     st.none()
     | st.booleans()
@@ -35,7 +34,7 @@ positive = st.floats(0, exclude_min=True, allow_infinity=False)
 FIELDS = {
     "n_layers": size,
     "d_ff": size,
-    "dropout": share,
+    "dropout": st.floats(0, 1, exclude_max=True),
     "max_seq_len": size,
     "max_steps": st.integers(1, 99_999_999),
     "batch_size": size,
@@ -69,7 +68,8 @@ configs = st.builds(
 
 
 def resolved(values, place="somewhere"):
-    return ResolvedConfig(values, {key: Source(place) for key in KEYS}, {})
+    sources, names = {key: Source(place) for key in KEYS}, {key: key for key in KEYS}
+    return ResolvedConfig(values, sources, names, lines={})
 
 
 def read_back(folder, name, content):

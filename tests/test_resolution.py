@@ -117,9 +117,9 @@ def test_all_problems_are_told_at_once(folder):
     )
     assert [line.split(": ")[0] for line in found] == [
         "my.yaml:1",
+        "my.yaml:2",
         "--config",
         "--gin_bindings",
-        "my.yaml:2",
         "--gin_bindings",
         "--max_steps",
         "d_model 250 (my.yaml:3) is not divisible by n_heads 4 (default)",
@@ -158,15 +158,44 @@ def test_problems_of_hooks_are_told_with_their_line(folder):
     ]
 
 
-def test_where_finds_the_line_of_a_path(folder):
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("hooks.update[0].name", "my.yaml:4: hooks.update[0].name"),
+        ("hooks.update[0].other", "my.yaml:4: hooks.update[0].other"),
+        ("hooks.forward[0].name", "my.yaml:2: hooks.forward[0].name"),
+        ("hooks.update", "my.yaml:3: hooks.update"),
+        ("n_layers", "my.yaml:1: n_layers"),
+        ("d_model", "default: d_model"),
+        ("sampling_prompt", "--gin_bindings: Sampler.prompt"),
+    ],
+)
+def test_a_problem_is_told_where_and_under_which_name_its_value_was_set(folder, path, place):
     (folder / "my.yaml").write_text("n_layers: 6\nhooks:\n  update:\n    - name: x\n")
-    config = sources(files=["my.yaml"])
-    assert str(config.where("hooks.update[0].name")) == "my.yaml:4"
-    assert str(config.where("hooks.update[0].other")) == "my.yaml:4"
-    assert str(config.where("hooks.forward[0].name")) == "my.yaml:2"
-    assert str(config.where("hooks.update")) == "my.yaml:3"
-    assert str(config.where("n_layers")) == "my.yaml:1"
-    assert str(config.where("d_model")) == "default"
+    config = sources(files=["my.yaml"], bindings=["Sampler.prompt='Once'"])
+    assert config.sentence(Problem(path, "is odd")) == f"{place}: is odd"
+
+
+def test_a_nested_value_of_gin_keeps_the_name_of_its_parameter(folder):
+    config = sources(bindings=["Trainer.hooks={'update': [{'name': 'x'}]}"])
+    told = config.sentence(Problem("hooks.update[0].every", "is odd"))
+    assert told == "--gin_bindings: Trainer.hooks.update[0].every: is odd"
+
+
+def test_problems_of_a_file_come_in_the_order_of_its_lines(folder):
+    (folder / "a.yaml").write_text("n_head: 1\ndropout: 7\nd_ff: 8\nd_ff: 9\nseed: -1\n")
+    (folder / "b.yaml").write_text("seed: -1\nx: 1\n")
+    told = problems(files=["a.yaml", "b.yaml"], bindings=["y = 1", "Trainer.seed = -1"])
+    assert [line.split(": ")[0] for line in told] == [
+        "a.yaml:1",
+        "a.yaml:2",
+        "a.yaml:4",
+        "a.yaml:5",
+        "b.yaml:1",
+        "b.yaml:2",
+        "--gin_bindings",
+        "--gin_bindings",
+    ]
 
 
 def test_a_drawn_value_has_its_source(folder):
@@ -198,7 +227,7 @@ def test_every_key_can_be_traced(folder):
 
 COUNT = "(allowed: an integer from 1 to 2147483647)"
 STEPS = "(allowed: an integer from 1 to 99999999)"
-SHARE = "(allowed: a number from 0 to 1)"
+SHARE = "(allowed: a number from 0 to below 1)"
 NO_CODE = "a configuration may run no code of its own"
 NO_SCOPE = "a scope has no place here: one run has one value for each hyperparameter"
 REFERENCE = "is a reference; a hyperparameter takes a plain value"
@@ -224,7 +253,7 @@ REFERENCE = "is a reference; a hyperparameter takes a plain value"
             "\nmax_steps: 1_000_000_000",
             f"2: max_steps: 1000000000 is greater than 99999999 {STEPS}",
         ),
-        ("dropout: 1.5", f"1: dropout: 1.5 is greater than 1 {SHARE}"),
+        ("dropout: 1.5", f"1: dropout: 1.5 is not less than 1 {SHARE}"),
         ("dropout: off", f"1: dropout: 'off' is a text {SHARE}"),
         ("dropout: .nan", f"1: dropout: nan is not finite {SHARE}"),
         (
@@ -263,7 +292,11 @@ REFERENCE = "is a reference; a hyperparameter takes a plain value"
         ("n_layers: !!int x", "1: n_layers: 'x' cannot be read as tag:yaml.org,2002:int"),
         ("- n_layers", "1: a configuration is a mapping, with lines such as `n_layers: 4`"),
         ("n_layers: *x", "1: not valid YAML: found undefined alias 'x'"),
-        ("hooks: {foward: []}", "1: hooks.foward: unknown kind of hook; did you mean forward?"),
+        (
+            "hooks: {foward: []}",
+            "1: hooks.foward: unknown kind of hook; did you mean forward? "
+            "(there are forward and update)",
+        ),
         ("hooks: {update: 3}", "1: hooks.update: 3 is not a list"),
         ("hooks:\n  update:\n    - every: 3", "3: hooks.update[0].name: is missing"),
         ("sampling_prompt: 12", "1: sampling_prompt: 12 is an integer (allowed: a text)"),

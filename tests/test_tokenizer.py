@@ -72,6 +72,7 @@ def test_sizes_and_dtypes():
 def test_a_tokenizer_is_made_again_from_its_description(text):
     for tokenizer in (AsciiTokenizer(), ByteTokenizer(), char_tokenizer(text)):
         again = tokenizer_from_dict(tokenizer.to_dict())
+        assert type(tokenizer).from_dict(tokenizer.to_dict()) == again
         assert type(again) is type(tokenizer)
         assert again == tokenizer
         assert hash(again) == hash(tokenizer)
@@ -100,7 +101,7 @@ def test_a_character_that_ascii_lacks_is_told_with_its_place(tmp_path):
         encode_corpus(corpus, AsciiTokenizer())
     message = str(error.value)
     assert f"{tmp_path / 'poems.txt'}: line 2, column 5 (character 9)" in message
-    assert "char or byte takes it" in message
+    assert "training with char or byte takes it" in message
 
 
 @given(
@@ -122,7 +123,9 @@ def test_the_place_is_right_in_whatever_block_it_lies(tmp_path_factory, before, 
 
 
 def test_a_prompt_with_a_foreign_character_is_told_as_the_prompt():
-    with pytest.raises(ValueError, match=r"^the prompt: line 1, column 3 .*'x'.*; byte takes it"):
+    with pytest.raises(
+        ValueError, match=r"^the prompt: line 1, column 3 .*'x'.*; training with byte takes it"
+    ):
         CharTokenizer("ab").encode("abx", where="the prompt")
 
 
@@ -187,3 +190,9 @@ def test_encoding_and_decoding_do_not_loop_over_characters(tokenizer):
 def test_what_describes_no_tokenizer_is_refused(data):
     with pytest.raises(ValueError, match="tokenizer"):
         tokenizer_from_dict(data)
+
+
+@pytest.mark.parametrize("tokenizer_class", [AsciiTokenizer, ByteTokenizer, CharTokenizer])
+def test_a_tokenizer_refuses_the_description_of_another_kind(tokenizer_class):
+    with pytest.raises(ValueError, match=f"'bpe' describes no {tokenizer_class.kind} tokenizer"):
+        tokenizer_class.from_dict({"kind": "bpe", "characters": "ab"})

@@ -246,7 +246,7 @@ def test_sites_name_every_place_once_and_have_the_shapes_they_say():
         ({"n_layers": 0}, "Transformer.n_layers: 0 is less than 1"),
         ({"d_ff": 2.5}, "Transformer.d_ff: 2.5 is no integer"),
         ({"n_heads": True}, "Transformer.n_heads: true is a truth value"),
-        ({"dropout": 1.5}, "Transformer.dropout: 1.5 is greater than 1"),
+        ({"dropout": 1.5}, "Transformer.dropout: 1.5 is not less than 1"),
         ({"max_seq_len": -1}, "Transformer.max_seq_len: -1 is less than 1"),
         ({"vocab_size": 0}, "vocab_size: 0 is no integer from 1 on"),
         ({"vocab_size": 2.5}, "vocab_size: 2.5 is no integer from 1 on"),

@@ -18,8 +18,12 @@ def read(tmp_path, monkeypatch):
     return read_content
 
 
+def sentences(reading):
+    return [finding.text for finding in reading.findings]
+
+
 def values(reading):
-    assert reading.problems == []
+    assert reading.findings == []
     return {statement.key: statement.value for statement in reading.statements}
 
 
@@ -104,7 +108,7 @@ def test_null_has_several_spellings(read):
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(read, content, problem):
-    problems = read(content).problems
+    problems = sentences(read(content))
     assert len(problems) >= 1
     assert problems[-1].startswith(problem), problems
 
@@ -112,7 +116,7 @@ def test_what_is_wrong_is_told_with_its_line(read, content, problem):
 def test_a_bomb_of_aliases_does_not_explode(read):
     lines = ["hooks:", "  a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30)]
-    assert "far too large" in read("\n".join(lines)).problems[0]
+    assert "far too large" in sentences(read("\n".join(lines)))[0]
 
 
 def test_a_file_that_is_no_text_is_refused(read):
@@ -128,4 +132,4 @@ def test_a_file_far_too_large_is_refused(read):
 def test_good_statements_beside_bad_ones_are_kept(read):
     reading = read("n_layer: 3\nd_model: 8\n")
     assert [s.key for s in reading.statements] == ["d_model"]
-    assert len(reading.problems) == 1
+    assert len(reading.findings) == 1

@@ -142,7 +142,9 @@ def _in_words(details: ErrorDetails) -> str:
     location, kind, value = details["loc"], details["type"], details["input"]
     key = str(location[0])
     if kind == "extra_forbidden":
-        return unknown(str(location[-1]), ("forward", "update"), "kind of hook")
+        kinds = ("forward", "update")
+        sentence = unknown(str(location[-1]), kinds, "kind of hook")
+        return f"{sentence} (there are {' and '.join(kinds)})"
     if len(location) > 1:
         return _WRONG_FORMS.get(kind, "{value} is not allowed").format(value=shown(value))
     return f"{shown(value)} {_verdict(key, kind, value)} (allowed: {allowed(key)})"

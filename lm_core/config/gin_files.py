@@ -202,7 +202,7 @@ class GinReader:
             else:
                 self.read_file(path)
         except InputError as error:
-            self._reading.problems.append(error.message)
+            self._reading.failure(error)
 
     def _bind(
         self, statement: config_parser.BindingStatement, source: Source, seen: dict[str, Source]

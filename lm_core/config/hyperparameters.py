@@ -95,7 +95,7 @@ class TrainingConfig(BaseModel):
     d_ff: int = _model(1024, "d_ff", ge=1, le=LARGEST_SIZE)
     """Width of the hidden layer of each MLP. Usual: four times d_model."""
 
-    dropout: float = _model(0.1, "dropout", ge=0, le=1)
+    dropout: float = _model(0.1, "dropout", ge=0, lt=1)
     """Share of activations zeroed in training, on embeddings, attention and MLP. Usual: 0 when
     the corpus is seen less than once, 0.1 to 0.3 when it is seen often."""
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from lm_core.config.checks import check_value
 from lm_core.config.gin_files import GinReader
 from lm_core.config.hyperparameters import KEYS, TrainingConfig, broken_rules
-from lm_core.config.statements import Reading, Source, Statement, find_config
+from lm_core.config.statements import Finding, Reading, Source, Statement, find_config
 from lm_core.config.yaml_files import read_yaml
 from lm_core.errors import InputError, Problem
 
@@ -60,11 +60,13 @@ class ResolvedConfig:
     Attributes:
         values: The values.
         sources: For every key, where its value was set.
+        names: For every key, its name as it was written there: the key, or the gin parameter.
         lines: For every path inside a nested value, its line in the source.
     """
 
     values: TrainingConfig
     sources: dict[str, Source]
+    names: dict[str, str]
     lines: dict[str, int]
 
     def with_value(self, key: str, value: Any, place: str) -> "ResolvedConfig":
@@ -73,10 +75,12 @@ class ResolvedConfig:
         sources = self.sources | {key: Source(place)}
         return replace(self, values=TrainingConfig(**values), sources=sources)
 
-    def where(self, path: str) -> Source:
-        """The source of a value, or of a path inside one, as exactly as it is known."""
-        source = self.sources[path.replace("[", ".").split(".")[0]]
-        return source._replace(line=_line(self.lines, path, source.line))
+    def sentence(self, problem: Problem) -> str:
+        """A problem with a value in words: where it was set, as what, and what is wrong."""
+        key = problem.path.replace("[", ".").split(".")[0]
+        lines = self.lines if key == "hooks" else {}
+        statement = Statement(key, self.names[key], None, self.sources[key], lines)
+        return _finding(statement, problem).text
 
 
 CheckHooks = Callable[[Mapping[str, Any]], list[Problem]]
@@ -96,14 +100,14 @@ def resolve(sources: ConfigSources, check_hooks: CheckHooks | None = None) -> Re
         InputError: Anything at all is wrong; the message has one line for each problem.
     """
     reading = _read(sources)
-    problems = list(reading.problems)
+    findings = list(reading.findings)
     winners: dict[str, Statement] = {}
     rejected: set[str] = set()
     for statement in reading.statements:
         wrong = check_value(statement.key, statement.value)
         if statement.key == "hooks" and statement.value and not wrong and check_hooks:
             wrong = check_hooks(statement.value)
-        problems += [_at(statement, problem) for problem in wrong]
+        findings += [_finding(statement, problem) for problem in wrong]
         if wrong:
             rejected.add(statement.key)
         else:
@@ -111,15 +115,17 @@ def resolve(sources: ConfigSources, check_hooks: CheckHooks | None = None) -> Re
             winners[statement.key] = statement
     values = TrainingConfig().model_dump() | {key: s.value for key, s in winners.items()}
     origins = {key: winners[key].source if key in winners else Source("default") for key in KEYS}
+    names = {key: winners[key].name if key in winners else key for key in KEYS}
     for key, relation, other in broken_rules(values):
         if rejected & {key, other}:
             continue  # What the rejected value was meant to be is unknown, so is whether it fits.
         mine, theirs = f"{key} {values[key]}", f"{other} {values[other]}"
-        problems.append(f"{mine} ({origins[key]}) {relation} {theirs} ({origins[other]})")
-    if problems:
-        raise InputError("\n".join(problems))
+        sentence = f"{mine} ({origins[key]}) {relation} {theirs} ({origins[other]})"
+        findings.append(Finding(None, sentence))
+    if findings:
+        raise InputError("\n".join(finding.text for finding in _in_order(findings)))
     lines = winners["hooks"].lines if "hooks" in winners else {}
-    return ResolvedConfig(TrainingConfig(**values), origins, lines)
+    return ResolvedConfig(TrainingConfig(**values), origins, names, lines)
 
 
 def _read(sources: ConfigSources) -> Reading:
@@ -136,7 +142,7 @@ def _read(sources: ConfigSources) -> Reading:
         try:
             _read_file(file, sources, reading, gin_reader)
         except InputError as error:
-            reading.problems.append(error.message)
+            reading.failure(error)
     for binding in sources.bindings:
         gin_reader.read_binding(binding.text, binding.flag)
     gin_reader.resolve_macros()
@@ -165,13 +171,25 @@ def _read_file(
         gin_reader.read_file(find_config(file.name, sources.gin_folders, file.flag))
 
 
-def _at(statement: Statement, problem: Problem) -> str:
+def _in_order(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings about a file together, by line, where the first of them was; others stay."""
+    first_of: dict[str, int] = {}
+    places = []
+    for index, (source, _) in enumerate(findings):
+        if source is None or source.line is None:
+            places.append((index, 0))
+        else:
+            places.append((first_of.setdefault(source.place, index), source.line))
+    return [findings[index] for index in sorted(range(len(findings)), key=places.__getitem__)]
+
+
+def _finding(statement: Statement, problem: Problem) -> Finding:
     line = _line(statement.lines, problem.path, statement.source.line)
     source = statement.source._replace(line=line)
     # The name as the person wrote it: the gin parameter in gin, the key in YAML.
     name = problem.path.replace(statement.key, statement.name, 1)
     place = str(source) if source.place == f"--{name}" else f"{source}: {name}"
-    return f"{place}: {problem.message}"
+    return Finding(source, f"{place}: {problem.message}")
 
 
 def _line(lines: Mapping[str, int], path: str, default: int | None) -> int | None:

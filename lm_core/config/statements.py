@@ -51,16 +51,32 @@ class Statement(NamedTuple):
     lines: dict[str, int]
 
 
+class Finding(NamedTuple):
+    """Something wrong, in words.
+
+    Attributes:
+        source: Where it stands; None where it has no place.
+        text: The whole sentence, with its place.
+    """
+
+    source: Source | None
+    text: str
+
+
 @dataclass
 class Reading:
     """What reading sources gave: good statements in their order, and everything found wrong."""
 
     statements: list[Statement] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
     def problem(self, source: Source, message: str) -> None:
         """Notes something wrong at a place."""
-        self.problems.append(f"{source}: {message}")
+        self.findings.append(Finding(source, f"{source}: {message}"))
+
+    def failure(self, error: InputError) -> None:
+        """Notes that a source cannot be read at all."""
+        self.findings.append(Finding(None, error.message))
 
     def add(self, statement: Statement, seen: dict[str, Source]) -> None:
         """Takes a statement, unless the same file has already set the same key.

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import gin
 import numpy as np
@@ -67,7 +67,16 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Plain data from which ``tokenizer_from_dict`` makes the same tokenizer."""
+        """Plain data from which ``from_dict`` makes the same tokenizer."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The tokenizer that ``to_dict`` described.
+
+        Raises:
+            InputError: This kind of tokenizer is not described like this.
+        """
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tokenizer) and self.to_dict() == other.to_dict()
@@ -97,6 +106,12 @@ class ByteTokenizer(Tokenizer):
     def to_dict(self) -> dict[str, Any]:
         """The kind; there is nothing more to it."""
         return {"kind": self.kind}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The one tokenizer of this kind; raises when another kind is described."""
+        _require_kind(cls, data)
+        return cls()
 
 
 class AsciiTokenizer(ByteTokenizer):
@@ -170,8 +185,21 @@ class CharTokenizer(Tokenizer):
         """The kind and the characters."""
         return {"kind": self.kind, "characters": self.characters}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The tokenizer of the characters described; raises when they are none."""
+        _require_kind(cls, data)
+        if not isinstance(data.get("characters"), str):
+            raise InputError("a char tokenizer is described by its characters, a text")
+        return cls(data["characters"])
 
-KINDS = (AsciiTokenizer.kind, CharTokenizer.kind, ByteTokenizer.kind)
+
+_CLASSES = {cls.kind: cls for cls in (AsciiTokenizer, CharTokenizer, ByteTokenizer)}
+
+
+def _require_kind(cls: type[Tokenizer], data: Mapping[str, Any]) -> None:
+    if data.get("kind") != cls.kind:
+        raise InputError(f"{shown(data.get('kind'))} describes no {cls.kind} tokenizer")
 
 
 @gin.configurable("Tokenizer", denylist=["corpus"])
@@ -191,20 +219,16 @@ def build_tokenizer(corpus: Corpus, kind: str = "ascii") -> Tokenizer:
 
 
 def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer that ``to_dict`` described.
+    """The tokenizer, of whatever kind, that ``to_dict`` described.
 
     Raises:
         InputError: No tokenizer is described like this.
     """
     kind = data.get("kind") if isinstance(data, Mapping) else None
-    if kind == CharTokenizer.kind and isinstance(data.get("characters"), str):
-        return CharTokenizer(data["characters"])
-    if kind == AsciiTokenizer.kind:
-        return AsciiTokenizer()
-    if kind == ByteTokenizer.kind:
-        return ByteTokenizer()
-    message = unknown(str(kind), KINDS, "tokenizer")
-    raise InputError(f"{shown(kind)}: {message} (there are {', '.join(KINDS)})")
+    if isinstance(kind, str) and kind in _CLASSES:
+        return _CLASSES[kind].from_dict(data)
+    message = unknown(str(kind), _CLASSES, "tokenizer")
+    raise InputError(f"{shown(kind)}: {message} (there are {', '.join(_CLASSES)})")
 
 
 def _code_points(data: bytes) -> np.ndarray:
@@ -220,10 +244,10 @@ def _unknown_character(tokenizer: Tokenizer, block: Block, index: int) -> InputE
         n_lines += text.count("\n")
         n_in_line = len(text) - text.rfind("\n") - 1 + (n_in_line if "\n" not in text else 0)
     takers = "byte" if tokenizer.kind == CharTokenizer.kind else "char or byte"
+    hint = f"training with {takers} takes it (YAML key tokenizer, gin parameter Tokenizer.kind)"
     return InputError(
         f"{block.place}: line {n_lines:,}, column {n_in_line + 1:,} (character {n_before + 1:,}): "
-        f"the {tokenizer.kind} tokenizer has no {character!r} (U+{ord(character):04X}); {takers} "
-        "takes it (YAML key tokenizer, gin parameter Tokenizer.kind)"
+        f"the {tokenizer.kind} tokenizer has no {character!r} (U+{ord(character):04X}); {hint}"
     )
 
 

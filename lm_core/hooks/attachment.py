@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -145,12 +145,18 @@ def _overrides(hook: UpdateHook, method: str) -> bool:
 
 
 @contextlib.contextmanager
-def _blaming(path: str) -> Iterator[None]:
-    """Puts the place in the table in front of a message, and below the traceback of a defect."""
+def _blaming(path: str, options: Container[str] = ()) -> Iterator[None]:
+    """Puts the place in the table in front of a message, and below the traceback of a defect.
+
+    Args:
+        path: The place of the hook.
+        options: Those it has: a message that begins with one of them is about that one.
+    """
     try:
         yield
     except InputError as error:
-        raise InputError(f"{path}: {error.message}") from error
+        joint = "." if error.message.partition(":")[0] in options else ": "
+        raise InputError(f"{path}{joint}{error.message}") from error
     except Exception as error:
         error.add_note(f"In the hook that {path} sets.")
         raise
@@ -168,7 +174,7 @@ def _require_like(value: Any, like: torch.Tensor, what: str) -> None:
 
 
 def _built(entry: HookEntry, model: Transformer) -> Hook:
-    with _blaming(entry.path):
+    with _blaming(entry.path, entry.options):
         hook = entry.hook_class(**entry.options)
         hook.index = entry.index
         hook.prepare(model)
