@@ -8,12 +8,10 @@ import pytest
 import torch
 
 from lm_core import experiment
-from lm_core.config.resolution import ConfigSources
 from lm_core.errors import InputError, MachineError
-from lm_core.experiment import Request
 from lm_core.hooks import ForwardHook, forward_hook
 from lm_core.training.trainer import Trainer
-from tests.tiny_run import request
+from tests.tiny_run import looking_at, request
 
 
 @forward_hook("test_growing")
@@ -35,10 +33,6 @@ class Growing(ForwardHook):
 
     def load_state(self, state):
         self.passes = state["passes"]
-
-
-def looking_at(path, corpus=None):
-    return Request(ConfigSources(), run_dir=path / "run", corpus=corpus)
 
 
 def validation_loss(output):

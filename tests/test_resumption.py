@@ -1,9 +1,11 @@
 import json
+import shutil
 
 import pytest
 
 from lm_core import experiment, record
-from tests.tiny_run import request
+from lm_core.errors import InputError, MachineError
+from tests.tiny_run import looking_at, request
 
 
 def train(path, max_steps, resume=True):
@@ -65,3 +67,46 @@ def test_the_history_keeps_how_every_earlier_attempt_ended(tmp_path, monkeypatch
     assert None not in (first["before"]["end"], second["before"]["end"], now["end"])
     assert not {"outcome", "end", "last_step"} & (set(first) | set(second))
     assert now["start"] <= first["start"] <= second["start"] <= now["end"]
+
+
+def test_a_kill_before_each_of_two_changes_of_the_record_does_no_harm(tmp_path, capsys):
+    train(tmp_path, 2)
+    config = tmp_path / "run" / "config.yaml"
+    for max_steps in (3, 4):
+        old = config.read_bytes()
+        train(tmp_path, max_steps)
+        # As if the process had ended after the manifest, before the configuration.
+        config.write_bytes(old)
+    train(tmp_path, 5)
+    assert "going on after step 4" in capsys.readouterr().out
+    assert max_steps_of(tmp_path) == [5, 5]
+
+
+def test_lost_lines_and_checkpoints_are_told(tmp_path, capsys):
+    train(tmp_path, 3)
+    log, checkpoints = tmp_path / "run" / "metrics.jsonl", tmp_path / "run" / "checkpoints"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[2:]))
+    train(tmp_path, 4)
+    warning = "run/metrics.jsonl: the lines of 2 earlier steps are lost"
+    assert warning in capsys.readouterr().err
+    shutil.rmtree(checkpoints)
+    train(tmp_path, 5)
+    warning = "holds no checkpoint any more; training starts from its beginning"
+    assert warning in capsys.readouterr().err
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5]
+    shutil.rmtree(checkpoints)
+    checkpoints.write_text("in the way")
+    with pytest.raises(MachineError, match="run/checkpoints is no folder"):
+        train(tmp_path, 6)
+
+
+def test_a_record_that_has_been_changed_is_refused_in_every_mode(tmp_path):
+    train(tmp_path, 2)
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("n_layers: 1", "n_layers: 2"))
+    message = "run/config.yaml has been changed: it is not the configuration"
+    with pytest.raises(InputError, match=message):
+        train(tmp_path, 3)
+    for mode in (experiment.evaluate, experiment.sample):
+        with pytest.raises(InputError, match=message):
+            mode(looking_at(tmp_path))

@@ -26,3 +26,8 @@ def request(path, resume=False, **bindings):
         bindings=[Binding("--gin_bindings", text) for text in texts], gin_folders=[folder]
     )
     return Request(config, run_dir=path / "run", resume=resume)
+
+
+def looking_at(path, corpus=None):
+    """A request about the run in a folder."""
+    return Request(ConfigSources(), run_dir=path / "run", corpus=corpus)

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -247,45 +246,6 @@ def test_resume_warns_when_the_numbers_will_not_be_the_same_to_the_bit(tmp_path)
     assert same.stderr == ""
     assert "warning: " in other.stderr
     assert "threads 1 then, 2 now" in other.stderr
-
-
-def test_a_record_that_has_been_changed_is_refused_in_every_mode(tmp_path):
-    run(*TINY, "--max_steps=2", "--run_dir=out", cwd=tmp_path, check=0)
-    config = tmp_path / "out" / "config.yaml"
-    config.write_text(config.read_text().replace("n_layers: 1", "n_layers: 2"))
-    for mode in (["--mode=evaluate"], ["--mode=sample"], ["--resume", "--max_steps=3"]):
-        done = run(*mode, "--run_dir=out", cwd=tmp_path, check=2)
-        assert "out/config.yaml has been changed: it is not the configuration" in done.stderr
-
-
-def test_a_kill_while_the_record_changes_does_no_harm(tmp_path):
-    run(*TINY, "--max_steps=2", "--run_dir=out", cwd=tmp_path, check=0)
-    config, old = tmp_path / "out" / "config.yaml", {}
-    for max_steps in (3, 4):
-        old[max_steps] = config.read_bytes()
-        run("--resume", f"--max_steps={max_steps}", "--run_dir=out", cwd=tmp_path, check=0)
-        # As if the process had ended after the manifest, before the configuration.
-        config.write_bytes(old[max_steps])
-    done = run("--resume", "--max_steps=5", "--run_dir=out", cwd=tmp_path, check=0)
-    assert "going on after step 4" in done.stdout
-    assert yaml_of(config)["max_steps"] == 5
-
-
-def test_resume_tells_what_is_lost(tmp_path):
-    options = [*TINY, "--run_dir=out", "--resume"]
-    run(*options, "--max_steps=3", cwd=tmp_path, check=0)
-    log = tmp_path / "out" / "metrics.jsonl"
-    log.write_text("".join(log.read_text().splitlines(keepends=True)[2:]))
-    done = run(*options, "--max_steps=4", cwd=tmp_path, check=0)
-    assert "out/metrics.jsonl: the lines of 2 earlier steps are lost" in done.stderr
-    shutil.rmtree(tmp_path / "out" / "checkpoints")
-    done = run(*options, "--max_steps=5", cwd=tmp_path, check=0)
-    assert "holds no checkpoint any more; training starts from its beginning" in done.stderr
-    assert [row["step"] for row in metrics(tmp_path / "out")] == [1, 2, 3, 4, 5]
-    shutil.rmtree(tmp_path / "out" / "checkpoints")
-    (tmp_path / "out" / "checkpoints").write_text("in the way")
-    done = run(*options, "--max_steps=6", cwd=tmp_path, check=1)
-    assert done.stderr == "error: out/checkpoints is no folder\n"
 
 
 @pytest.mark.parametrize("place", ["module", "hook"])
