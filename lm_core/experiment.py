@@ -316,9 +316,9 @@ def _restored(checkpoint: Checkpoint, config: ResolvedConfig) -> tuple[Transform
         tokenizer = tokenizer_from_dict(checkpoint.state["tokenizer"])
         if tokenizer.vocab_size != model.vocab_size:
             raise ValueError(f"its {tokenizer.kind} tokenizer does not fit its model")
+    except MachineError:
+        raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, MachineError):
-            raise
         words = " ".join(str(error).split())
         raise MachineError(f"step {checkpoint.step}: no checkpoint of this lab: {words}") from error
     with _sources_named(config):

@@ -95,10 +95,12 @@ class RunDirectory:
             unfinished.mkdir()
             run = cls(unfinished)
             run.checkpoints.mkdir()
-            run.write_config(config_yaml, config_gin)
+            write_synced(unfinished / "config.yaml", config_yaml.encode())
+            write_synced(unfinished / "config.gin", config_gin.encode())
             write_synced(run.metrics, b"")
             write_synced(run.samples, b"")
-            replace_file(unfinished / "manifest.json", _json(manifest))
+            write_synced(unfinished / "manifest.json", _json(manifest))
+            sync_folder(unfinished)
             # An empty folder may be in its place; a rename takes that.
             unfinished.rename(path)
             sync_folder(path.parent)
@@ -134,13 +136,13 @@ class RunDirectory:
         return run
 
     def write_config(self, config_yaml: str, config_gin: str) -> None:
-        """Writes the resolved configuration, in both its forms.
+        """Puts another configuration in the place of the one there is, in both its forms.
 
         Raises:
-            OSError: It cannot be written.
+            MachineError: It cannot be written; the old one stands, or one form of it.
         """
-        replace_file(self.path / "config.yaml", config_yaml.encode())
-        replace_file(self.path / "config.gin", config_gin.encode())
+        self._replace("config.yaml", config_yaml.encode())
+        self._replace("config.gin", config_gin.encode())
 
     def update_manifest(self, **fields: Any) -> None:
         """Sets fields of the manifest.
@@ -148,11 +150,13 @@ class RunDirectory:
         Raises:
             MachineError: It cannot be written; the old one stands.
         """
-        manifest = self.manifest | fields
+        self._replace("manifest.json", _json(self.manifest | fields))
+
+    def _replace(self, name: str, data: bytes) -> None:
         try:
-            replace_file(self.path / "manifest.json", _json(manifest))
+            replace_file(self.path / name, data)
         except OSError as error:
-            raise _cannot_write(self.path / "manifest.json", error) from error
+            raise _cannot_write(self.path / name, error) from error
 
     def append_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds lines to ``metrics.jsonl``; what JSON has no number for becomes null.
@@ -213,7 +217,7 @@ class RunDirectory:
         if link.exists() and not link.is_symlink():
             return
         temporary = self.path.parent / f".{_LATEST}.{os.getpid()}"
-        with contextlib.suppress(OSError, NotImplementedError):
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
             temporary.symlink_to(self.path.name, target_is_directory=True)
             temporary.replace(link)

@@ -98,16 +98,13 @@ def take_up(
     n_missing = run.rewind(trainer.step)
     if n_missing:
         warn(f"{run.metrics}: the lines of {n_missing:,} earlier steps are lost")
-    changes = before != now or _may_be_half_written(run.manifest)
-    # Both hashes stand there before the configuration changes: a kill in between does no harm.
-    hashes = {
-        "config_hash": manifest["config_hash"],
-        "previous_config_hash": recorded.config_hash,
-    }
-    history = [*run.manifest.get("resumed", []), _taken_up(run.manifest, trainer.step, manifest)]
-    run.update_manifest(resumed=history, outcome="running", end=None, **hashes)
-    if changes:
+    if before != now or _may_be_half_written(run.manifest):
+        # Both hashes stand there before the configuration changes: a kill in between does no harm.
+        hashes = {"previous_config_hash": recorded.config_hash}
+        run.update_manifest(config_hash=manifest["config_hash"], **hashes)
         run.write_config(record_yaml(config, run.path), gin_text(config))
+    history = [*run.manifest.get("resumed", []), _taken_up(run.manifest, trainer.step, manifest)]
+    run.update_manifest(resumed=history, outcome="running", end=None)
 
 
 def _may_be_half_written(manifest: Mapping[str, Any]) -> bool:

@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 
@@ -37,6 +38,28 @@ def test_after_a_kill_between_the_two_forms_of_the_record_they_agree_again(
         patched.setattr(record, "replace_file", killed)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path, 3)
+    train(tmp_path, 3)
+    assert max_steps_of(tmp_path) == [3, 3]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config.gin"])
+def test_a_disk_that_is_full_while_the_record_changes_is_told_and_the_run_stays_as_it_was(
+    tmp_path, monkeypatch, name
+):
+    train(tmp_path, 2)
+    replace_file = record.replace_file
+
+    def full(path, data):
+        if path.name == name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace_file(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(record, "replace_file", full)
+        with pytest.raises(MachineError, match=f"run/{name} cannot be written: No space left"):
+            train(tmp_path, 3)
+    assert manifest(tmp_path)["outcome"] == "completed"
+    assert manifest(tmp_path)["end"]
     train(tmp_path, 3)
     assert max_steps_of(tmp_path) == [3, 3]
 
