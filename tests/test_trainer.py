@@ -1,98 +1,26 @@
-"""The loop: learning, cadences, records, exact resume, divergence and signals."""
-
-import json
-import os
-import signal
+"""The loop: learning, cadences, records, hooks and divergence."""
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from lm_core.data.tokenizer import ByteTokenizer
-from lm_core.errors import DivergenceError, StoppedError
+from lm_core.errors import DivergenceError
 from lm_core.evaluation import Evaluation, Evaluator
-from lm_core.hooks import ForwardHook, UpdateHook, forward_hook, update_hook
+from lm_core.hooks import UpdateHook, update_hook
 from lm_core.metrics import COLUMNS
 from lm_core.model.transformer import Transformer
-from lm_core.record import RunDirectory
-from lm_core.sampling import Sampler
 from lm_core.training.checkpoint import list_checkpoints, load_checkpoint
 from lm_core.training.trainer import Trainer
-
-TEXT = "the quick brown fox jumps over the lazy dog. " * 30
-TOKENIZER = ByteTokenizer()
-TOKENS = TOKENIZER.encode(TEXT)
-SIZES = {"n_layers": 2, "d_model": 16, "n_heads": 2, "d_ff": 32, "max_seq_len": 8}
-HOOKS = {
-    "forward": [
-        {"name": "activation_noise", "std": 0.01, "sites": "embedding"},
-        {"name": "activation_stats", "every": 3, "sites": "final_norm"},
-        {"name": "test_mean_everywhere", "sites": "final_norm"},
-    ],
-    "update": [
-        {"name": "gradient_noise", "std": 0.001},
-        {"name": "test_running_mean"},
-        {"name": "identity"},
-    ],
-}
-
-
-@update_hook("test_running_mean")
-class RunningMean(UpdateHook):
-    """Adds a running mean of earlier updates: a hook whose state matters."""
-
-    def __init__(self):
-        self.mean = {}
-
-    def on_updates(self, updates, key):
-        for name, update in updates.items():
-            self.mean[name] = 0.5 * self.mean.get(name, torch.zeros_like(update)) + 0.5 * update
-        return {name: 0.5 * updates[name] + 0.5 * self.mean[name] for name in updates}
-
-    def state(self):
-        return dict(self.mean)
-
-    def load_state(self, state):
-        self.mean = {name: tensor.clone() for name, tensor in state.items()}
-
-
-@forward_hook("test_mean_everywhere")
-class MeanEverywhere(ForwardHook):
-    """Reports in training, evaluation and sampling alike."""
-
-    in_evaluation = True
-
-    def on_activations(self, site, activations, context):
-        self.report(f"mean/{site.name}", activations.mean())
-
-
-def build(dropout=0.1, with_parts=True, **settings):
-    model = Transformer(TOKENIZER.vocab_size, **SIZES, dropout=dropout, seed=4)
-    evaluate = Evaluator(model, TOKENS[-100:], TOKENIZER) if with_parts else None
-    sample = Sampler(model, TOKENIZER, prompt="the", max_length=5) if with_parts else None
-    defaults = {"seed": 4, "batch_size": 4, "max_steps": 6, "learning_rate": 1e-3}
-    return Trainer(model, TOKENS[:-100], evaluate, sample, TOKENIZER, **{**defaults, **settings})
-
-
-def new_run(path):
-    return RunDirectory.create(path, "", "", {"corpus": {"sha256": ""}})
-
-
-def rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def without_speed(path):
-    return [{k: v for k, v in row.items() if k != "tokens_per_second"} for row in rows(path)]
-
-
-def weights(trainer):
-    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
-
-
-def saved_steps(run):
-    return [step for step, _ in list_checkpoints(run.checkpoints)]
+from tests.tiny_trainer import (
+    HOOKS,
+    SIZES,
+    TOKENIZER,
+    TOKENS,
+    build,
+    new_run,
+    rows,
+    saved_steps,
+    weights,
+)
 
 
 def test_every_step_has_a_line_of_metrics(tmp_path):
@@ -197,83 +125,6 @@ def test_a_small_model_learns_a_repeating_pattern_almost_perfectly():
     assert trainer.train().evaluation.loss < 0.05
 
 
-def run_in_pieces(path, stops, max_steps=12, **settings):
-    """Trains to the end, stopping after each given number of steps and starting anew."""
-    run = new_run(path)
-    for stop in [*sorted(stops), max_steps]:
-        trainer = build(max_steps=max_steps, **settings)
-        checkpoints = list_checkpoints(run.checkpoints)
-        if checkpoints:
-            trainer.restore(load_checkpoint(checkpoints[-1][1]))
-        run.rewind(trainer.step)
-        if stop < max_steps:
-            with pytest.raises(StoppedError):
-                stopped_after(trainer, stop).train(run)
-        else:
-            trainer.train(run)
-    return run
-
-
-def stopped_after(trainer, step):
-    """The trainer with a Ctrl-C that comes while a step is computed."""
-    original = trainer._train_step
-
-    def train_step():
-        original()
-        if trainer.step >= step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    trainer._train_step = train_step
-    return trainer
-
-
-@settings(max_examples=8)
-@given(st.sets(st.integers(1, 11), min_size=1, max_size=4))
-def test_interrupted_anywhere_and_resumed_the_end_is_the_same_byte_for_byte(
-    tmp_path_factory, stops
-):
-    folder = tmp_path_factory.mktemp("runs")
-    settings = {"hooks": HOOKS, "eval_cadence": 4, "sampling_cadence": 5, "checkpoint_cadence": 3}
-    straight = run_in_pieces(folder / "straight", [], **settings)
-    pieces = run_in_pieces(folder / "pieces", stops, **settings)
-    last = "checkpoints/step-00000012"
-    for name in ("model", "optimizer", "hooks"):
-        file = f"{last}/{name}.safetensors"
-        assert (straight.path / file).read_bytes() == (pieces.path / file).read_bytes()
-    assert (straight.path / last / "state.json").read_bytes() == (
-        pieces.path / last / "state.json"
-    ).read_bytes()
-    assert without_speed(straight.metrics) == without_speed(pieces.metrics)
-    assert straight.samples.read_bytes() == pieces.samples.read_bytes()
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_within_a_step_and_says_how_to_go_on(tmp_path, number, code):
-    run = new_run(tmp_path / "run")
-    trainer = build(max_steps=50)
-    original = trainer._train_step
-
-    def train_step():
-        original()
-        if trainer.step == 3:
-            os.kill(os.getpid(), number)
-
-    trainer._train_step = train_step
-    with pytest.raises(
-        StoppedError, match="stopped after step 3, which is saved; --resume"
-    ) as error:
-        trainer.train(run)
-    assert error.value.exit_code == code
-    assert saved_steps(run) == [3]
-    assert [row["step"] for row in rows(run.metrics)] == [1, 2, 3]
-
-
-def test_a_signal_during_the_last_step_changes_nothing(tmp_path):
-    run = new_run(tmp_path / "run")
-    trainer = stopped_after(build(max_steps=3), 3)
-    assert trainer.train(run).step == 3
-
-
 def test_divergence_is_told_and_never_saved(tmp_path):
     run = new_run(tmp_path / "run")
     trainer = build(max_steps=50, learning_rate=1e30, checkpoint_cadence=1)
@@ -292,54 +143,6 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     ):
         trainer.train(run)
     assert saved_steps(run) == []
-
-
-def test_a_run_that_is_complete_is_evaluated_and_nothing_else(tmp_path):
-    run = new_run(tmp_path / "run")
-    first = build(max_steps=4, sampling_cadence=2)
-    expected = first.train(run)
-    recorded = run.metrics.read_bytes()
-    again = build(max_steps=4, sampling_cadence=2)
-    again.restore(load_checkpoint(list_checkpoints(run.checkpoints)[-1][1]))
-    assert again.train(run) == expected
-    assert run.metrics.read_bytes() == recorded
-
-
-def checkpoint_of(tmp_path, **settings):
-    run = new_run(tmp_path / "run")
-    build(max_steps=4, **settings).train(run)
-    return load_checkpoint(list_checkpoints(run.checkpoints)[-1][1])
-
-
-def test_a_checkpoint_past_the_end_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="at step 4 already, past max_steps 3"):
-        build(max_steps=3).restore(checkpoint_of(tmp_path))
-
-
-def test_a_checkpoint_of_another_seed_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="the checkpoint's seed is 4, the configuration's 5"):
-        build(seed=5).restore(checkpoint_of(tmp_path))
-
-
-def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    checkpoint = checkpoint_of(tmp_path)
-    checkpoint.model.pop("final_norm.bias")
-    with pytest.raises(RuntimeError, match=r"does not fit the model.*final_norm.bias"):
-        build().restore(checkpoint)
-
-
-def test_a_checkpoint_with_a_loss_that_is_no_number_is_refused(tmp_path):
-    checkpoint = checkpoint_of(tmp_path)
-    checkpoint.state["best_validation_loss"] = "small"
-    with pytest.raises(RuntimeError, match="best_validation_loss is 'small', no number"):
-        build().restore(checkpoint)
-
-
-def test_a_checkpoint_holds_what_is_needed_to_use_it_alone(tmp_path):
-    state = checkpoint_of(tmp_path).state
-    again = Transformer(**state["model"])
-    assert again.arguments == {"vocab_size": 256, **SIZES, "dropout": 0.1}
-    assert state["tokenizer"] == {"kind": "byte"}
 
 
 def test_frozen_parameters_stay_exactly_as_they_are():

@@ -1,0 +1,96 @@
+"""A trainer that learns a sentence in a moment, and what it leaves behind."""
+
+import json
+
+import torch
+
+from lm_core.data.tokenizer import ByteTokenizer
+from lm_core.evaluation import Evaluator
+from lm_core.hooks import ForwardHook, UpdateHook, forward_hook, update_hook
+from lm_core.model.transformer import Transformer
+from lm_core.record import RunDirectory
+from lm_core.sampling import Sampler
+from lm_core.training.checkpoint import list_checkpoints
+from lm_core.training.trainer import Trainer
+
+TEXT = "the quick brown fox jumps over the lazy dog. " * 30
+
+
+TOKENIZER = ByteTokenizer()
+
+
+TOKENS = TOKENIZER.encode(TEXT)
+
+
+SIZES = {"n_layers": 2, "d_model": 16, "n_heads": 2, "d_ff": 32, "max_seq_len": 8}
+
+
+HOOKS = {
+    "forward": [
+        {"name": "activation_noise", "std": 0.01, "sites": "embedding"},
+        {"name": "activation_stats", "every": 3, "sites": "final_norm"},
+        {"name": "test_mean_everywhere", "sites": "final_norm"},
+    ],
+    "update": [
+        {"name": "gradient_noise", "std": 0.001},
+        {"name": "test_running_mean"},
+        {"name": "identity"},
+    ],
+}
+
+
+@update_hook("test_running_mean")
+class RunningMean(UpdateHook):
+    """Adds a running mean of earlier updates: a hook whose state matters."""
+
+    def __init__(self):
+        self.mean = {}
+
+    def on_updates(self, updates, key):
+        for name, update in updates.items():
+            self.mean[name] = 0.5 * self.mean.get(name, torch.zeros_like(update)) + 0.5 * update
+        return {name: 0.5 * updates[name] + 0.5 * self.mean[name] for name in updates}
+
+    def state(self):
+        return dict(self.mean)
+
+    def load_state(self, state):
+        self.mean = {name: tensor.clone() for name, tensor in state.items()}
+
+
+@forward_hook("test_mean_everywhere")
+class MeanEverywhere(ForwardHook):
+    """Reports in training, evaluation and sampling alike."""
+
+    in_evaluation = True
+
+    def on_activations(self, site, activations, context):
+        self.report(f"mean/{site.name}", activations.mean())
+
+
+def build(dropout=0.1, with_parts=True, **settings):
+    model = Transformer(TOKENIZER.vocab_size, **SIZES, dropout=dropout, seed=4)
+    evaluate = Evaluator(model, TOKENS[-100:], TOKENIZER) if with_parts else None
+    sample = Sampler(model, TOKENIZER, prompt="the", max_length=5) if with_parts else None
+    defaults = {"seed": 4, "batch_size": 4, "max_steps": 6, "learning_rate": 1e-3}
+    return Trainer(model, TOKENS[:-100], evaluate, sample, TOKENIZER, **{**defaults, **settings})
+
+
+def new_run(path):
+    return RunDirectory.create(path, "", "", {"corpus": {"sha256": ""}})
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def without_speed(path):
+    return [{k: v for k, v in row.items() if k != "tokens_per_second"} for row in rows(path)]
+
+
+def weights(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+def saved_steps(run):
+    return [step for step, _ in list_checkpoints(run.checkpoints)]
