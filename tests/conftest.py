@@ -19,3 +19,10 @@ def gin_is_clear():
     gin.clear_config()
     yield
     gin.clear_config()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with nothing in it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -5,12 +5,6 @@ from lm_core.config.statements import Reading
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def read(folder):
     def read_sources(content="", bindings=(), allowed=()):
         reading = Reading()

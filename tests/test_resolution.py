@@ -1,44 +1,11 @@
-import contextlib
 import itertools
-from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 from lm_core.config.hyperparameters import KEYS, TrainingConfig
-from lm_core.config.resolution import Binding, ConfigSources, FileArgument, resolve
-from lm_core.errors import InputError, Problem
-
-PROJECT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty.gin").write_text("")
-    return tmp_path
-
-
-def sources(files=(), bindings=(), base=None, check_hooks=None, **overrides):
-    def flag(name):
-        return "--config" if name.endswith(".yaml") else "--gin_file"
-
-    given = ConfigSources(
-        base=base,
-        files=[FileArgument(flag(name), name) for name in files],
-        bindings=[Binding("--gin_bindings", text) for text in bindings],
-        overrides=overrides,
-        yaml_folders=[PROJECT / "configs"],
-        gin_folders=[PROJECT / "gin_configs"],
-    )
-    return resolve(given, check_hooks)
-
-
-def problems(**given):
-    with pytest.raises(InputError) as error:
-        sources(**given)
-    return error.value.message.splitlines()
+from lm_core.config.resolution import ConfigSources, FileArgument, resolve
+from lm_core.errors import Problem
+from tests.config_sources import PROJECT, problems, sources
 
 
 def test_without_any_file_it_is_the_default_gin_file_which_is_the_default_yaml_file():
@@ -85,6 +52,7 @@ def test_in_every_pair_of_sources_the_later_one_wins(folder, pair):
     merged = dict(weak[0])
     for name, value in strong[0].items():
         merged[name] = [*merged.get(name, []), *value] if isinstance(value, list) else value
+    (folder / "empty.gin").write_text("")
     merged.setdefault("files", ["empty.gin"])
     assert sources(**merged).values.max_steps == strong[1]
 
@@ -225,207 +193,6 @@ def test_every_key_can_be_traced(folder):
     assert set(sources().sources) == set(KEYS)
 
 
-COUNT = "(allowed: an integer from 1 to 2147483647)"
-STEPS = "(allowed: an integer from 1 to 99999999)"
-SHARE = "(allowed: a number from 0 to below 1)"
-NO_CODE = "a configuration may run no code of its own"
-NO_SCOPE = "a scope has no place here: one run has one value for each hyperparameter"
-REFERENCE = "is a reference; a hyperparameter takes a plain value"
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        ("n_head: 3", "1: n_head: unknown hyperparameter; did you mean n_heads?"),
-        ("N_LAYERS: 3", "1: N_LAYERS: unknown hyperparameter; did you mean n_layers?"),
-        ("n_layers: 0", f"1: n_layers: 0 is less than 1 {COUNT}"),
-        ("n_layers: -1", f"1: n_layers: -1 is less than 1 {COUNT}"),
-        ("n_layers: 1.5", f"1: n_layers: 1.5 is no integer {COUNT}"),
-        ("n_layers: six", f"1: n_layers: 'six' is a text {COUNT}"),
-        ("n_layers: '6'", f"1: n_layers: '6' is a text {COUNT}"),
-        ("n_layers: 1:30", f"1: n_layers: '1:30' is a text {COUNT}"),
-        ("n_layers: true", f"1: n_layers: true is a truth value {COUNT}"),
-        ("n_layers:", f"1: n_layers: null is no value {COUNT}"),
-        ("n_layers: [6]", f"1: n_layers: [6] is a list {COUNT}"),
-        ("n_layers: {a: 6}", f"1: n_layers: {{'a': 6}} is a mapping {COUNT}"),
-        ("batch_size: 1e4", f"1: batch_size: 10000.0 is no integer, write 10000 {COUNT}"),
-        (
-            "\nmax_steps: 1_000_000_000",
-            f"2: max_steps: 1000000000 is greater than 99999999 {STEPS}",
-        ),
-        ("dropout: 1.5", f"1: dropout: 1.5 is not less than 1 {SHARE}"),
-        ("dropout: off", f"1: dropout: 'off' is a text {SHARE}"),
-        ("dropout: .nan", f"1: dropout: nan is not finite {SHARE}"),
-        (
-            "learning_rate: 0",
-            "1: learning_rate: 0 is not greater than 0 (allowed: a number greater than 0)",
-        ),
-        (
-            "learning_rate: 1e400",
-            "1: learning_rate: inf is not finite (allowed: a number greater than 0)",
-        ),
-        (
-            "train_ratio: 1.0",
-            "1: train_ratio: 1.0 is not less than 1 (allowed: a number greater than 0 and below 1)",
-        ),
-        (
-            "seed: -1",
-            "1: seed: -1 is less than 0 "
-            "(allowed: an integer from 0 to 9223372036854775807, or null)",
-        ),
-        (
-            "tokenizer: Byte",
-            "1: tokenizer: 'Byte' is an unknown tokenizer; did you mean byte? "
-            "(allowed: ascii, char or byte)",
-        ),
-        ("corpus: ''", "1: corpus: '' is empty (allowed: a text, or null)"),
-        ("sampling_prompt: ''", "1: sampling_prompt: '' is empty (allowed: a text)"),
-        (
-            "sampling_prompt: off\nsampling_prompt: on",
-            "2: sampling_prompt: set twice in this file, first in line 1",
-        ),
-        (
-            "corpus: 2001-01-01",
-            "1: corpus: '2001-01-01' has the YAML type tag:yaml.org,2002:timestamp; "
-            "quote it if a text is meant",
-        ),
-        ("n_layers: !!int x", "1: n_layers: 'x' cannot be read as tag:yaml.org,2002:int"),
-        ("- n_layers", "1: a configuration is a mapping, with lines such as `n_layers: 4`"),
-        ("n_layers: *x", "1: not valid YAML: found undefined alias 'x'"),
-        (
-            "hooks: {foward: []}",
-            "1: hooks.foward: unknown kind of hook; did you mean forward? "
-            "(there are forward and update)",
-        ),
-        ("hooks: {update: 3}", "1: hooks.update: 3 is not a list"),
-        ("hooks:\n  update:\n    - every: 3", "3: hooks.update[0].name: is missing"),
-        ("sampling_prompt: 12", "1: sampling_prompt: 12 is an integer (allowed: a text)"),
-        ("corpus: 1e3", "1: corpus: 1000.0 is a number (allowed: a text, or null)"),
-    ],
-)
-def test_each_mistake_in_a_yaml_file_is_one_exact_sentence(folder, content, sentence):
-    (folder / "my.yaml").write_text(content)
-    assert problems(files=["my.yaml"]) == [f"my.yaml:{sentence}"]
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("Transformer.n_layers = 0", f"Transformer.n_layers: 0 is less than 1 {COUNT}"),
-        ("Transformer.n_layers = 'six'", f"Transformer.n_layers: 'six' is a text {COUNT}"),
-        ("Transformer.n_layers = (6,)", f"Transformer.n_layers: [6] is a list {COUNT}"),
-        ("Transformer.n_layers = 6j", f"Transformer.n_layers: 6j is a complex {COUNT}"),
-        ("Transformer.dropout = 1e400", f"Transformer.dropout: inf is not finite {SHARE}"),
-        ("Trainer.max_steps = 1e3", f"Trainer.max_steps: 1000.0 is no integer, write 1000 {STEPS}"),
-        ("a = None\nTrainer.max_steps = %a", f"Trainer.max_steps: null is no value {STEPS}"),
-        (
-            "Sampler.temprature = 1",
-            "Sampler.temprature: unknown parameter; did you mean Sampler.temperature?",
-        ),
-        ("Block.size = 6", "Block.size: unknown parameter"),
-        ("lm_core.Sampler.seed = 1", "lm_core.Sampler.seed: unknown parameter; write Sampler.seed"),
-        (
-            "Transformer.vocab_size = 6",
-            "Transformer.vocab_size: is not a hyperparameter: "
-            "the program itself gives it a value when it runs",
-        ),
-        (
-            "a/b/Transformer.n_layers = 6",
-            f"a/b/Transformer.n_layers: {NO_SCOPE}; write Transformer.n_layers",
-        ),
-        ("Trainer.seed = @Sampler()", f"Trainer.seed: @Sampler() {REFERENCE}"),
-        ("Trainer.hooks = {'update': [@a/x]}", f"Trainer.hooks: @a/x {REFERENCE}"),
-        ("Trainer.seed = %sede", "Trainer.seed: %sede: unknown macro"),
-        ("n_layers = 6", "n_layers: a macro that nothing uses; did you mean Transformer.n_layers?"),
-        ("nothing = 6", "nothing: a macro that nothing uses"),
-        ("import os", f"import os: {NO_CODE}; --allow_gin_import=os allows this module"),
-        ("Trainer.hooks = {'update': [{}]}", "Trainer.hooks.update[0].name: is missing"),
-    ],
-)
-def test_each_mistake_in_gin_is_the_same_sentence_in_a_file_and_in_a_binding(
-    folder, text, sentence
-):
-    (folder / "my.gin").write_text(text)
-    line = text.count("\n") + 1
-    assert problems(files=["my.gin"]) == [f"my.gin:{line}: {sentence}"]
-    assert problems(bindings=[text]) == [f"--gin_bindings: {sentence}"]
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("Transformer.n_layers=", "Unable to parse value."),
-        ("Transformer.n_layers", "Couldn't parse statement, expected ':' or '='."),
-        ("Transformer.n_layers=3 4", "Expected newline."),
-        ("'Transformer.n_layers=6'", "Unexpected token."),
-        ("Transformer. n_layers=6", "Malformatted scope or selector."),
-    ],
-)
-def test_a_binding_that_is_no_gin_is_quoted_with_the_reason(folder, text, reason):
-    assert problems(bindings=[text]) == [f"--gin_bindings: {text!r}: not valid gin: {reason}"]
-
-
-@pytest.mark.parametrize(
-    ("flag", "value", "sentence"),
-    [
-        ("max_steps", 0, f"--max_steps: 0 is less than 1 {STEPS}"),
-        ("max_steps", 10**8, f"--max_steps: 100000000 is greater than 99999999 {STEPS}"),
-        ("corpus", "", "--corpus: '' is empty (allowed: a text, or null)"),
-        ("corpus", "\ud800", "--corpus: holds half of a surrogate pair, which is no character"),
-    ],
-)
-def test_each_mistake_in_a_flag_is_one_exact_sentence(folder, flag, value, sentence):
-    assert problems(**{flag: value}) == [sentence]
-
-
-def test_a_wrong_record_of_a_run_is_told_like_any_other_file(folder):
-    (folder / "config.yaml").write_text("n_layers: 0\n")
-    assert problems(base=folder / "config.yaml", max_steps=0) == [
-        f"config.yaml:1: n_layers: 0 is less than 1 {COUNT}",
-        f"--max_steps: 0 is less than 1 {STEPS}",
-    ]
-
-
 def test_a_value_set_by_the_program_is_checked_too(folder):
     with pytest.raises(ValueError, match="max_steps"):
         sources().with_value("max_steps", 0, "drawn")
-
-
-def test_a_rejected_value_breaks_no_rule_besides(folder):
-    (folder / "my.yaml").write_text("d_model: 250\nn_heads: 5\n")
-    assert problems(files=["my.yaml"], bindings=["Transformer.n_heads=0"]) == [
-        f"--gin_bindings: Transformer.n_heads: 0 is less than 1 {COUNT}"
-    ]
-
-
-WORDS = [" ", "\n", "\t", "'", '"', "#", "|", "{", "}", "[", "]", "(", ")", ",", "-", "/", "=", ":"]
-NAMES = ["hooks", "n_layers", "Trainer.hooks", "Sampler.prompt", "a", "%a", "@a", "&b", "*b"]
-VALUES = [
-    "!!int",
-    "!!bool",
-    "!!x",
-    "1",
-    "1e400",
-    ".nan",
-    "\\UFFFFFFFF",
-    "\\ud800",
-    "include",
-    "import",
-]
-pieces = st.sampled_from([*WORDS, *NAMES, *VALUES])
-anything = st.lists(pieces, max_size=12).map("".join) | st.text(max_size=20)
-
-
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=anything)
-@example("n_layers: !!bool maybe")
-@example("n_layers: !!int ''")
-@example('sampling_prompt: "\\UFFFFFFFF"')
-@example("Trainer.hooks = {(1, 2): 3}")
-def test_whatever_is_written_the_answer_is_a_configuration_or_a_message(folder, content):
-    for name in ("my.yaml", "my.gin"):
-        (folder / name).write_text(content, encoding="utf-8", errors="replace")
-        with contextlib.suppress(InputError):
-            sources(files=[name])
-    with contextlib.suppress(InputError):
-        sources(bindings=[content])

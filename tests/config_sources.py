@@ -1,0 +1,31 @@
+"""Configurations from files, bindings and flags in a line, and what is wrong with them."""
+
+from pathlib import Path
+
+import pytest
+
+from lm_core.config.resolution import Binding, ConfigSources, FileArgument, resolve
+from lm_core.errors import InputError
+
+PROJECT = Path(__file__).parents[1]
+
+
+def sources(files=(), bindings=(), base=None, check_hooks=None, **overrides):
+    def flag(name):
+        return "--config" if name.endswith(".yaml") else "--gin_file"
+
+    given = ConfigSources(
+        base=base,
+        files=[FileArgument(flag(name), name) for name in files],
+        bindings=[Binding("--gin_bindings", text) for text in bindings],
+        overrides=overrides,
+        yaml_folders=[PROJECT / "configs"],
+        gin_folders=[PROJECT / "gin_configs"],
+    )
+    return resolve(given, check_hooks)
+
+
+def problems(**given):
+    with pytest.raises(InputError) as error:
+        sources(**given)
+    return error.value.message.splitlines()
