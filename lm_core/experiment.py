@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from lm_core.config.binding import bind
-from lm_core.config.hyperparameters import KEYS, TrainingConfig, gin_parameter
+from lm_core.config.hyperparameters import KEYS, TrainingConfig
 from lm_core.config.rendering import gin_text
 from lm_core.config.resolution import ConfigSources, ResolvedConfig, resolve
 from lm_core.config.statements import display_name
+from lm_core.config.table import gin_parameter
 from lm_core.data.corpus import Corpus, absolute_path, load_corpus, split_corpus
 from lm_core.data.token_store import encode_corpus
 from lm_core.data.tokenizer import Tokenizer, build_tokenizer, tokenizer_from_dict

@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from lm_core.config.checks import allowed, check_value, require_valid
-from lm_core.config.hyperparameters import KEYS, value_types
+from lm_core.config.hyperparameters import KEYS
+from lm_core.config.table import value_types
 
 
 def sentences(key, value):

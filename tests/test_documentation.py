@@ -5,7 +5,8 @@ import shlex
 
 import pytest
 
-from lm_core.config.hyperparameters import KEYS, gin_parameter
+from lm_core.config.hyperparameters import KEYS
+from lm_core.config.table import gin_parameter
 from lm_core.hooks.registry import _FORWARD_HOOKS, _UPDATE_HOOKS
 from lm_core.model.transformer import Transformer
 from tests.end_to_end.command_line import PROJECT, run

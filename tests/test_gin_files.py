@@ -149,9 +149,16 @@ def test_none_true_and_false_keep_their_meaning(read):
             "Transformer.n_layers = 6\nTransformer.n_layers = 7",
             "my.gin:2: Transformer.n_layers: set twice in this file, first in line 1",
         ),
-        ("include 'nope.gin'", "my.gin:1: 'nope.gin': unknown file"),
+        ("include 'nope.gin'", "my.gin:1: include: 'nope.gin': unknown file"),
         ("include 3", "my.gin:1: not valid gin: "),
-        ("include 'my.gin'", "my.gin:1: 'my.gin' includes itself"),
+        (
+            "include 'my.gin'",
+            "my.gin:1: include: the files include each other in a circle: my.gin -> my.gin",
+        ),
+        (
+            "from __gin__ import dynamic_registration",
+            "my.gin:1: from __gin__ import dynamic_registration: there is no dynamic registration",
+        ),
         ("Trainer.hooks = {(1, 2): 3}", "my.gin:1: Trainer.hooks: [1, 2] is no name"),
         ("a = 'x'\nTrainer.hooks = {%a: 3, 'x': 4}", "my.gin:2: Trainer.hooks: 'x' is set twice"),
         (
@@ -212,7 +219,53 @@ def test_an_include_is_relative_to_its_file_then_looked_for_in_the_folders(folde
 
 def test_a_longer_circle_of_includes_ends(folder, read):
     (folder / "other.gin").write_text("include 'my.gin'\n")
-    assert sentences(read("include 'other.gin'\n")) == ["other.gin:1: 'my.gin' includes itself"]
+    assert sentences(read("include 'other.gin'\n")) == [
+        "other.gin:1: include: the files include each other in a circle: "
+        "my.gin -> other.gin -> my.gin"
+    ]
+
+
+def test_files_that_include_each_other_twice_over_do_not_explode(folder, read):
+    for i in range(30):
+        (folder / f"{i}.gin").write_text(f"include '{i + 1}.gin'\ninclude '{i + 1}.gin'\n")
+    (folder / "30.gin").write_text("")
+    told = sentences(read("include '0.gin'"))
+    assert told[0].endswith("more than 100 files are read for this configuration")
+
+
+def test_an_include_takes_the_file_beside_it_before_one_in_the_working_directory(folder, read):
+    (folder / "deep").mkdir()
+    (folder / "deep" / "a.gin").write_text("include 'b.gin'\n")
+    (folder / "deep" / "b.gin").write_text("Transformer.n_layers = 6\n")
+    (folder / "b.gin").write_text("Transformer.n_layers = 7\n")
+    assert values(read("include 'deep/a.gin'\n")) == {"n_layers": 6}
+
+
+@pytest.mark.parametrize("name", ["other.gin", "other.yaml"])
+def test_an_include_from_elsewhere_is_refused_with_the_flag_that_allows_its_folder(
+    folder, tmp_path_factory, read, name
+):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "other.gin").write_text("Transformer.n_layers = 6\n")
+    (elsewhere / "other.yaml").write_text("n_layers: 6\n")
+    (folder / f"link-{name}").symlink_to(elsewhere / name)
+    for written in (str(elsewhere / name), f"../{elsewhere.name}/{name}", f"link-{name}"):
+        (told,) = sentences(read(f"include '{written}'"))
+        start = f"my.gin:1: include: '{written}' lies outside the folders of this configuration; "
+        assert told.startswith(f"{start}--gin_search_paths=")
+    reading = Reading()
+    (folder / "my.gin").write_text(f"include '{elsewhere / name}'")
+    GinReader(reading, [elsewhere]).read_file(folder / "my.gin")
+    assert values(reading) == {"n_layers": 6}
+
+
+def test_a_file_named_by_the_user_may_include_what_lies_beside_it(tmp_path_factory, folder):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "a.gin").write_text("include 'b.gin'\n")
+    (elsewhere / "b.gin").write_text("Transformer.n_layers = 6\n")
+    reading = Reading()
+    GinReader(reading, []).read_file(elsewhere / "a.gin")
+    assert values(reading) == {"n_layers": 6}
 
 
 def test_the_same_file_may_be_read_twice_in_a_row(folder, read):

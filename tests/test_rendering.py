@@ -5,10 +5,11 @@ from hypothesis import strategies as st
 
 import lm_core.experiment  # noqa: F401 -- defines the configurables that gin knows
 from lm_core.config.binding import bind
-from lm_core.config.hyperparameters import KEYS, TrainingConfig, gin_parameter
+from lm_core.config.hyperparameters import KEYS, TrainingConfig
 from lm_core.config.rendering import gin_text, yaml_text
 from lm_core.config.resolution import ConfigSources, FileArgument, ResolvedConfig, resolve
 from lm_core.config.statements import Source
+from lm_core.config.table import gin_parameter
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 size = st.integers(1, 2**31 - 1)

@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from lm_core.config.statements import Source, display_name, find_config, read_text
+from lm_core.config.statements import (
+    MOST_FILES,
+    Reading,
+    Source,
+    display_name,
+    find_config,
+    read_text,
+)
 
 
 def test_a_source_is_written_as_editors_jump_to_it():
@@ -17,16 +24,16 @@ def test_paths_below_the_working_directory_are_shown_short(tmp_path, monkeypatch
     assert display_name(tmp_path.parent / "my.yaml") == str(tmp_path.parent / "my.yaml")
 
 
-def test_a_name_is_a_path_first_and_then_a_name_in_the_folders(tmp_path, monkeypatch):
+def test_a_name_is_looked_for_in_the_folders_in_their_order(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     (tmp_path / "configs").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     (tmp_path / "configs" / "a.yaml").write_text("")
-    assert find_config("a.yaml", [tmp_path / "configs"], "--config") == tmp_path / "configs/a.yaml"
+    folders = [Path(), tmp_path / "configs"]
+    assert find_config("a.yaml", folders, "--config") == tmp_path / "configs/a.yaml"
     (tmp_path / "here" / "a.yaml").write_text("")
-    assert find_config("a.yaml", [tmp_path / "configs"], "--config").resolve() == (
-        tmp_path / "here" / "a.yaml"
-    )
+    found = find_config("a.yaml", folders, "--config")
+    assert found.resolve() == tmp_path / "here" / "a.yaml"
 
 
 def test_a_missing_file_says_where_it_was_looked_for_and_what_is_near(tmp_path, monkeypatch):
@@ -34,7 +41,7 @@ def test_a_missing_file_says_where_it_was_looked_for_and_what_is_near(tmp_path, 
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "default.yaml").write_text("")
     with pytest.raises(ValueError, match=r"did you mean default.yaml\? .*directory, configs\)"):
-        find_config("defualt.yaml", [tmp_path / "configs"], "--config")
+        find_config("defualt.yaml", [Path(), tmp_path / "configs"], "--config")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +55,7 @@ def test_names_that_are_no_files_are_refused_in_words(name):
 def test_a_pipe_is_no_configuration(tmp_path):
     os.mkfifo(tmp_path / "a.yaml")
     with pytest.raises(ValueError, match="not a regular file"):
-        find_config(str(tmp_path / "a.yaml"), [], "--config")
+        find_config(str(tmp_path / "a.yaml"), [Path()], "--config")
 
 
 def test_an_unreadable_file_gives_the_reason(tmp_path):
@@ -59,4 +66,13 @@ def test_an_unreadable_file_gives_the_reason(tmp_path):
 def test_a_folder_is_refused_in_one_plain_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"^--config: '\.' is not a regular file$"):
-        find_config(".", [], "--config")
+        find_config(".", [Path()], "--config")
+
+
+def test_a_reading_ends_after_many_files(tmp_path):
+    (tmp_path / "a.yaml").write_text("")
+    reading = Reading()
+    for _ in range(MOST_FILES):
+        assert reading.open(tmp_path / "a.yaml") == ""
+    with pytest.raises(ValueError, match="more than 100 files are read for this configuration"):
+        reading.open(tmp_path / "a.yaml")

@@ -133,3 +133,77 @@ def test_good_statements_beside_bad_ones_are_kept(read):
     reading = read("n_layer: 3\nd_model: 8\n")
     assert [s.key for s in reading.statements] == ["d_model"]
     assert len(reading.findings) == 1
+
+
+def test_a_file_inherits_what_it_does_not_state_wherever_it_says_so(tmp_path, read):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.yaml").write_text("extends: ../b.yaml\nd_ff: 8\nn_layers: 3\n")
+    (tmp_path / "b.yaml").write_text("dropout: 0.2\nd_ff: 9\n")
+    for content in ("extends: deep/a.yaml\nn_layers: 6\n", "n_layers: 6\nextends: deep/a.yaml\n"):
+        reading = read(content)
+        assert values(reading) == {"dropout": 0.2, "d_ff": 8, "n_layers": 6}
+    assert [str(s.source) for s in reading.statements] == [
+        "b.yaml:1",
+        "b.yaml:2",
+        "deep/a.yaml:2",
+        "deep/a.yaml:3",
+        "my.yaml:1",
+    ]
+
+
+def test_an_empty_file_may_be_extended_and_may_extend(tmp_path, read):
+    (tmp_path / "a.yaml").write_text("")
+    assert values(read("extends: a.yaml")) == {}
+
+
+def test_a_circle_shows_the_way_around(tmp_path, read):
+    (tmp_path / "a.yaml").write_text("\nextends: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("extends: my.yaml\n")
+    circle = "my.yaml -> a.yaml -> b.yaml -> my.yaml"
+    assert sentences(read("extends: a.yaml")) == [
+        f"b.yaml:1: extends: the files extend each other in a circle: {circle}"
+    ]
+    assert sentences(read("extends: my.yaml")) == [
+        "my.yaml:1: extends: the files extend each other in a circle: my.yaml -> my.yaml"
+    ]
+
+
+def test_a_chain_without_end_ends(tmp_path, read):
+    for i in range(200):
+        (tmp_path / f"{i}.yaml").write_text(f"extends: {i + 1}.yaml\n")
+    (told,) = sentences(read("extends: 0.yaml"))
+    assert told == "99.yaml: more than 100 files are read for this configuration"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("extends: base.yml", "1: extends: 'base.yml': unknown file (looked in the working"),
+        ("extends: bose.yaml", "1: extends: 'bose.yaml': unknown file; did you mean base.yaml?"),
+        ("extends: base.txt", "1: extends: 'base.txt' is no YAML file, by its name"),
+        ("extends: [base.yaml]", "1: extends: ['base.yaml'] is no path of a YAML file"),
+        ("extends:", "1: extends: null is no path of a YAML file"),
+        ("extends: ''", "1: extends: '' is no path of a YAML file"),
+        ("extends: 3", "1: extends: 3 is no path of a YAML file"),
+        ("extends: .", "1: extends: '.' is not a regular file"),
+        ('extends: "a\\0"', "1: extends: 'a\\x00': "),
+        (
+            "extends: base.yaml\nextends: base.yaml",
+            "2: extends: set twice in this file, first in line 1",
+        ),
+        ("extend: base.yaml", "1: extend: unknown hyperparameter; did you mean extends?"),
+    ],
+)
+def test_an_extends_that_cannot_work_is_told(tmp_path, read, content, problem):
+    (tmp_path / "base.yaml").write_text("n_layers: 6\n")
+    (tmp_path / "base.txt").write_text("n_layers: 6\n")
+    (told,) = sentences(read(content))
+    assert told.startswith(f"my.yaml:{problem}")
+
+
+def test_what_is_wrong_in_an_extended_file_is_told_with_its_own_line(tmp_path, read):
+    (tmp_path / "base.yaml").write_text("n_layers: 6\nn_head: 3\n")
+    assert sentences(read("extends: base.yaml\nn_layer: 3")) == [
+        "base.yaml:2: n_head: unknown hyperparameter; did you mean n_heads?",
+        "my.yaml:2: n_layer: unknown hyperparameter; did you mean n_layers?",
+    ]

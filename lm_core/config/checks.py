@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from lm_core.config.hyperparameters import TrainingConfig, gin_parameter, value_types
+from lm_core.config.hyperparameters import KEYS, TrainingConfig, broken_rules
+from lm_core.config.table import default, gin_parameter, value_types
 from lm_core.errors import InputError, Problem, shown, unknown
 
 
@@ -33,6 +34,30 @@ def check_value(key: str, value: Any) -> list[Problem]:
         problems = [Problem(_path(details["loc"]), _in_words(details)) for details in placed]
     told = {problem.path for problem in problems}
     return problems + [problem for problem in unwritable if problem.path not in told]
+
+
+def check_table(values: Mapping[str, Any]) -> list[Problem]:
+    """Everything that is wrong with some values of the table: names, values, and how they fit.
+
+    Args:
+        values: Keys with plain values; those that are left out have their defaults.
+    """
+    problems = [
+        Problem(shown(key) if not isinstance(key, str) else key, unknown_key(key))
+        for key in values
+        if key not in KEYS
+    ]
+    wrong = {key: check_value(key, value) for key, value in values.items() if key in KEYS}
+    problems += [problem for found in wrong.values() for problem in found]
+    table = {key: values.get(key, default(key)) for key in KEYS}
+    for key, relation, other in broken_rules(table) if not any(wrong.values()) else ():
+        problems.append(Problem(key, f"{table[key]} {relation} {other} {table[other]}"))
+    return problems
+
+
+def unknown_key(key: Any) -> str:
+    """The sentence about a key that the table does not have."""
+    return unknown(str(key), KEYS, "hyperparameter")
 
 
 # Python prints integers of at least 640 digits whatever its settings are, which is 2,126 bits.

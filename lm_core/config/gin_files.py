@@ -15,18 +15,18 @@ from typing import Any, NamedTuple
 from gin import config_parser
 
 from lm_core.config.gin_mappings import repeated_names
-from lm_core.config.hyperparameters import KEY_OF_GIN_PARAMETER, is_text
 from lm_core.config.statements import (
     DEEPEST,
     MOST_VALUES,
     Reading,
     Source,
     Statement,
+    chain,
     display_name,
     find_config,
-    read_text,
 )
-from lm_core.config.yaml_files import read_yaml
+from lm_core.config.table import KEY_OF_GIN_PARAMETER, is_text
+from lm_core.config.yaml_files import YAML_SUFFIXES, read_yaml
 from lm_core.errors import InputError, shown, unknown
 
 _PARAMETERS = sorted(KEY_OF_GIN_PARAMETER)
@@ -61,7 +61,9 @@ class GinReader:
 
     Args:
         reading: Takes the statements and what is wrong.
-        folders: Where an include looks after the including file's own folder.
+        folders: Where an include looks after the including file's own folder and the working
+            directory. What is included has to lie below one of all these, or beside a file that
+            ``read_file`` was given.
         allowed_imports: Modules that a gin file may import; they are already imported.
     """
 
@@ -69,7 +71,8 @@ class GinReader:
         self, reading: Reading, folders: Sequence[Path], allowed_imports: Collection[str] = ()
     ) -> None:
         self._reading = reading
-        self._folders = list(folders)
+        self._folders = [Path(), *folders]
+        self._own_folders = {folder.resolve() for folder in self._folders}
         self._allowed_imports = allowed_imports
         self._macros: dict[str, tuple[Any, Source]] = {}
         self._used_macros: set[str] = set()
@@ -82,8 +85,12 @@ class GinReader:
         Raises:
             InputError: The file cannot be read as text.
         """
-        text = read_text(path)
-        self._including.append(path.resolve())
+        self._own_folders.add(path.resolve().parent)
+        self._read_file(path)
+
+    def _read_file(self, path: Path) -> None:
+        text = self._reading.open(path)
+        self._including.append(path)
         self._read(text, display_name(path), path.parent)
         self._including.pop()
 
@@ -184,7 +191,10 @@ class GinReader:
             module = statement.module
             if statement.is_from:  # Gin's parser joins `from package import module`.
                 module = module.rpartition(".")[0]
-            if not {module, statement.module} & set(self._allowed_imports):
+            if module.split(".")[0] == "__gin__":
+                message = "there is no dynamic registration here, and no need for it"
+                self._reading.problem(source, f"{statement.format()}: {message}; leave it out")
+            elif not {module, statement.module} & set(self._allowed_imports):
                 message = f"{statement.format()}: a configuration may run no code of its own"
                 flag = f"--allow_gin_import={module} allows this module"
                 self._reading.problem(source, f"{message}; {flag}")
@@ -192,17 +202,23 @@ class GinReader:
             self._bind(statement, source, seen)
 
     def _include(self, name: str, source: Source, folder: Path) -> None:
-        folders = [folder, *self._folders]
+        who = f"{source}: include"
         try:
-            path = find_config(name, folders, str(source))
-            if path.resolve() in self._including:
-                raise InputError(f"{source}: {name!r} includes itself")
-            if path.suffix in (".yaml", ".yml"):
+            path = find_config(name, [folder, *self._folders], who)
+            resolved = path.resolve()
+            if not any(resolved.is_relative_to(own) for own in self._own_folders):
+                message = f"{name!r} lies outside the folders of this configuration"
+                flag = f"--gin_search_paths={display_name(path.parent)} allows its folder"
+                raise InputError(f"{who}: {message}; {flag}")
+            if resolved in [file.resolve() for file in self._including]:
+                circle = chain((*self._including, path))
+                raise InputError(f"{who}: the files include each other in a circle: {circle}")
+            if path.suffix in YAML_SUFFIXES:
                 read_yaml(path, self._reading)
             else:
-                self.read_file(path)
+                self._read_file(path)
         except InputError as error:
-            self._reading.failure(error)
+            self._reading.failure(error, source)
 
     def _bind(
         self, statement: config_parser.BindingStatement, source: Source, seen: dict[str, Source]

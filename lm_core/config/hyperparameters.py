@@ -5,43 +5,23 @@ binding each key becomes, the record of a run. A constructor repeats its own def
 it works without gin, and a test compares every pair.
 """
 
+import copy
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, NotRequired, Self, get_args
+from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from typing_extensions import TypedDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from lm_core.randomness import LARGEST_SEED
-
-CATEGORIES = (
-    "Model architecture",
-    "Training",
-    "Dataset",
-    "Evaluation and sampling",
-    "Checkpointing",
+from lm_core.config.fields import (
+    LARGEST_SIZE,
+    LARGEST_STEP,
+    HooksTable,
+    field,
+    model,
+    sampling,
+    training,
 )
-# Steps are written with eight digits in the names of checkpoints.
-LARGEST_STEP = 99_999_999
-# Sizes of tensors beyond this cannot work on any machine.
-LARGEST_SIZE = 2**31 - 1
-
-
-def _field(default: Any, binds: str, category: str, **limits: Any) -> Any:
-    """A field of the table: its default, the gin parameter it binds, its category and range."""
-    extra = {"gin_parameter": binds, "category": category}
-    return Field(default, json_schema_extra=extra, **limits)
-
-
-def _model(default: Any, binds: str, **limits: Any) -> Any:
-    return _field(default, f"Transformer.{binds}", "Model architecture", **limits)
-
-
-def _training(default: Any, binds: str, **limits: Any) -> Any:
-    return _field(default, f"Trainer.{binds}", "Training", **limits)
-
-
-def _sampling(default: Any, binds: str, **limits: Any) -> Any:
-    return _field(default, f"Sampler.{binds}", "Evaluation and sampling", **limits)
+from lm_core.errors import InputError
+from lm_core.randomness import LARGEST_SEED
 
 
 class BrokenRule(NamedTuple):
@@ -50,22 +30,6 @@ class BrokenRule(NamedTuple):
     key: str
     relation: str
     other_key: str
-
-
-class HookEntry(TypedDict):
-    """One hook in the ``hooks`` table; its other keys are the options of that hook."""
-
-    __pydantic_config__ = ConfigDict(strict=True, extra="allow")  # type: ignore[misc]
-    name: str
-    enabled: NotRequired[bool]
-
-
-class HooksTable(TypedDict):
-    """The ``hooks`` hyperparameter: forward hooks and update hooks, in the order they run."""
-
-    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")  # type: ignore[misc]
-    forward: NotRequired[list[HookEntry]]
-    update: NotRequired[list[HookEntry]]
 
 
 class TrainingConfig(BaseModel):
@@ -83,95 +47,301 @@ class TrainingConfig(BaseModel):
         use_attribute_docstrings=True,
     )
 
-    n_layers: int = _model(4, "n_layers", ge=1, le=LARGEST_SIZE)
-    """Number of Transformer blocks. Usual: 2 to 48; parameters and time grow in proportion."""
+    n_layers: int = model(
+        4,
+        "n_layers",
+        ge=1,
+        le=LARGEST_SIZE,
+        usual="2 to 48",
+        change="more for a larger corpus and a longer run, fewer to try ideas quickly",
+        interactions="parameters, time and memory grow in proportion",
+    )
+    """Number of Transformer blocks, each attention and an MLP."""
 
-    d_model: int = _model(256, "d_model", ge=1, le=LARGEST_SIZE)
-    """Width of the residual stream; must be a multiple of n_heads. Usual: 64 to 4096."""
+    d_model: int = model(
+        256,
+        "d_model",
+        ge=1,
+        le=LARGEST_SIZE,
+        usual="64 to 4096",
+        change="wider for a larger corpus; parameters and time grow with its square",
+        interactions="a multiple of n_heads; d_ff usually follows it; wider models want a smaller "
+        "learning_rate",
+    )
+    """Width of the residual stream: the numbers that stand for one token in each block."""
 
-    n_heads: int = _model(4, "n_heads", ge=1, le=LARGEST_SIZE)
-    """Attention heads a block; each is d_model / n_heads wide. Usual: heads 32 to 128 wide."""
+    n_heads: int = model(
+        4,
+        "n_heads",
+        ge=1,
+        le=LARGEST_SIZE,
+        usual="so many that each is 32 to 128 wide",
+        change="together with d_model, to keep the width of a head",
+        interactions="must divide d_model; a head is d_model / n_heads wide; costs no parameters",
+    )
+    """Attention heads in each block, each with a pattern of its own."""
 
-    d_ff: int = _model(1024, "d_ff", ge=1, le=LARGEST_SIZE)
-    """Width of the hidden layer of each MLP. Usual: four times d_model."""
+    d_ff: int = model(
+        1024,
+        "d_ff",
+        ge=1,
+        le=LARGEST_SIZE,
+        usual="four times d_model",
+        change="together with d_model",
+        interactions="two thirds of a block's parameters where it is four times d_model",
+    )
+    """Width of the hidden layer of each MLP."""
 
-    dropout: float = _model(0.1, "dropout", ge=0, lt=1)
-    """Share of activations zeroed in training, on embeddings, attention and MLP. Usual: 0 when
-    the corpus is seen less than once, 0.1 to 0.3 when it is seen often."""
+    dropout: float = model(
+        0.1,
+        "dropout",
+        ge=0,
+        lt=1,
+        usual="0 to 0.3",
+        change="0 when the corpus is seen less than once or twice; more when the validation loss "
+        "rises while the training loss still falls",
+        interactions="needed with many passes over the corpus (max_steps x batch_size x "
+        "max_seq_len); costs time, since every mask is drawn anew",
+    )
+    """Share of activations zeroed in training, on embeddings, attention weights and both sublayers'
+    outputs, against learning the corpus by heart."""
 
-    max_seq_len: int = _model(256, "max_seq_len", ge=1, le=LARGEST_SIZE)
-    """Context length in tokens, and the length of the training windows. Usual: 64 to 4096;
-    attention's cost grows with its square."""
+    max_seq_len: int = model(
+        256,
+        "max_seq_len",
+        ge=1,
+        le=LARGEST_SIZE,
+        usual="64 to 4096",
+        change="longer where what comes next depends on what stood far before",
+        interactions="a step sees batch_size x max_seq_len tokens; attention's cost grows with its "
+        "square; both parts of the corpus need max_seq_len + 1 tokens",
+    )
+    """Context length in tokens, and the length of the windows that are trained on."""
 
-    max_steps: int = _training(10_000, "max_steps", ge=1, le=LARGEST_STEP)
-    """Optimizer steps in the whole run. --max_steps overrides it."""
+    max_steps: int = training(
+        10_000,
+        "max_steps",
+        ge=1,
+        le=LARGEST_STEP,
+        usual="500 to 100000",
+        change="as long as the validation loss still falls",
+        interactions="--max_steps overrides it; a resume may change it",
+    )
+    """Optimizer steps in the whole run."""
 
-    batch_size: int = _training(16, "batch_size", ge=1, le=LARGEST_SIZE)
-    """Windows in a step's batch; a step sees batch_size x max_seq_len tokens. Usual: 8 to 512."""
+    batch_size: int = training(
+        16,
+        "batch_size",
+        ge=1,
+        le=LARGEST_SIZE,
+        usual="8 to 512",
+        change="larger for steadier gradients, smaller where memory is short",
+        interactions="time and memory of a step grow in proportion; a larger batch bears a larger "
+        "learning_rate",
+    )
+    """Windows of the corpus in each step's batch."""
 
-    learning_rate: float = _training(3e-4, "learning_rate", gt=0)
-    """Step size of AdamW. Usual: 1e-4 to 3e-3, smaller for wider models."""
+    learning_rate: float = training(
+        3e-4,
+        "learning_rate",
+        gt=0,
+        usual="1e-4 to 3e-3",
+        change="first of all: too small learns slowly, too large diverges",
+        interactions="smaller for wider models (d_model), larger for larger batches (batch_size)",
+    )
+    """Step size of AdamW, the same in every step."""
 
-    weight_decay: float = _training(0.1, "weight_decay", ge=0)
-    """Decoupled weight decay of AdamW, on matrices only, not on norms, biases and embeddings.
-    Usual: 0 to 0.1."""
+    weight_decay: float = training(
+        0.1,
+        "weight_decay",
+        ge=0,
+        usual="0 to 0.1",
+        change="smaller for short runs, larger against learning the corpus by heart",
+        interactions="a step shrinks the matrices by learning_rate x weight_decay",
+    )
+    """Decoupled weight decay of AdamW, on matrices only, not on norms, biases and embeddings."""
 
-    beta1: float = _training(0.9, "beta1", ge=0, lt=1)
-    """AdamW's decay of the mean of the gradient. Usual: 0.9."""
+    beta1: float = training(
+        0.9,
+        "beta1",
+        ge=0,
+        lt=1,
+        usual="0.9",
+        change="rarely",
+        interactions="averages over about 1 / (1 - beta1) steps",
+    )
+    """AdamW's decay of the mean of the gradient."""
 
-    beta2: float = _training(0.95, "beta2", ge=0, lt=1)
-    """AdamW's decay of the mean of the squared gradient. Usual: 0.95 to 0.999."""
+    beta2: float = training(
+        0.95,
+        "beta2",
+        ge=0,
+        lt=1,
+        usual="0.95 to 0.999",
+        change="closer to 1 for small batches, whose gradients are noisy",
+        interactions="averages over about 1 / (1 - beta2) steps, so it wants more steps than that",
+    )
+    """AdamW's decay of the mean of the squared gradient."""
 
-    seed: int | None = _training(None, "seed", ge=0, le=LARGEST_SEED)
+    seed: int | None = training(
+        None,
+        "seed",
+        ge=0,
+        le=LARGEST_SEED,
+        usual="null, or small numbers such as 1, 2, 3",
+        change="set it to compare two configurations on the same random numbers; give several to "
+        "see how much chance matters",
+        interactions="sampling_seed is a seed of its own",
+    )
     """Seed of initial weights, batches and dropout. null: one is drawn, used and recorded."""
 
-    hooks: HooksTable | None = _training(None, "hooks")
+    hooks: HooksTable | None = training(
+        None,
+        "hooks",
+        usual="null",
+        change="to look into training or to change it, without changing code",
+        interactions="docs/hooks.md has every hook with its options; --allow_gin_import brings "
+        "your own",
+    )
     """Forward and update hooks: {forward: [{name, enabled, ...}], update: [{name, enabled, ...}]}.
     null: none."""
 
-    corpus: str | None = _field(None, "load_corpus.path", "Dataset", min_length=1)
-    """A UTF-8 text file, a folder (its *.txt at any depth) or a glob; relative to the working
-    directory. null: the built-in corpus. --corpus overrides it."""
+    corpus: str | None = field(
+        None,
+        "load_corpus.path",
+        "Dataset",
+        min_length=1,
+        usual="a path",
+        change="to train on a text of your own",
+        interactions="--corpus overrides it; the tokenizer must take its characters",
+    )
+    """The text: a UTF-8 file, a folder (its *.txt at any depth) or a glob, relative to the working
+    directory. null: the built-in corpus, the documentation of Python."""
 
-    tokenizer: Literal["ascii", "char", "byte"] = _field("ascii", "Tokenizer.kind", "Dataset")
-    """ascii: the 128 characters of ASCII. char: the characters of the corpus. byte: the 256
-    bytes of UTF-8, which take any text."""
+    tokenizer: Literal["ascii", "char", "byte"] = field(
+        "ascii",
+        "Tokenizer.kind",
+        "Dataset",
+        usual="ascii for English, char or byte for other scripts",
+        change="when the text has characters beyond ASCII",
+        interactions="sets the size of the vocabulary; losses per token compare only within one "
+        "tokenizer, bits per byte always",
+    )
+    """How text becomes tokens. ascii: the 128 characters of ASCII. char: the characters that occur
+    in the corpus. byte: the 256 bytes of UTF-8, which take any text."""
 
-    train_ratio: float = _field(0.95, "split_corpus.train_ratio", "Dataset", gt=0, lt=1)
+    train_ratio: float = field(
+        0.95,
+        "split_corpus.train_ratio",
+        "Dataset",
+        gt=0,
+        lt=1,
+        usual="0.9 to 0.99",
+        change="smaller for a short corpus, so that the validation part says something",
+        interactions="the validation part needs max_seq_len + 1 tokens",
+    )
     """Share of the corpus, from its start, that is trained on; the rest is held out for
-    validation. Usual: 0.9 to 0.99."""
+    validation."""
 
-    eval_cadence: int | None = _field(
-        None, "Trainer.eval_cadence", "Evaluation and sampling", ge=1, le=LARGEST_STEP
+    eval_cadence: int | None = field(
+        None,
+        "Trainer.eval_cadence",
+        "Evaluation",
+        ge=1,
+        le=LARGEST_STEP,
+        usual="a tenth to a hundredth of max_steps",
+        change="set it to see the validation loss fall, and when it no longer does",
+        interactions="an evaluation takes the time of a forward pass over the validation part, "
+        "1 - train_ratio of the corpus; the best one so far is saved unless checkpoint_cadence is "
+        "null",
     )
     """Evaluate every so many steps. null: only after the last step."""
 
-    sampling_cadence: int | None = _field(
-        None, "Trainer.sampling_cadence", "Evaluation and sampling", ge=1, le=LARGEST_STEP
+    sampling_cadence: int | None = field(
+        None,
+        "Trainer.sampling_cadence",
+        "Sampling",
+        ge=1,
+        le=LARGEST_STEP,
+        usual="as eval_cadence",
+        change="set it to see what the model writes as it learns",
+        interactions="a sample takes one forward pass for each of sampling_max_length tokens",
     )
     """Write a sample every so many steps, and after the last one. null: never."""
 
-    sampling_temperature: float = _sampling(1.0, "temperature", ge=0)
-    """Divides the logits before sampling; 0 always takes the likeliest token. Usual: 0.5 to 1."""
+    sampling_temperature: float = sampling(
+        1.0,
+        "temperature",
+        ge=0,
+        usual="0.5 to 1",
+        change="lower for likelier, more repetitive text; 0 always takes the likeliest token",
+        interactions="at 0, sampling_seed, sampling_top_k and sampling_top_p change nothing",
+    )
+    """Divides the logits before a token is drawn."""
 
-    sampling_prompt: str = _sampling("The", "prompt", min_length=1)
+    sampling_prompt: str = sampling(
+        "The",
+        "prompt",
+        min_length=1,
+        usual="the beginning of a sentence",
+        change="to something that occurs in your corpus",
+        interactions="the tokenizer must take its characters",
+    )
     """The text that every sample goes on from."""
 
-    sampling_max_length: int = _sampling(100, "max_length", ge=1, le=LARGEST_SIZE)
+    sampling_max_length: int = sampling(
+        100,
+        "max_length",
+        ge=1,
+        le=LARGEST_SIZE,
+        usual="50 to 500",
+        change="as long as you want to read",
+        interactions="beyond max_seq_len the oldest tokens leave the context, and it gets slower",
+    )
     """New tokens in a sample, after the prompt."""
 
-    sampling_seed: int = _sampling(42, "seed", ge=0, le=LARGEST_SEED)
+    sampling_seed: int = sampling(
+        42,
+        "seed",
+        ge=0,
+        le=LARGEST_SEED,
+        usual="any",
+        change="to see another sample of the same model",
+        interactions="seed, the run's own, changes no draw of a sample",
+    )
     """Seed of the sampler: the same seed and weights give the same text."""
 
-    sampling_top_k: int | None = _sampling(None, "top_k", ge=1)
-    """Sample only from the k likeliest tokens. null: from all. Usual: 20 to 200."""
+    sampling_top_k: int | None = sampling(
+        None,
+        "top_k",
+        ge=1,
+        usual="20 to 200, with vocabularies of thousands",
+        change="set it to keep unlikely tokens out",
+        interactions="a number above the size of the vocabulary means all; sampling_top_p works on "
+        "what is left",
+    )
+    """Sample only from the k likeliest tokens. null: from all."""
 
-    sampling_top_p: float | None = _sampling(None, "top_p", gt=0, le=1)
-    """Sample only from the likeliest tokens that together hold this probability. null: from all.
-    Usual: 0.9 to 0.95."""
+    sampling_top_p: float | None = sampling(
+        None,
+        "top_p",
+        gt=0,
+        le=1,
+        usual="0.9 to 0.95",
+        change="set it to keep unlikely tokens out where the model is sure, and in where it is not",
+        interactions="works on what sampling_temperature and sampling_top_k leave",
+    )
+    """Sample only from the likeliest tokens that together hold this probability. null: from all."""
 
-    checkpoint_cadence: int | None = _field(
-        1000, "Trainer.checkpoint_cadence", "Checkpointing", ge=1, le=LARGEST_STEP
+    checkpoint_cadence: int | None = field(
+        1000,
+        "Trainer.checkpoint_cadence",
+        "Checkpointing",
+        ge=1,
+        le=LARGEST_STEP,
+        usual="so that a few minutes lie between two",
+        change="smaller where the machine may fail, null for short runs",
+        interactions="each takes the disk space that --mode=plan tells",
     )
     """Save every so many steps, at every evaluation that is the best so far, and after the last
     step. null: only after the last step."""
@@ -183,36 +353,31 @@ class TrainingConfig(BaseModel):
             raise ValueError(f"{key} {mine} {relation} {other} {theirs}")
         return self
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The configuration of some values; the keys that are left out have their defaults.
+
+        Args:
+            values: Keys of the table with plain values, as YAML or JSON gives them.
+
+        Raises:
+            InputError: Anything is wrong; the message has one line for each problem.
+        """
+        # The check reads this table.
+        from lm_core.config.checks import check_table
+
+        problems = check_table(values)
+        if problems:
+            raise InputError("\n".join(f"{path}: {message}" for path, message in problems))
+        # What the caller does with his lists later must not reach a configuration that is frozen.
+        return cls(**copy.deepcopy(dict(values)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every key with its value, as plain data of its own; ``from_dict`` takes it back."""
+        return self.model_dump()
+
 
 KEYS: tuple[str, ...] = tuple(TrainingConfig.model_fields)
-
-
-def gin_parameter(key: str) -> str:
-    """The gin parameter that a YAML key binds, such as ``Transformer.n_layers``."""
-    return _extra(key)["gin_parameter"]
-
-
-def category(key: str) -> str:
-    """The section of the table that a YAML key belongs to, one of ``CATEGORIES``."""
-    return _extra(key)["category"]
-
-
-def _extra(key: str) -> dict[str, Any]:
-    return TrainingConfig.model_fields[key].json_schema_extra  # type: ignore[return-value]
-
-
-KEY_OF_GIN_PARAMETER: dict[str, str] = {gin_parameter(key): key for key in KEYS}
-
-
-def value_types(key: str) -> tuple[Any, ...]:
-    """The types a hyperparameter takes; for ``tokenizer``, the words it takes."""
-    annotation = TrainingConfig.model_fields[key].annotation
-    return get_args(annotation) or (annotation,)
-
-
-def is_text(key: str) -> bool:
-    """Whether a hyperparameter's values are strings, so that a bare word can be meant as one."""
-    return key == "tokenizer" or str in value_types(key)
 
 
 def broken_rules(values: Mapping[str, Any]) -> list[BrokenRule]:

@@ -9,7 +9,7 @@ from lm_core.config.checks import check_value
 from lm_core.config.gin_files import GinReader
 from lm_core.config.hyperparameters import KEYS, TrainingConfig, broken_rules
 from lm_core.config.statements import Finding, Reading, Source, Statement, find_config
-from lm_core.config.yaml_files import read_yaml
+from lm_core.config.yaml_files import YAML_SUFFIXES, read_yaml
 from lm_core.errors import InputError, Problem
 
 DEFAULT_GIN_FILE = "base.gin"
@@ -135,10 +135,11 @@ def _read(sources: ConfigSources) -> Reading:
     n_recorded = len(reading.statements)
     folders = [*sources.gin_folders, *sources.yaml_folders]
     gin_reader = GinReader(reading, folders, sources.allowed_imports)
-    files = sources.files
-    if not files and sources.base is None:
-        files = [FileArgument("--gin_file", DEFAULT_GIN_FILE)]
-    for file in files:
+    if not sources.files and sources.base is None:
+        # Not one of that name in the working directory, which nobody asked for.
+        path = find_config(DEFAULT_GIN_FILE, sources.gin_folders, "the default file")
+        gin_reader.read_file(path)
+    for file in sources.files:
         try:
             _read_file(file, sources, reading, gin_reader)
         except InputError as error:
@@ -164,11 +165,12 @@ def _read_file(
     if file.flag == "--config":
         if suffix == ".gin":
             raise InputError(f"--config: {file.name!r} is a gin file; give it to --gin_file")
-        read_yaml(find_config(file.name, sources.yaml_folders, file.flag), reading)
+        read_yaml(find_config(file.name, [Path(), *sources.yaml_folders], file.flag), reading)
     else:
-        if suffix in (".yaml", ".yml"):
+        if suffix in YAML_SUFFIXES:
             raise InputError(f"--gin_file: {file.name!r} is a YAML file; give it to --config")
-        gin_reader.read_file(find_config(file.name, sources.gin_folders, file.flag))
+        folders = [Path(), *sources.gin_folders]
+        gin_reader.read_file(find_config(file.name, folders, file.flag))
 
 
 def _in_order(findings: Sequence[Finding]) -> list[Finding]:

@@ -14,7 +14,10 @@ LARGEST_FILE = 1_000_000
 # Aliases and macros repeat what they stand for: nested ones can make terabytes of a page. No
 # configuration that a person wrote comes near this many values.
 MOST_VALUES = 10_000
+# Nesting of lists and mappings: a table of hooks is four levels deep.
 DEEPEST = 50
+# Files that include each other twice over can make a billion readings of thirty files.
+MOST_FILES = 100
 
 
 class Source(NamedTuple):
@@ -69,14 +72,27 @@ class Reading:
 
     statements: list[Statement] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    n_files: int = 0
+
+    def open(self, path: Path) -> str:
+        """The text of a configuration file, which counts as one of the files of this reading.
+
+        Raises:
+            InputError: It cannot be read, or is one file too many.
+        """
+        self.n_files += 1
+        if self.n_files > MOST_FILES:
+            message = f"more than {MOST_FILES} files are read for this configuration"
+            raise InputError(f"{display_name(path)}: {message}")
+        return read_text(path)
 
     def problem(self, source: Source, message: str) -> None:
         """Notes something wrong at a place."""
         self.findings.append(Finding(source, f"{source}: {message}"))
 
-    def failure(self, error: InputError) -> None:
-        """Notes that a source cannot be read at all."""
-        self.findings.append(Finding(None, error.message))
+    def failure(self, error: InputError, source: Source | None = None) -> None:
+        """Notes that a file cannot be read at all, and the place that asked for it."""
+        self.findings.append(Finding(source, error.message))
 
     def add(self, statement: Statement, seen: dict[str, Source]) -> None:
         """Takes a statement, unless the same file has already set the same key.
@@ -100,34 +116,45 @@ def display_name(path: Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-def find_config(name: str, folders: Iterable[Path], flag: str) -> Path:
-    """The configuration file that a name on the command line or in an include means.
+def find_config(name: str, folders: Iterable[Path], who: str) -> Path:
+    """The configuration file that a name on the command line or in a file means.
 
     Args:
-        name: A path, or the name of a file in one of the folders.
-        folders: Where to look when there is no such path, in order.
-        flag: Who asks, for the message.
+        name: A path, relative to one of the folders.
+        folders: Where to look, in order.
+        who: Who asks, for the message.
 
     Raises:
         InputError: No such file anywhere; says where it was looked for and what is near.
     """
     folders = list(folders)
     try:
-        for candidate in (Path(name).expanduser(), *(folder / name for folder in folders)):
+        for folder in folders:
+            candidate = folder / Path(name).expanduser()
             if candidate.is_file():
                 return candidate
             if candidate.exists():
-                raise InputError(f"{flag}: {name!r} is not a regular file")
+                raise InputError(f"{who}: {name!r} is not a regular file")
+        suffix = Path(name).suffix
+        pattern = f"*{glob.escape(suffix)}"
+        known = [file.name for folder in folders for file in sorted(folder.glob(pattern))]
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{flag}: {name!r} cannot be opened: {error}") from error
-    suffix = Path(name).suffix
-    pattern = f"*{glob.escape(suffix)}"
-    known = [file.name for folder in folders for file in sorted(folder.glob(pattern))]
-    where = ", ".join(["the working directory", *(display_name(f) for f in folders)])
+        raise InputError(f"{who}: {name!r} cannot be opened: {error}") from error
     hint = unknown(Path(name).name, known, "file")
-    raise InputError(f"{flag}: {name!r}: {hint} (looked in {where})")
+    where = ", ".join(dict.fromkeys(map(_folder_name, folders)))
+    raise InputError(f"{who}: {name!r}: {hint} (looked in {where})")
+
+
+def _folder_name(folder: Path) -> str:
+    name = display_name(folder)
+    return "the working directory" if name == "." else name
+
+
+def chain(files: Iterable[Path]) -> str:
+    """Files that lead from one to the next, for the message about a circle of them."""
+    return " -> ".join(display_name(path) for path in files)
 
 
 def read_text(path: Path) -> str:

@@ -18,45 +18,58 @@ from lm_core.config.statements import (
     Reading,
     Source,
     Statement,
+    chain,
     display_name,
-    read_text,
+    find_config,
 )
 from lm_core.errors import InputError, shown, unknown
 
+YAML_SUFFIXES = (".yaml", ".yml")
+# The key that is no hyperparameter: the file whose statements come before this one's.
+EXTENDS = "extends"
 
-def read_yaml(path: Path, reading: Reading) -> None:
-    """Adds the statements of a YAML file to a reading; an empty file makes none.
+
+def read_yaml(path: Path, reading: Reading, above: tuple[Path, ...] = ()) -> None:
+    """Adds the statements of a YAML file to a reading, after those of the file that it extends.
+
+    An empty file makes no statement: it is a configuration of defaults.
 
     Args:
         path: The file.
         reading: Takes the statements and what is wrong with the file.
+        above: The files that led here by extending this one.
 
     Raises:
         InputError: The file cannot be read as text.
     """
-    place = display_name(path)
-    text = read_text(path)
+    root = _root(reading.open(path), display_name(path), reading)
+    if root is not None:
+        _read_mapping(root, path, reading, (*above, path))
+
+
+def _root(text: str, place: str, reading: Reading) -> MappingNode | None:
+    """The mapping that a text is, or None and a problem where it is something else."""
     if text.lstrip().startswith("%"):
         # %YAML 1.1 would bring back what 1.2 put right: off as false, 010 as 8.
         reading.problem(Source(place, 1), "a directive with % has no place here; leave it out")
-        return
+        return None
     try:
         root = _yaml().compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else None
         reading.problem(Source(place, line), f"not valid YAML: {error.problem or error.context}")
-        return
+        return None
     except (YAMLError, ValueError, OverflowError, RecursionError) as error:
         reading.problem(Source(place), f"not valid YAML: {str(error).splitlines()[0]}")
-        return
+        return None
     if root is None or (isinstance(root, ScalarNode) and root.value == ""):
-        return
+        return None
     if not isinstance(root, MappingNode) or str(root.tag) not in _NESTED_TAGS:
         message = "a configuration is a mapping, with lines such as `n_layers: 4`"
         reading.problem(Source(place, root.start_mark.line + 1), message)
-        return
-    _read_mapping(root, place, reading)
+        return None
+    return root
 
 
 def _yaml() -> YAML:
@@ -65,22 +78,49 @@ def _yaml() -> YAML:
     return yaml
 
 
-def _read_mapping(root: MappingNode, place: str, reading: Reading) -> None:
+def _read_mapping(root: MappingNode, path: Path, reading: Reading, files: tuple[Path, ...]) -> None:
+    place = display_name(path)
+    own = Reading()
     seen: dict[str, Source] = {}
     for key_node, value_node in root.value:
         source = Source(place, key_node.start_mark.line + 1)
         name = key_node.value if isinstance(key_node, ScalarNode) else "?"
-        if name not in KEYS:
-            reading.problem(source, f"{name}: {unknown(name, KEYS, 'hyperparameter')}")
+        if name not in (*KEYS, EXTENDS):
+            message = unknown(name, (*KEYS, EXTENDS), "hyperparameter")
+            own.problem(source, f"{name}: {message}")
             continue
         plain = _Plain()
         plain.lines[name] = source.line
         try:
             value = plain.value(value_node, name)
         except InputError as error:
-            reading.problem(source, f"{name}: {error.message}")
+            own.problem(source, f"{name}: {error.message}")
             continue
-        reading.add(Statement(name, name, value, source, plain.lines), seen)
+        own.add(Statement(name, name, value, source, plain.lines), seen)
+    for statement in own.statements:
+        if statement.key == EXTENDS:  # What it extends stands below it, wherever the key stands.
+            _extend(statement, files, reading)
+    reading.statements += [s for s in own.statements if s.key != EXTENDS]
+    reading.findings += own.findings
+
+
+def _extend(statement: Statement, files: tuple[Path, ...], reading: Reading) -> None:
+    name, who = statement.value, f"{statement.source}: {EXTENDS}"
+    if not isinstance(name, str) or not name:
+        message = f"{EXTENDS}: {shown(name)} is no path of a YAML file, relative to this one"
+        reading.problem(statement.source, message)
+        return
+    try:
+        path = find_config(name, [files[-1].parent], who)
+        if path.suffix not in YAML_SUFFIXES:
+            raise InputError(f"{who}: {name!r} is no YAML file, by its name")
+        if path.resolve() in [file.resolve() for file in files]:
+            raise InputError(
+                f"{who}: the files extend each other in a circle: {chain((*files, path))}"
+            )
+        read_yaml(path, reading, files)
+    except InputError as error:
+        reading.failure(error, statement.source)
 
 
 class _Plain:

@@ -1,0 +1,57 @@
+"""Questions to the table of hyperparameters."""
+
+from typing import Any, get_args
+
+from lm_core.config.fields import Entry
+from lm_core.config.hyperparameters import KEYS, TrainingConfig
+
+# The parts of configuration files and tables, each with its categories.
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "Model architecture": ("Model architecture",),
+    "Training": ("Training",),
+    "Dataset": ("Dataset",),
+    "Evaluation and sampling": ("Evaluation", "Sampling"),
+    "Checkpointing": ("Checkpointing",),
+}
+
+
+def entry(key: str) -> Entry:
+    """What the table says of a key beside its type, default, range and meaning."""
+    return Entry(**TrainingConfig.model_fields[key].json_schema_extra)  # type: ignore[arg-type]
+
+
+def gin_parameter(key: str) -> str:
+    """The gin parameter that a YAML key binds, such as ``Transformer.n_layers``."""
+    return entry(key).gin_parameter
+
+
+def keys_by_section() -> dict[str, list[str]]:
+    """The keys of each section of a configuration file, in their order."""
+    return {
+        section: [key for key in KEYS if entry(key).category in categories]
+        for section, categories in SECTIONS.items()
+    }
+
+
+def default(key: str) -> Any:
+    """The default of a hyperparameter."""
+    return TrainingConfig.model_fields[key].default
+
+
+def meaning(key: str) -> str:
+    """What a hyperparameter does, in one line."""
+    return " ".join((TrainingConfig.model_fields[key].description or "").split())
+
+
+KEY_OF_GIN_PARAMETER: dict[str, str] = {gin_parameter(key): key for key in KEYS}
+
+
+def value_types(key: str) -> tuple[Any, ...]:
+    """The types a hyperparameter takes; for ``tokenizer``, the words it takes."""
+    annotation = TrainingConfig.model_fields[key].annotation
+    return get_args(annotation) or (annotation,)
+
+
+def is_text(key: str) -> bool:
+    """Whether a hyperparameter's values are strings, so that a bare word can be meant as one."""
+    return key == "tokenizer" or str in value_types(key)
