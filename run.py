@@ -4,10 +4,16 @@
       trains a small model on the built-in corpus, in half a minute or so
   python run.py --gin_file=base.gin --gin_bindings='Transformer.n_layers=6'
       trains the default model with one number changed
+  python run.py --mode=config --config=fast-training.yaml
+      prints every hyperparameter with its value and where it was set
+  python run.py --mode=plan --config=large-model.yaml
+      prints what a run would take: parameters, memory, time
   python run.py --mode=evaluate --run_dir=runs/latest
       prints the validation loss of a run
   python run.py --mode=sample --run_dir=runs/latest --gin.Sampler.temperature=0.5
       prints text that the run's model makes up
+  python run.py --mode=diff runs/latest fast-training.yaml
+      prints in what two runs or configuration files differ
 
 Every hyperparameter stands in configs/default.yaml, with its meaning.
 """
@@ -31,29 +37,28 @@ if __name__ == "__main__":
 
 from absl import flags
 
+from lm_core import inspection
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError, LabError, MachineError, StoppedError
 from lm_core.output import let_go, say
+from lm_core.request import Request
 
 PROJECT = Path(__file__).resolve().parent
 GIN_BINDING = re.compile(r"--?gin\.(.*)", re.DOTALL)
 INTEGER = re.compile(r"[+-]?[0-9]{1,1000}", re.ASCII)
-MODES = ("train", "evaluate", "sample")
-# The flags that mean something only in some modes.
+# The flags that say what the configuration is.
+CONFIGURATION = {"gin_file", "config", "gin_bindings", "gin_search_paths", "corpus", "max_steps"}
+# What each mode takes; flags that stand nowhere here apply to all.
 FLAGS_OF_MODE = {
-    "train": {
-        "gin_file",
-        "config",
-        "gin_bindings",
-        "gin_search_paths",
-        "corpus",
-        "run_dir",
-        "max_steps",
-        "resume",
-    },
+    "train": CONFIGURATION | {"run_dir", "resume", "log_config"},
+    "config": CONFIGURATION | {"run_dir", "format"},
+    "plan": CONFIGURATION | {"format"},
+    "diff": {"gin_search_paths", "format"},
     "evaluate": {"run_dir", "corpus"},
     "sample": {"run_dir", "gin_bindings"},
 }
+FORMATS = ("table", "yaml", "gin", "json")
+FORMATS_OF_MODE = {"config": FORMATS, "plan": ("table", "json"), "diff": ("table", "json")}
 HELP_WIDTH = 96
 # Of GNU's OpenMP, https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html.
 SPIN_COUNT = "1000"
@@ -128,7 +133,8 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "run_dir",
         None,
-        "The run directory. A new run makes runs/NAME-TIME by default; the other modes need it.",
+        "The run directory. A new run makes runs/NAME-TIME by default; evaluate and sample need "
+        "it; --mode=config shows the configuration of the run in it.",
         values,
     )
     flags.DEFINE(Integer(), "max_steps", None, "Steps in the whole run.", values)
@@ -142,36 +148,66 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_enum(
         "mode",
         "train",
-        list(MODES),
-        "What to do: train, the default; evaluate, which takes --run_dir and --corpus; sample, "
-        "which takes --run_dir and bindings of the Sampler.",
+        list(FLAGS_OF_MODE),
+        "What to do: train, the default; config, which checks the configuration and prints every "
+        "value with its source; plan, which prints what a run would take; diff, which compares "
+        "two runs or configuration files, named without a flag; evaluate, which takes --run_dir "
+        "and --corpus; sample, which takes --run_dir and bindings of the Sampler.",
+        values,
+    )
+    flags.DEFINE_enum(
+        "format",
+        "table",
+        list(FORMATS),
+        "How to print: table, the default, or json; --mode=config can do yaml and gin too.",
+        values,
+    )
+    flags.DEFINE_enum(
+        "log_config",
+        "changed",
+        ["changed", "all"],
+        "Which hyperparameters training logs at its start: those that differ from the default, "
+        "or all.",
         values,
     )
     flags.DEFINE_bool("help", False, "Show this.", values, short_name="h")
     return values
 
 
-def parse(arguments: Sequence[str]) -> flags.FlagValues:
-    """The flags of a command line.
+def parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
+    """The flags of a command line, and the words that belong to none.
 
     Raises:
-        InputError: An unknown flag, a bad value, or a word that belongs to no flag.
+        InputError: An unknown flag, a bad value, or words where the mode takes none.
     """
     values = define_flags()
     values.set_gnu_getopt(True)
     words = [GIN_BINDING.sub(r"--gin_bindings=\1", word, count=1) for word in arguments]
     try:
-        _, *stray = values(["run.py", *words])
+        _, *bare = values(["run.py", *words])
     except flags.Error as error:
         raise InputError(
             f"{str(error).removeprefix('ERROR:: ')}; --help lists the flags"
         ) from error
-    if stray:
-        raise InputError(f"{stray[0]!r} belongs to no flag; --help lists the flags")
     if not values.help:
+        refuse_stray(values.mode, bare)
         refuse_useless(values)
         refuse_empty(values)
-    return values
+    return values, bare
+
+
+def refuse_stray(mode: str, bare: Sequence[str]) -> None:
+    """Refuses words that belong to no flag, but for the two that are to be compared.
+
+    Raises:
+        InputError: There are such, or not two.
+    """
+    if mode == "diff":
+        if len(bare) != 2:
+            message = f"--mode=diff compares two runs or configuration files, not {len(bare)}"
+            raise InputError(f"{message}: --mode=diff runs/latest fast-training.yaml")
+    elif bare:
+        raise InputError(f"{bare[0]!r} belongs to no flag; --help lists the flags")
 
 
 def refuse_useless(values: flags.FlagValues) -> None:
@@ -181,10 +217,15 @@ def refuse_useless(values: flags.FlagValues) -> None:
         InputError: There is one.
     """
     known = FLAGS_OF_MODE[values.mode]
+    formats = FORMATS_OF_MODE.get(values.mode, FORMATS)
+    if values.format not in formats:
+        message = f"--format={values.format} does not apply to --mode={values.mode}"
+        raise InputError(f"{message} (what does: {', '.join(formats)})")
     for name in sorted(set().union(*FLAGS_OF_MODE.values()) - known):
         if values[name].present:
             own = ", ".join(f"--{flag}" for flag in sorted(known))
-            reason = "" if values.mode == "train" else ": it takes the run's own configuration"
+            is_of_run = values.mode in ("evaluate", "sample") and name in CONFIGURATION
+            reason = ": it takes the run's own configuration" if is_of_run else ""
             message = f"--{name} does not apply to --mode={values.mode}{reason}"
             raise InputError(f"{message} (what applies: {own})")
 
@@ -256,7 +297,28 @@ def sources(values: flags.FlagValues) -> ConfigSources:
     )
 
 
-def run(values: flags.FlagValues) -> None:
+def request_of(values: flags.FlagValues, bare: Sequence[str]) -> Request:
+    """What the command line asks for.
+
+    Raises:
+        InputError: A folder to search is none.
+    """
+    config = sources(values)
+    if values.mode in ("evaluate", "sample"):
+        config = ConfigSources(bindings=config.bindings, allowed_imports=config.allowed_imports)
+    return Request(
+        config=config,
+        run_dir=None if values.run_dir is None else Path(values.run_dir).expanduser(),
+        resume=values.resume,
+        corpus=values.corpus,
+        command_line=tuple(sys.argv),
+        format=values.format,
+        logs_all=values.log_config == "all",
+        compared=tuple(bare),
+    )
+
+
+def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
     """Does what the flags ask for."""
     try:
         Path.cwd()
@@ -265,22 +327,20 @@ def run(values: flags.FlagValues) -> None:
     # Threads that wait should sleep soon: when other programs want the cores too, threads that
     # spin for long make all of them many times slower, and alone it costs nothing.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    # PyTorch takes a second to import: --help and wrong flags answer before.
-    from lm_core import experiment
-
     import_modules(values.allow_gin_import)
-    config = sources(values)
-    if values.mode != "train":
-        config = ConfigSources(bindings=config.bindings, allowed_imports=config.allowed_imports)
-    request = experiment.Request(
-        config=config,
-        run_dir=None if values.run_dir is None else Path(values.run_dir).expanduser(),
-        resume=values.resume,
-        corpus=values.corpus,
-        command_line=tuple(sys.argv),
-    )
+    request = request_of(values, bare)
+    if values.mode in ("train", "plan") and not values.resume:
+        # What is wrong with the configuration is told before PyTorch, a second later, is there.
+        inspection.check(request.config)
+    looks = {"config": inspection.show_config, "diff": inspection.show_difference}
+    if values.mode in looks:
+        looks[values.mode](request)
+        return
+    from lm_core import experiment, planning
+
     modes = {
         "train": experiment.train,
+        "plan": planning.plan,
         "evaluate": experiment.evaluate,
         "sample": experiment.sample,
     }
@@ -297,11 +357,11 @@ def main(arguments: Sequence[str]) -> int:
         # Names and samples may hold what a terminal's encoding lacks.
         getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
-        values = parse(arguments)
+        values, bare = parse(arguments)
         if values.help:
             print(help_text())
         else:
-            run(values)
+            run(values, bare)
         sys.stdout.flush()
     except StoppedError as error:
         say(error.message, sys.stderr)

@@ -3,76 +3,53 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lm_core.assembly import Parts, build, completed, sources_named
 from lm_core.config.binding import bind
-from lm_core.config.hyperparameters import KEYS, TrainingConfig
-from lm_core.config.rendering import gin_text
-from lm_core.config.resolution import ConfigSources, ResolvedConfig, resolve
+from lm_core.config.hyperparameters import KEYS
+from lm_core.config.rendering import config_hash, gin_text, rows
+from lm_core.config.resolution import ResolvedConfig, resolve
 from lm_core.config.statements import display_name
 from lm_core.config.table import gin_parameter
-from lm_core.data.corpus import Corpus, absolute_path, load_corpus, split_corpus
+from lm_core.data.corpus import load_corpus, split_corpus
 from lm_core.data.token_store import encode_corpus
-from lm_core.data.tokenizer import Tokenizer, build_tokenizer, tokenizer_from_dict
+from lm_core.data.tokenizer import Tokenizer, tokenizer_from_dict
 from lm_core.errors import (
     DivergenceError,
     InputError,
     LabError,
     MachineError,
-    Problem,
     StoppedError,
 )
 from lm_core.evaluation import Evaluator
 from lm_core.hooks import Hooks, check_hooks
-from lm_core.manifest import config_hash, describe_world
-from lm_core.memory import memory_explained, require_memory
+from lm_core.manifest import describe_world
+from lm_core.memory import memory_explained
 from lm_core.model.transformer import Transformer
 from lm_core.output import say, warn
 from lm_core.progress import training_progress
 from lm_core.record import RunDirectory, default_run_path
-from lm_core.resumption import read_record, record_yaml, take_up
+from lm_core.recorded_config import (
+    read_record,
+    record_sources,
+    record_yaml,
+    resolve_upon,
+    with_first_sources,
+)
+from lm_core.request import Request
+from lm_core.resumption import take_up
 from lm_core.sampling import Sampler, printable
 from lm_core.training.checkpoint import (
     Checkpoint,
     newest_sound_checkpoint,
 )
-from lm_core.training.trainer import Trainer, TrainingResult, draw_seed
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks for.
-
-    Attributes:
-        config: Where the configuration comes from.
-        run_dir: The run directory; None: a new one under ``runs``.
-        resume: Go on with the run in ``run_dir``, if there is one.
-        corpus: Text to evaluate on, in place of the run's own validation part.
-        command_line: The words of the command, for the record.
-    """
-
-    config: ConfigSources
-    run_dir: Path | None = None
-    resume: bool = False
-    corpus: str | None = None
-    command_line: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """Everything a training run is made of, built and checked, with nothing written yet."""
-
-    config: ResolvedConfig
-    corpus: Corpus
-    tokenizer: Tokenizer
-    n_training_tokens: int
-    trainer: Trainer
+from lm_core.training.trainer import Trainer, TrainingResult
 
 
 def train(request: Request) -> None:
@@ -83,19 +60,24 @@ def train(request: Request) -> None:
     """
     run = _run_to_resume(request)
     recorded = read_record(run) if run else None
-    base = run.path / "config.yaml" if run else None
-    config = resolve(replace(request.config, base=base), check_hooks)
-    parts = _build(_completed(config))
-    table = parts.config.values.model_dump()
+    if run is None:
+        config = resolve(request.config, check_hooks)
+    else:
+        config = resolve_upon(run, request.config, check_hooks)
+    parts = build(completed(config))
+    if run is not None:
+        parts = replace(parts, config=with_first_sources(parts.config, run))
+    table = parts.config.values.to_dict()
     manifest = {
         **describe_world(),
         "command_line": list(request.command_line),
         "corpus": {
-            "path": parts.corpus.path,
-            "sha256": parts.corpus.sha256,
-            "bytes": parts.corpus.n_bytes,
+            "path": parts.data.corpus.path,
+            "sha256": parts.data.corpus.sha256,
+            "bytes": parts.data.corpus.n_bytes,
         },
-        "config_hash": config_hash(table, parts.corpus.sha256),
+        "config_hash": config_hash(table, parts.data.corpus.sha256),
+        "sources": record_sources(parts.config),
         "n_parameters": parts.trainer.model.n_parameters,
         "start": _now(),
         "end": None,
@@ -104,8 +86,9 @@ def train(request: Request) -> None:
     if run is None or recorded is None:
         run = _create_run(request, parts.config, manifest)
     else:
-        take_up(run, recorded, parts.config, parts.corpus, parts.trainer, manifest)
+        take_up(run, recorded, parts.config, parts.data.corpus, parts.trainer, manifest)
     _announce(run, parts)
+    _announce_config(parts.config, manifest["config_hash"], request.logs_all)
     _finish(run, _train_and_record(run, parts.trainer))
 
 
@@ -117,58 +100,6 @@ def _run_to_resume(request: Request) -> RunDirectory | None:
     if not (request.run_dir / "manifest.json").exists():
         return None
     return RunDirectory.open(request.run_dir)
-
-
-def _completed(config: ResolvedConfig) -> ResolvedConfig:
-    """The configuration with what only the start of a run can fill in."""
-    if config.values.seed is None:
-        config = config.with_value("seed", draw_seed(), "drawn")
-    path = config.values.corpus
-    if path is not None:
-        # The record has to find the text again from any working directory.
-        config = config.with_value("corpus", absolute_path(path), str(config.sources["corpus"]))
-    return config
-
-
-def _build(config: ResolvedConfig) -> _Parts:
-    """All parts of a run, through gin.
-
-    Raises:
-        InputError: A part cannot be built as configured; says where the value was set.
-        MachineError: The machine has too little memory.
-    """
-    bind(config)
-    with _sources_named(config), memory_explained():
-        corpus = load_corpus()
-        tokenizer = build_tokenizer(corpus)
-        training, validation = split_corpus(encode_corpus(corpus, tokenizer))
-        require_memory(config.values, tokenizer.vocab_size)
-        model = Transformer(tokenizer.vocab_size, seed=config.values.seed)
-        evaluator = Evaluator(model, validation, tokenizer)
-        sampler = Sampler(model, tokenizer) if _is_sampled(config) else None
-        trainer = Trainer(model, training, evaluator, sampler, tokenizer)
-    return _Parts(config, corpus, tokenizer, len(training), trainer)
-
-
-def _is_sampled(config: ResolvedConfig) -> bool:
-    """Whether the prompt has to work: not where it is the default's and nobody asks for samples.
-
-    A corpus in another script trains with a tokenizer that knows no "The".
-    """
-    values, default = config.values, TrainingConfig()
-    return values.sampling_cadence is not None or values.sampling_prompt != default.sampling_prompt
-
-
-@contextlib.contextmanager
-def _sources_named(config: ResolvedConfig) -> Iterator[None]:
-    """Puts the source in front of an error that begins with the path of a hyperparameter."""
-    try:
-        yield
-    except InputError as error:
-        path, _, message = error.message.partition(": ")
-        if path.replace("[", ".").split(".")[0] not in KEYS:
-            raise InputError(error.message) from error
-        raise InputError(config.sentence(Problem(path, message))) from error
 
 
 def _create_run(request: Request, config: ResolvedConfig, manifest: dict[str, Any]) -> RunDirectory:
@@ -188,13 +119,13 @@ def _create_run(request: Request, config: ResolvedConfig, manifest: dict[str, An
     return run
 
 
-def _announce(run: RunDirectory, parts: _Parts) -> None:
+def _announce(run: RunDirectory, parts: Parts) -> None:
     values, trainer = parts.config.values, parts.trainer
     n_tokens = values.batch_size * values.max_seq_len
-    passes = n_tokens * trainer.max_steps / parts.n_training_tokens
+    passes = n_tokens * trainer.max_steps / len(parts.data.training)
     steps = "step" if trainer.max_steps == 1 else "steps"
     say(f"run directory: {run.path}")
-    say(f"corpus: {parts.corpus.description}, {parts.corpus.n_bytes:,} bytes")
+    say(f"corpus: {parts.data.corpus.description}, {parts.data.corpus.n_bytes:,} bytes")
     say(f"model: {trainer.model.n_parameters:,} parameters")
     say(
         f"training: {trainer.max_steps:,} {steps} of {n_tokens:,} tokens, "
@@ -202,6 +133,15 @@ def _announce(run: RunDirectory, parts: _Parts) -> None:
     )
     if trainer.step:
         say(f"going on after step {trainer.step:,}")
+
+
+def _announce_config(config: ResolvedConfig, name: str, logs_all: bool) -> None:
+    table = [row for section in rows(config).values() for row in section]
+    n_changed = sum(row.differs for row in table)
+    say(f"configuration {name}: {n_changed} of {len(table)} values differ from the default")
+    for row in table:
+        if row.differs or logs_all:
+            say(f"  {row.key}: {row.value} ({row.source})")
 
 
 def _train_and_record(run: RunDirectory, trainer: Trainer) -> TrainingResult:
@@ -279,7 +219,7 @@ def sample(request: Request) -> None:
     _refuse_other_bindings(run, config)
     model, tokenizer = _restored(checkpoint, config)
     bind(config)
-    with _sources_named(config), memory_explained():
+    with sources_named(config), memory_explained():
         text = Sampler(model, tokenizer)()
     # A program gets the exact text and nothing else, a person gets what a terminal can show.
     sys.stdout.write(printable(text) + "\n" if sys.stdout.isatty() else text)
@@ -301,7 +241,7 @@ def _open_run(request: Request) -> tuple[RunDirectory, ResolvedConfig, Checkpoin
         raise InputError("--run_dir is missing: it names the run to look at, such as runs/latest")
     run = RunDirectory.open(request.run_dir)
     read_record(run)
-    config = resolve(replace(request.config, base=run.path / "config.yaml"), check_hooks)
+    config = resolve_upon(run, request.config, check_hooks)
     checkpoint = newest_sound_checkpoint(run.checkpoints, warn)
     if checkpoint is None:
         raise InputError(f"{run.path} holds no checkpoint yet")
@@ -312,7 +252,7 @@ def _restored(checkpoint: Checkpoint, config: ResolvedConfig) -> tuple[Transform
     """The model and tokenizer of a checkpoint, as they are stored there and nowhere else."""
     try:
         with memory_explained():
-            model = Transformer(**checkpoint.state["model"])
+            model = Transformer(**checkpoint.state["model"], seed=None)
         model.load_state_dict(checkpoint.model)
         tokenizer = tokenizer_from_dict(checkpoint.state["tokenizer"])
         if tokenizer.vocab_size != model.vocab_size:
@@ -322,7 +262,7 @@ def _restored(checkpoint: Checkpoint, config: ResolvedConfig) -> tuple[Transform
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         words = " ".join(str(error).split())
         raise MachineError(f"step {checkpoint.step}: no checkpoint of this lab: {words}") from error
-    with _sources_named(config):
+    with sources_named(config):
         Hooks(config.values.hooks, model).load_state(checkpoint.hooks)
     return model.eval(), tokenizer
 

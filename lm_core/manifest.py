@@ -1,10 +1,7 @@
 """What a run has to say about the world it ran in."""
 
-import hashlib
-import json
 import platform
 import subprocess
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,17 +31,6 @@ def describe_world() -> dict[str, Any]:
             "precision": "float32",
         },
     }
-
-
-def config_hash(table: Mapping[str, Any], corpus_sha256: str) -> str:
-    """SHA-256 that names a configuration, wherever its corpus lies.
-
-    Args:
-        table: Every hyperparameter with its value.
-        corpus_sha256: SHA-256 of the text, which stands for the path of the corpus.
-    """
-    canonical = json.dumps({**table, "corpus": corpus_sha256}, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _version(package: str) -> str | None:

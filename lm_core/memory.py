@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from lm_core.config.hyperparameters import TrainingConfig
+from lm_core.costs import FLOAT32_BYTES, count_parameters
 from lm_core.errors import LabError, MachineError
 
 # How PyTorch's errors say that memory is too small: of the CPU, of a GPU, of any machine.
@@ -14,27 +15,11 @@ _TOO_SMALL = (
     "the memory of this machine is too small for this configuration; smaller n_layers, d_model, "
     "d_ff, max_seq_len or batch_size need less"
 )
-_FLOAT32_BYTES = 4
 # The weight itself, its gradient, and AdamW's two means.
 _VALUES_A_PARAMETER = 4
 # In backward, logarithms of probabilities and their gradient exist side by side.
 _VALUES_A_LOGIT = 2
 _GIBIBYTE = 2**30
-
-
-def count_parameters(config: TrainingConfig, vocab_size: int) -> int:
-    """How many numbers the model of a configuration learns; told without building it.
-
-    Args:
-        config: The configuration.
-        vocab_size: Number of different tokens.
-    """
-    d_model, d_ff = config.d_model, config.d_ff
-    embeddings = (vocab_size + config.max_seq_len) * d_model
-    norm = 2 * d_model
-    attention = 4 * (d_model + 1) * d_model
-    mlp = 2 * d_model * d_ff + d_ff + d_model
-    return embeddings + config.n_layers * (2 * norm + attention + mlp) + norm
 
 
 def least_training_bytes(config: TrainingConfig, vocab_size: int) -> int:
@@ -48,7 +33,7 @@ def least_training_bytes(config: TrainingConfig, vocab_size: int) -> int:
     values_a_token = _VALUES_A_LOGIT * vocab_size + residual_stream
     n_tokens = config.batch_size * config.max_seq_len
     n_values = _VALUES_A_PARAMETER * count_parameters(config, vocab_size)
-    return _FLOAT32_BYTES * (n_values + n_tokens * values_a_token)
+    return FLOAT32_BYTES * (n_values + n_tokens * values_a_token)
 
 
 def require_memory(config: TrainingConfig, vocab_size: int, available: int | None = None) -> None:
@@ -62,14 +47,14 @@ def require_memory(config: TrainingConfig, vocab_size: int, available: int | Non
     Raises:
         MachineError: It cannot fit.
     """
-    available = _most_memory() if available is None else available
+    available = most_memory() if available is None else available
     needed = least_training_bytes(config, vocab_size)
     if available is not None and needed > available:
         sizes = f"it needs more than {needed / _GIBIBYTE:,.1f} GiB, of {available / _GIBIBYTE:,.1f}"
         raise MachineError(f"{_TOO_SMALL} ({sizes})")
 
 
-def _most_memory() -> int | None:
+def most_memory() -> int | None:
     """Bytes that this process may have; None where the system does not tell."""
     limits = control_group_limits()
     # Windows has no such function.

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 
@@ -17,6 +18,23 @@ def say(text: str, stream: TextIO | None = None) -> None:
         print(text, file=stream, flush=True)
     except (OSError, ValueError) as error:
         let_go(stream, error)
+
+
+def print_table(rows: Iterable[Sequence[str]]) -> None:
+    """Prints rows in columns on standard output, one line each, however long.
+
+    Args:
+        rows: The cells of each row; a row may have fewer than others.
+    """
+    rows = list(rows)
+    n_columns = max(len(row) for row in rows)
+    # A row's last cell may run on: nothing stands behind it.
+    widths = [
+        max((len(row[i]) for row in rows if len(row) > i + 1), default=0) for i in range(n_columns)
+    ]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        print("  ".join(cells).rstrip())
 
 
 def warn(message: str) -> None:

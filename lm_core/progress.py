@@ -13,7 +13,10 @@ from rich.text import Text
 
 from lm_core.output import let_go, say
 
+# Often enough to see that it moves, seldom enough for a log.
 _SECONDS_BETWEEN_LINES = 10.0
+# Seconds in a minute, and minutes in an hour.
+_SIXTY = 60
 # The pace is averaged over about this many seconds.
 _SECONDS_AVERAGED = 10.0
 
@@ -71,9 +74,14 @@ class _TimeLeft:
             share_of_old = math.exp(-(now - self._time) / _SECONDS_AVERAGED)
             self._seconds_a_step = newest + share_of_old * (average - newest)
             self._step, self._time = step, now
-        seconds = round((self._seconds_a_step or 0.0) * (self._last_step - step))
-        hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
-        return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+        return duration((self._seconds_a_step or 0.0) * (self._last_step - step))
+
+
+def duration(seconds: float) -> str:
+    """A time for people: ``1:23:45`` or ``3:07``."""
+    minutes, seconds = divmod(round(seconds), _SIXTY)
+    hours, minutes = divmod(minutes, _SIXTY)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def _line(step: int, last_step: int, loss: float, tokens_per_second: float, left: str) -> str:

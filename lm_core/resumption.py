@@ -1,17 +1,16 @@
 """Going on with a run: what its record says, what may change, and back to its newest checkpoint."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from lm_core.config.hyperparameters import KEYS, TrainingConfig
-from lm_core.config.rendering import gin_text, yaml_text
-from lm_core.config.resolution import ConfigSources, ResolvedConfig, resolve
+from lm_core.config.hyperparameters import KEYS
+from lm_core.config.rendering import gin_text
+from lm_core.config.resolution import ResolvedConfig
 from lm_core.data.corpus import Corpus
 from lm_core.errors import InputError
-from lm_core.manifest import config_hash
 from lm_core.output import warn
 from lm_core.record import RunDirectory
+from lm_core.recorded_config import Recorded, record_sources, record_yaml
 from lm_core.training.checkpoint import clean_up, newest_sound_checkpoint
 from lm_core.training.trainer import Trainer
 
@@ -20,40 +19,6 @@ from lm_core.training.trainer import Trainer
 _CHANGEABLE = {"max_steps", "checkpoint_cadence", "eval_cadence", "corpus"} | {
     key for key in KEYS if key.startswith("sampling_")
 }
-
-
-def record_yaml(config: ResolvedConfig, path: Path) -> str:
-    """The text of the ``config.yaml`` of the run at a path."""
-    return yaml_text(config, f"python run.py --config={path / 'config.yaml'} runs this again")
-
-
-class Recorded(NamedTuple):
-    """The configuration in a run's record, and the hash that names it."""
-
-    values: TrainingConfig
-    config_hash: str
-
-
-def read_record(run: RunDirectory) -> Recorded:
-    """The configuration in a run's record.
-
-    Raises:
-        InputError: It is not the one the run was trained with, by the hash in its manifest.
-    """
-    path = run.path / "config.yaml"
-    config = resolve(ConfigSources(base=path))
-    # The record states every value there was when it was written; later ones have their default.
-    table = {
-        key: value
-        for key, value in config.values.model_dump().items()
-        if config.sources[key].place != "default"
-    }
-    manifest = run.manifest
-    found = config_hash(table, manifest["corpus"]["sha256"])
-    if found not in (manifest.get("config_hash"), manifest.get("previous_config_hash")):
-        message = f"{path} has been changed: it is not the configuration that the run was"
-        raise InputError(f"{message} trained with, by the config_hash in its manifest.json")
-    return Recorded(config.values, found)
 
 
 def take_up(
@@ -100,8 +65,11 @@ def take_up(
         warn(f"{run.metrics}: the lines of {n_missing:,} earlier steps are lost")
     if before != now or _may_be_half_written(run.manifest):
         # Both hashes stand there before the configuration changes: a kill in between does no harm.
-        hashes = {"previous_config_hash": recorded.config_hash}
-        run.update_manifest(config_hash=manifest["config_hash"], **hashes)
+        run.update_manifest(
+            config_hash=manifest["config_hash"],
+            previous_config_hash=recorded.config_hash,
+            sources=record_sources(config),
+        )
         run.write_config(record_yaml(config, run.path), gin_text(config))
     history = [*run.manifest.get("resumed", []), _taken_up(run.manifest, trainer.step, manifest)]
     run.update_manifest(resumed=history, outcome="running", end=None)

@@ -11,11 +11,28 @@ PROJECT = Path(__file__).parents[1]
 FLOORS = [
     ["errors", "output", "randomness", "atomic_files"],
     ["config"],
-    ["data", "model", "metrics", "progress", "manifest", "record", "training.checkpoint"],
-    ["hooks", "memory", "evaluation", "sampling", "training.optimizer", "training.signals"],
-    ["training.trainer"],
-    ["resumption"],
-    ["experiment"],
+    [
+        "data",
+        "model",
+        "metrics",
+        "progress",
+        "manifest",
+        "record",
+        "request",
+        "training.checkpoint",
+    ],
+    [
+        "hooks",
+        "costs",
+        "evaluation",
+        "sampling",
+        "recorded_config",
+        "training.optimizer",
+        "training.signals",
+    ],
+    ["training.trainer", "inspection", "memory"],
+    ["resumption", "assembly"],
+    ["experiment", "planning"],
 ]
 PLACES = {place: floor for floor, places in enumerate(FLOORS) for place in places}
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "util", "helper"}

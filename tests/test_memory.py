@@ -1,14 +1,11 @@
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lm_core import memory
 from lm_core.config.hyperparameters import TrainingConfig
 from lm_core.errors import InputError, MachineError
 from lm_core.memory import (
     control_group_limits,
-    count_parameters,
     least_training_bytes,
     memory_explained,
     require_memory,
@@ -17,20 +14,6 @@ from lm_core.model.transformer import Transformer
 
 SIZES = {"n_layers": 2, "d_model": 8, "n_heads": 2, "d_ff": 16, "max_seq_len": 4}
 SMALL = TrainingConfig(**SIZES, batch_size=3)
-
-
-@given(
-    n_layers=st.integers(1, 3),
-    d_head=st.integers(1, 5),
-    n_heads=st.integers(1, 3),
-    d_ff=st.integers(1, 9),
-    max_seq_len=st.integers(1, 9),
-    vocab_size=st.integers(1, 9),
-)
-def test_the_parameters_are_counted_as_the_model_has_them(d_head, vocab_size, **sizes):
-    sizes["d_model"] = d_head * sizes["n_heads"]
-    counted = count_parameters(TrainingConfig(**sizes), vocab_size)
-    assert counted == Transformer(vocab_size, **sizes).n_parameters
 
 
 def test_the_least_is_parameters_four_times_and_logits_and_residual_stream_of_a_batch():

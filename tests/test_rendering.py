@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 import lm_core.experiment  # noqa: F401 -- defines the configurables that gin knows
 from lm_core.config.binding import bind
 from lm_core.config.hyperparameters import KEYS, TrainingConfig
-from lm_core.config.rendering import gin_text, yaml_text
+from lm_core.config.rendering import config_hash, gin_text, yaml_text
 from lm_core.config.resolution import ConfigSources, FileArgument, ResolvedConfig, resolve
 from lm_core.config.statements import Source
 from lm_core.config.table import gin_parameter
@@ -127,3 +127,22 @@ def test_the_record_is_read_in_sections():
 def test_a_header_cannot_break_out_of_its_line(folder):
     content = yaml_text(resolved(TrainingConfig()), "x\nn_layers: 99")
     assert read_back(folder, "config.yaml", content) == TrainingConfig()
+
+
+TABLE = TrainingConfig().to_dict()
+
+
+def test_the_hash_ignores_where_the_corpus_lies_but_not_what_it_says():
+    here, there = {**TABLE, "corpus": "/here"}, {**TABLE, "corpus": "/there"}
+    assert config_hash(here, "abc") == config_hash(there, "abc")
+    assert config_hash(here, "abc") != config_hash(here, "abd")
+
+
+@given(st.sampled_from(["n_layers", "learning_rate", "sampling_prompt", "seed"]))
+def test_the_hash_sees_every_other_value(key):
+    changed = {**TABLE, key: 77}
+    assert config_hash(changed, "abc") != config_hash(TABLE, "abc")
+
+
+def test_the_hash_does_not_depend_on_the_order_of_keys():
+    assert config_hash(dict(reversed(TABLE.items())), "abc") == config_hash(TABLE, "abc")

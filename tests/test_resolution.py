@@ -4,6 +4,7 @@ import pytest
 
 from lm_core.config.hyperparameters import KEYS, TrainingConfig
 from lm_core.config.resolution import ConfigSources, FileArgument, resolve
+from lm_core.config.statements import Source
 from lm_core.errors import Problem
 from tests.config_sources import PROJECT, problems, sources
 
@@ -167,7 +168,7 @@ def test_problems_of_a_file_come_in_the_order_of_its_lines(folder):
 
 
 def test_a_drawn_value_has_its_source(folder):
-    config = sources().with_value("seed", 17, "drawn")
+    config = sources().with_value("seed", 17, Source("drawn"))
     assert config.values.seed == 17
     assert str(config.sources["seed"]) == "drawn"
 
@@ -195,4 +196,4 @@ def test_every_key_can_be_traced(folder):
 
 def test_a_value_set_by_the_program_is_checked_too(folder):
     with pytest.raises(ValueError, match="max_steps"):
-        sources().with_value("max_steps", 0, "drawn")
+        sources().with_value("max_steps", 0, Source("drawn"))

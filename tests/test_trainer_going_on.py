@@ -40,14 +40,14 @@ def run_in_pieces(path, stops, max_steps=12, **settings):
 
 def stopped_after(trainer, step):
     """The trainer with a Ctrl-C that comes while a step is computed."""
-    original = trainer._train_step
+    original = trainer.train_step
 
     def train_step():
         original()
         if trainer.step >= step:
             os.kill(os.getpid(), signal.SIGINT)
 
-    trainer._train_step = train_step
+    trainer.train_step = train_step
     return trainer
 
 
@@ -75,14 +75,14 @@ def test_interrupted_anywhere_and_resumed_the_end_is_the_same_byte_for_byte(
 def test_a_signal_saves_within_a_step_and_says_how_to_go_on(tmp_path, number, code):
     run = new_run(tmp_path / "run")
     trainer = build(max_steps=50)
-    original = trainer._train_step
+    original = trainer.train_step
 
     def train_step():
         original()
         if trainer.step == 3:
             os.kill(os.getpid(), number)
 
-    trainer._train_step = train_step
+    trainer.train_step = train_step
     with pytest.raises(
         StoppedError, match="stopped after step 3, which is saved; --resume"
     ) as error:

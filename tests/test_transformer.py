@@ -251,7 +251,7 @@ def test_sites_name_every_place_once_and_have_the_shapes_they_say():
         ({"vocab_size": 0}, "vocab_size: 0 is no integer from 1 on"),
         ({"vocab_size": 2.5}, "vocab_size: 2.5 is no integer from 1 on"),
         ({"seed": -1}, "seed: -1 is no integer from 0 on"),
-        ({"seed": None}, "seed: null is no integer from 0 on"),
+        ({"seed": "1"}, "seed: .1. is no integer from 0 on"),
     ],
 )
 def test_sizes_that_cannot_work_are_refused_in_words(arguments, message):

@@ -1,7 +1,7 @@
 """A run of a moment, asked for as the command line asks, but in this process."""
 
 from lm_core.config.resolution import Binding, ConfigSources
-from lm_core.experiment import Request
+from lm_core.request import Request
 
 TINY = {
     "Transformer.n_layers": 1,

@@ -1,10 +1,12 @@
-"""A resolved configuration as text: the record of a run, and what gin is given."""
+"""A resolved configuration as text: the record of a run, what gin is given, what people see."""
 
+import hashlib
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from lm_core.config.resolution import ResolvedConfig
-from lm_core.config.table import gin_parameter, keys_by_section
+from lm_core.config.table import default, entry, gin_parameter, keys_by_section
 
 
 def yaml_text(config: ResolvedConfig, header: str) -> str:
@@ -30,6 +32,64 @@ def gin_text(config: ResolvedConfig) -> str:
             binding = f"{gin_parameter(key)} = {getattr(config.values, key)!r}"
             lines.append(f"{binding}  # {in_one_line(str(config.sources[key]))}")
     return "\n".join(lines) + "\n"
+
+
+def json_text(config: ResolvedConfig) -> str:
+    """Every value with its default, source, category and gin parameter, for programs."""
+    table = {
+        key: {
+            "value": value,
+            "default": default(key),
+            "differs": value != default(key),
+            "source": str(config.sources[key]),
+            "gin_parameter": gin_parameter(key),
+            "category": entry(key).category,
+        }
+        for key, value in config.values.to_dict().items()
+    }
+    return json.dumps({"hyperparameters": table}, indent=2) + "\n"
+
+
+class Row(NamedTuple):
+    """A hyperparameter as a table for people shows it.
+
+    Attributes:
+        key: Its key.
+        value: The value as YAML has it.
+        default: The default as YAML has it.
+        differs: Whether the two differ.
+        source: Where the value was set.
+    """
+
+    key: str
+    value: str
+    default: str
+    differs: bool
+    source: str
+
+
+def rows(config: ResolvedConfig) -> dict[str, list[Row]]:
+    """Every hyperparameter as people are shown it, by section."""
+    return {
+        section: [_row(config, key) for key in keys] for section, keys in keys_by_section().items()
+    }
+
+
+def _row(config: ResolvedConfig, key: str) -> Row:
+    value, usual = getattr(config.values, key), default(key)
+    source = in_one_line(str(config.sources[key]))
+    return Row(key, yaml_value(value), yaml_value(usual), value != usual, source)
+
+
+def config_hash(table: Mapping[str, Any], corpus_sha256: str) -> str:
+    """SHA-256 that names a configuration, wherever its corpus lies.
+
+    Args:
+        table: Every hyperparameter with its value.
+        corpus_sha256: SHA-256 of the text, which stands for the path of the corpus.
+    """
+    canonical = json.dumps({**table, "corpus": corpus_sha256}, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def in_one_line(text: str) -> str:

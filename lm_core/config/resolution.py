@@ -69,10 +69,10 @@ class ResolvedConfig:
     names: dict[str, str]
     lines: dict[str, int]
 
-    def with_value(self, key: str, value: Any, place: str) -> "ResolvedConfig":
+    def with_value(self, key: str, value: Any, source: Source) -> "ResolvedConfig":
         """The same configuration with one value set by the program, such as a drawn seed."""
         values = self.values.model_dump() | {key: value}
-        sources = self.sources | {key: Source(place)}
+        sources = self.sources | {key: source}
         return replace(self, values=TrainingConfig(**values), sources=sources)
 
     def sentence(self, problem: Problem) -> str:

@@ -113,7 +113,7 @@ class Reading:
 def display_name(path: Path) -> str:
     """A path as a person at this working directory would write it."""
     relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+    return os.path.abspath(path) if relative.startswith("..") else relative  # noqa: PTH100
 
 
 def find_config(name: str, folders: Iterable[Path], who: str) -> Path:

@@ -23,8 +23,12 @@ from lm_core.randomness import LARGEST_SEED, StepKey, keyed_generator
 # GPT-2's standard deviation for every matrix; those that write into the residual stream are
 # divided by the square root of the number of such writes (section 2.3 of the paper).
 _INITIAL_STD = 0.02
+# Attention and the MLP each write into the residual stream once.
 _WRITES_A_BLOCK = 2
+# One on the attention weights, one on each sublayer's output.
 _DROPOUTS_A_BLOCK = 3
+# GPT-2's, and PyTorch's default: keeps the division by a variance of zero finite.
+_NORM_EPSILON = 1e-5
 
 
 class KeyValueCache:
@@ -142,9 +146,9 @@ class Block(nn.Module):
         self, layer: int, d_model: int, n_heads: int, d_ff: int, dropout: float, sites: Sites
     ) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(d_model)
+        self.attention_norm = nn.LayerNorm(d_model, eps=_NORM_EPSILON)
         self.attention = Attention(layer, d_model, n_heads, dropout, sites)
-        self.mlp_norm = nn.LayerNorm(d_model)
+        self.mlp_norm = nn.LayerNorm(d_model, eps=_NORM_EPSILON)
         self.mlp = MLP(layer, d_model, d_ff, dropout, sites)
         self.output_site = sites.add(f"blocks.{layer}", "(batch, time, d_model)")
 
@@ -174,7 +178,8 @@ class Transformer(nn.Module):
         d_ff: Width of the hidden layer of each MLP.
         dropout: Share of activations zeroed in training.
         max_seq_len: Longest context in tokens.
-        seed: The initial weights are a function of it.
+        seed: The initial weights are a function of it. None: they stay as memory happens to be,
+            for a model that is given its weights or only asked for its shapes.
 
     Attributes:
         arguments: All arguments but the seed, enough to build the same model again.
@@ -193,7 +198,7 @@ class Transformer(nn.Module):
         d_ff: int = 1024,
         dropout: float = 0.1,
         max_seq_len: int = 256,
-        seed: int = 0,
+        seed: int | None = 0,
     ) -> None:
         super().__init__()
         hyperparameters = {
@@ -206,7 +211,8 @@ class Transformer(nn.Module):
         }
         require_valid(hyperparameters)
         _require_integer("vocab_size", vocab_size, 1)
-        _require_integer("seed", seed, 0)
+        if seed is not None:
+            _require_integer("seed", seed, 0)
         if d_model % n_heads:
             raise InputError(f"d_model {d_model} is not divisible by n_heads {n_heads}")
         self.arguments: dict[str, int | float] = {"vocab_size": vocab_size, **hyperparameters}
@@ -220,10 +226,11 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(
             Block(layer, d_model, n_heads, d_ff, dropout, self.sites) for layer in range(n_layers)
         )
-        self.final_norm = nn.LayerNorm(d_model)
+        self.final_norm = nn.LayerNorm(d_model, eps=_NORM_EPSILON)
         self._final_norm_site = self.sites.add("final_norm", "(batch, time, d_model)")
         self._logits_site = self.sites.add("logits", "(batch, time, vocab_size)")
-        self._initialise(seed)
+        if seed is not None:
+            self._initialise(seed)
 
     @torch.no_grad()
     def _initialise(self, seed: int) -> None:

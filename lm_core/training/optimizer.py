@@ -7,7 +7,11 @@ from torch import nn
 
 from lm_core.errors import MachineError
 
+# Parameters of at least this many dimensions are matrices.
 _MATRIX_DIMENSIONS = 2
+# PyTorch's default, and the value of Kingma and Ba, "Adam" (2015): keeps the division by a mean of
+# zero finite.
+_EPSILON = 1e-8
 # What AdamW keeps for a parameter.
 _KINDS_OF_STATE = {"step", "exp_avg", "exp_avg_sq"}
 
@@ -17,7 +21,7 @@ def build_adamw(
 ) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019) with decay on matrices only.
 
-    Norms, biases and embeddings are not decayed. The numerical epsilon is PyTorch's, 1e-8.
+    Norms, biases and embeddings are not decayed. The numerical epsilon is 1e-8.
 
     Args:
         model: Its parameters are updated.
@@ -34,7 +38,9 @@ def build_adamw(
         {"params": decayed, "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(beta1, beta2), fused=True)
+    return torch.optim.AdamW(
+        groups, lr=learning_rate, betas=(beta1, beta2), eps=_EPSILON, fused=True
+    )
 
 
 def optimizer_tensors(

@@ -191,7 +191,7 @@ class Trainer:
         with StopSignals() as signals, progress or nullcontext() as shown:
             first_step = self.step + 1
             while self.step < self.max_steps:
-                self._train_step()
+                self.train_step()
                 if self.step == first_step:
                     # What a hook keeps and cannot be saved is told now, not at the first save.
                     self._hooks.state()
@@ -204,7 +204,7 @@ class Trainer:
             sample = self._sample() if self._sample and self._sampling_cadence else None
         return TrainingResult(self.step, evaluation, sample)
 
-    def _train_step(self) -> None:
+    def train_step(self) -> None:
         """Forward, backward and update of the next step, and its row of metrics."""
         start = time.perf_counter()
         key = StepKey(self.seed, self.step + 1)

@@ -1,0 +1,123 @@
+"""From a resolved configuration to everything that a run is made of, through gin."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from lm_core.config.binding import bind
+from lm_core.config.hyperparameters import KEYS, TrainingConfig
+from lm_core.config.resolution import ResolvedConfig
+from lm_core.config.statements import Source
+from lm_core.data.corpus import Corpus, absolute_path, load_corpus, split_corpus
+from lm_core.data.token_store import encode_corpus
+from lm_core.data.tokenizer import Tokenizer, build_tokenizer
+from lm_core.errors import InputError, Problem
+from lm_core.evaluation import Evaluator
+from lm_core.memory import memory_explained, require_memory
+from lm_core.model.transformer import Transformer
+from lm_core.sampling import Sampler
+from lm_core.training.trainer import Trainer, draw_seed
+
+
+class Data(NamedTuple):
+    """The text of a run and its tokens.
+
+    Attributes:
+        corpus: The text.
+        tokenizer: What made tokens of it.
+        training: The tokens that are trained on, ``(n_tokens,)``.
+        validation: The tokens that are held out, ``(n_tokens,)``.
+    """
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    training: np.ndarray
+    validation: np.ndarray
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a training run is made of, built and checked, with nothing written yet."""
+
+    config: ResolvedConfig
+    data: Data
+    trainer: Trainer
+
+
+def completed(config: ResolvedConfig) -> ResolvedConfig:
+    """The configuration with what only the start of a run can fill in."""
+    if config.values.seed is None:
+        config = config.with_value("seed", draw_seed(), Source("drawn"))
+    path = config.values.corpus
+    if path is not None:
+        # The record has to find the text again from any working directory.
+        config = config.with_value("corpus", absolute_path(path), config.sources["corpus"])
+    return config
+
+
+def build(config: ResolvedConfig) -> Parts:
+    """All parts of a run.
+
+    Raises:
+        InputError: A part cannot be built as configured; says where the value was set.
+        MachineError: The machine has too little memory.
+    """
+    data = load_data(config)
+    require_memory(config.values, data.tokenizer.vocab_size)
+    return Parts(config, data, build_trainer(config, data))
+
+
+def load_data(config: ResolvedConfig) -> Data:
+    """The text of a configuration and its tokens; the configuration becomes gin's.
+
+    Raises:
+        InputError: There is no such text, or the tokenizer does not take it.
+    """
+    bind(config)
+    with sources_named(config), memory_explained():
+        corpus = load_corpus()
+        tokenizer = build_tokenizer(corpus)
+        training, validation = split_corpus(encode_corpus(corpus, tokenizer))
+    return Data(corpus, tokenizer, training, validation)
+
+
+def build_trainer(config: ResolvedConfig, data: Data) -> Trainer:
+    """Model, evaluator, sampler and trainer of the configuration that is gin's.
+
+    Raises:
+        InputError: A part cannot be built as configured; says where the value was set.
+        MachineError: The machine has too little memory.
+    """
+    with sources_named(config), memory_explained():
+        model = Transformer(data.tokenizer.vocab_size, seed=config.values.seed)
+        evaluator = Evaluator(model, data.validation, data.tokenizer)
+        sampler = Sampler(model, data.tokenizer) if _is_sampled(config) else None
+        return Trainer(model, data.training, evaluator, sampler, data.tokenizer)
+
+
+def _is_sampled(config: ResolvedConfig) -> bool:
+    """Whether the prompt has to work: not where it is the default's and nobody asks for samples.
+
+    A corpus in another script trains with a tokenizer that knows no "The".
+    """
+    values, default = config.values, TrainingConfig()
+    return values.sampling_cadence is not None or values.sampling_prompt != default.sampling_prompt
+
+
+@contextlib.contextmanager
+def sources_named(config: ResolvedConfig) -> Iterator[None]:
+    """Puts the source in front of an error that begins with the path of a hyperparameter.
+
+    Raises:
+        InputError: There was one.
+    """
+    try:
+        yield
+    except InputError as error:
+        path, _, message = error.message.partition(": ")
+        if path.replace("[", ".").split(".")[0] not in KEYS:
+            raise InputError(error.message) from error
+        raise InputError(config.sentence(Problem(path, message))) from error

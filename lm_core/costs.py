@@ -1,0 +1,186 @@
+"""What a configuration costs: parameters, arithmetic, memory and disk, told without training.
+
+Sums follow from the shapes of the model; what autograd keeps for backward is counted in a forward
+pass on tensors without content, so that it stays right whatever the blocks do.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+
+from lm_core.config.hyperparameters import TrainingConfig
+from lm_core.model.transformer import Transformer
+from lm_core.randomness import StepKey
+
+# Weights, gradients and the optimizer are in float32.
+FLOAT32_BYTES = 4
+# AdamW keeps two means for each parameter.
+_MEANS_A_PARAMETER = 2
+# A multiplication and an addition for each weight and token.
+_FLOPS_A_WEIGHT = 2
+# Backward makes two products of the size of each of forward's: for its weights and its inputs.
+_PASSES = 3
+# Attention multiplies queries by keys, and weights by values.
+_PRODUCTS_OF_ATTENTION = 2
+# The query, key, value and output matrices.
+_MATRICES_OF_ATTENTION = 4
+# The first step starts PyTorch's threads and loads its kernels.
+_RUNTIME_BYTES = 90 * 2**20
+# glibc's allocator keeps freed blocks and cannot always use them again: measured by
+# benchmarks/memory_estimate.py as 0.33 to 0.43 of the activations, for models of 0.4 to 85 M
+# parameters, with dropout and without.
+_SHARE_OF_FRAGMENTS = 0.4
+
+
+def parameters_by_part(config: TrainingConfig, vocab_size: int) -> dict[str, int]:
+    """How many numbers each part of the model learns; told without building it.
+
+    Args:
+        config: The configuration.
+        vocab_size: Number of different tokens.
+    """
+    d_model, d_ff, n_layers = config.d_model, config.d_ff, config.n_layers
+    norm = 2 * d_model
+    return {
+        "token embedding, also the output head": vocab_size * d_model,
+        "position embedding": config.max_seq_len * d_model,
+        "attention": n_layers * _MATRICES_OF_ATTENTION * (d_model + 1) * d_model,
+        "MLPs": n_layers * (2 * d_model * d_ff + d_ff + d_model),
+        "norms": (2 * n_layers + 1) * norm,
+    }
+
+
+def count_parameters(config: TrainingConfig, vocab_size: int) -> int:
+    """How many numbers the model of a configuration learns; told without building it.
+
+    Args:
+        config: The configuration.
+        vocab_size: Number of different tokens.
+    """
+    return sum(parameters_by_part(config, vocab_size).values())
+
+
+def flops_a_step(config: TrainingConfig, vocab_size: int) -> int:
+    """Floating-point operations of the matrix products of a training step, forward and backward.
+
+    The counting of Chowdhery et al., "PaLM" (2022), appendix B: 6 for each weight of a matrix and
+    token, and 12 x layers x width x length for each token in attention, with nothing taken off
+    for the half that the causal mask leaves out.
+
+    Args:
+        config: The configuration.
+        vocab_size: Number of different tokens.
+    """
+    d_model, n_layers = config.d_model, config.n_layers
+    block = _MATRICES_OF_ATTENTION * d_model**2 + 2 * d_model * config.d_ff
+    weights = n_layers * block + vocab_size * d_model
+    attention = n_layers * _PRODUCTS_OF_ATTENTION * d_model * config.max_seq_len
+    n_tokens = config.batch_size * config.max_seq_len
+    return _PASSES * _FLOPS_A_WEIGHT * n_tokens * (weights + attention)
+
+
+def activation_bytes(config: TrainingConfig, vocab_size: int) -> int:
+    """Bytes that autograd keeps from forward to backward in a training step.
+
+    Blocks are alike and so are sequences, so a count for one and two of each gives all.
+
+    Args:
+        config: The configuration.
+        vocab_size: Number of different tokens.
+    """
+    count = {
+        (n_layers, batch_size): _count_activations(
+            config.model_copy(update={"n_layers": n_layers, "batch_size": batch_size}), vocab_size
+        )
+        for n_layers, batch_size in itertools.product((1, 2), repeat=2)
+    }
+    layers, sequences = config.n_layers - 1, config.batch_size - 1
+    a_layer = count[2, 1] - count[1, 1]
+    a_sequence = count[1, 2] - count[1, 1]
+    both = count[2, 2] - count[1, 1] - a_layer - a_sequence
+    return count[1, 1] + layers * a_layer + sequences * a_sequence + layers * sequences * both
+
+
+def _count_activations(config: TrainingConfig, vocab_size: int) -> int:
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = Transformer(
+            vocab_size,
+            n_layers=config.n_layers,
+            d_model=config.d_model,
+            n_heads=config.n_heads,
+            d_ff=config.d_ff,
+            dropout=config.dropout,
+            max_seq_len=config.max_seq_len,
+            seed=None,
+        )
+        tokens = torch.zeros(config.batch_size, config.max_seq_len, dtype=torch.long)
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            # The loss holds what is kept, so that no two tensors in turn have one address.
+            _loss = model(tokens, tokens, key=StepKey(0, 1))
+        parameters = {p.untyped_storage()._cdata for p in model.parameters()}
+    return sum(n_bytes for address, n_bytes in kept.items() if address not in parameters)
+
+
+class MemoryEstimate(NamedTuple):
+    """Bytes that training holds at the moment when it holds most.
+
+    Attributes:
+        program: Python, PyTorch and the text, and what the first step loads.
+        weights: The model.
+        gradients: As many again.
+        optimizer: AdamW's two means.
+        activations: What autograd keeps from forward to backward.
+        fragments: What the C library's allocator holds and cannot use.
+    """
+
+    program: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    fragments: int
+
+    @property
+    def total(self) -> int:
+        """All of it, in bytes."""
+        return sum(self)
+
+
+def estimate_memory(config: TrainingConfig, vocab_size: int, program: int) -> MemoryEstimate:
+    """The peak of the memory of a training run on a CPU.
+
+    Args:
+        config: The configuration.
+        vocab_size: Number of different tokens.
+        program: Bytes that the process holds before the model is built.
+    """
+    weights = FLOAT32_BYTES * count_parameters(config, vocab_size)
+    activations = activation_bytes(config, vocab_size)
+    return MemoryEstimate(
+        program=program + _RUNTIME_BYTES,
+        weights=weights,
+        gradients=weights,
+        optimizer=_MEANS_A_PARAMETER * weights,
+        activations=activations,
+        fragments=round(_SHARE_OF_FRAGMENTS * activations),
+    )
+
+
+def checkpoint_bytes(config: TrainingConfig, vocab_size: int) -> int:
+    """Bytes of a checkpoint on disk: weights and AdamW's means, without a few kilobytes of names.
+
+    Args:
+        config: The configuration.
+        vocab_size: Number of different tokens.
+    """
+    return FLOAT32_BYTES * (1 + _MEANS_A_PARAMETER) * count_parameters(config, vocab_size)

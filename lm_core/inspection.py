@@ -1,0 +1,169 @@
+"""Looking at configurations: checked, shown, compared. Nothing is trained or written.
+
+PyTorch takes a second to import, so nothing here needs it, but for the check of hooks where a
+configuration has any.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lm_core.config.hyperparameters import KEYS
+from lm_core.config.rendering import gin_text, in_one_line, json_text, rows, yaml_text, yaml_value
+from lm_core.config.resolution import ConfigSources, FileArgument, ResolvedConfig, resolve
+from lm_core.errors import InputError, Problem
+from lm_core.output import print_table
+from lm_core.record import RunDirectory
+from lm_core.recorded_config import read_record, resolve_upon, with_first_sources
+from lm_core.request import Request
+
+# Facts about two runs that explain why equal configurations may give different numbers.
+_FACTS = ("corpus.sha256", "git.commit", "git.dirty", "versions", "numerics")
+
+
+def check(sources: ConfigSources) -> ResolvedConfig:
+    """Checks a configuration as a training run does before anything is built.
+
+    Raises:
+        InputError: Anything is wrong; the message has one line for each problem.
+    """
+    return resolve(sources, _check_hooks)
+
+
+def _check_hooks(table: Mapping[str, Any]) -> list[Problem]:
+    from lm_core.hooks import check_hooks
+
+    return check_hooks(table)
+
+
+def show_config(request: Request) -> None:
+    """Prints every hyperparameter with its value and its source.
+
+    Raises:
+        InputError: The configuration is wrong.
+    """
+    if request.run_dir is None:
+        config = check(request.config)
+    else:
+        config = _config_of_run(RunDirectory.open(request.run_dir), request.config)
+    if request.format == "yaml":
+        print(yaml_text(config, "every value, as --mode=config found it"), end="")
+    elif request.format == "gin":
+        print(gin_text(config), end="")
+    elif request.format == "json":
+        print(json_text(config), end="")
+    else:
+        _print_config(config)
+
+
+def _config_of_run(run: RunDirectory, sources: ConfigSources) -> ResolvedConfig:
+    read_record(run)
+    return with_first_sources(resolve_upon(run, sources, _check_hooks), run)
+
+
+def _print_config(config: ResolvedConfig) -> None:
+    lines: list[tuple[str, ...]] = [("", "hyperparameter", "value", "default", "source")]
+    for section, table in rows(config).items():
+        lines += [("",), ("", section)]
+        for row in table:
+            mark = "*" if row.differs else ""
+            lines.append((mark, f"  {row.key}", row.value, row.default, row.source))
+    print_table(lines)
+    n_changed = sum(row.differs for table in rows(config).values() for row in table)
+    print(f"\n{n_changed} of {len(KEYS)} values differ from the default (*)")
+
+
+class _Side(NamedTuple):
+    """One of two runs or files that are compared, and what is known about it."""
+
+    name: str
+    config: ResolvedConfig
+    manifest: dict[str, Any] | None
+
+
+def show_difference(request: Request) -> None:
+    """Prints in what two runs or configuration files differ.
+
+    Raises:
+        InputError: One of them is neither, or is wrong.
+    """
+    left, right = (_side(name, request.config) for name in request.compared)
+    hyperparameters = {
+        key: tuple(
+            {"value": side.config.values.to_dict()[key], "source": str(side.config.sources[key])}
+            for side in (left, right)
+        )
+        for key in KEYS
+        if getattr(left.config.values, key) != getattr(right.config.values, key)
+    }
+    facts = _different_facts(left.manifest, right.manifest)
+    if request.format == "json":
+        names = ("left", "right")
+        document = {
+            "left": left.name,
+            "right": right.name,
+            "hyperparameters": {
+                key: dict(zip(names, both, strict=True)) for key, both in hyperparameters.items()
+            },
+            "runs": {name: dict(zip(names, both, strict=True)) for name, both in facts.items()},
+        }
+        print(json.dumps(document, indent=2))
+        return
+    lines: list[tuple[str, ...]] = [("", left.name, "set by", right.name, "set by")]
+    for key, both in hyperparameters.items():
+        cells = [(yaml_value(one["value"]), in_one_line(one["source"])) for one in both]
+        lines.append((key, *cells[0], *cells[1]))
+    lines += [(name, _word(mine), "", _word(theirs)) for name, (mine, theirs) in facts.items()]
+    if len(lines) > 1:
+        print_table(lines)
+    else:
+        print(f"{left.name} and {right.name} are the same in every hyperparameter")
+
+
+def _word(fact: Any) -> str:
+    return in_one_line(fact if isinstance(fact, str) else json.dumps(fact))
+
+
+def _side(name: str, sources: ConfigSources) -> _Side:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        run = RunDirectory.open(path)
+        return _Side(name, _config_of_run(run, ConfigSources()), run.manifest)
+    flags = {".gin": "--gin_file", ".yaml": "--config", ".yml": "--config"}
+    if path.suffix not in flags:
+        message = f"{name!r} is neither a run directory nor a configuration (*.yaml, *.gin)"
+        raise InputError(f"--mode=diff: {message}")
+    file = FileArgument(flags[path.suffix], name)
+    only = ConfigSources(
+        files=[file],
+        yaml_folders=sources.yaml_folders,
+        gin_folders=sources.gin_folders,
+        allowed_imports=sources.allowed_imports,
+    )
+    return _Side(name, check(only), None)
+
+
+def _different_facts(
+    left: Mapping[str, Any] | None, right: Mapping[str, Any] | None
+) -> dict[str, tuple[Any, Any]]:
+    """What two manifests say differently about the world their runs ran in, by dotted name."""
+    if left is None or right is None:
+        return {}
+    mine, theirs = dict(_facts(left)), dict(_facts(right))
+    return {
+        name: (mine.get(name), theirs.get(name))
+        for name in dict.fromkeys([*mine, *theirs])
+        if mine.get(name) != theirs.get(name)
+    }
+
+
+def _facts(manifest: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    for path in _FACTS:
+        fact: Any = manifest
+        for name in path.split("."):
+            fact = fact.get(name) if isinstance(fact, Mapping) else None
+        if isinstance(fact, Mapping):
+            yield from ((f"{path}.{name}", value) for name, value in fact.items())
+        else:
+            yield path, fact

@@ -1,0 +1,81 @@
+"""The configuration in a run's record: written, read, and gone on from."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from lm_core.config.hyperparameters import TrainingConfig
+from lm_core.config.rendering import config_hash, yaml_text
+from lm_core.config.resolution import CheckHooks, ConfigSources, ResolvedConfig, resolve
+from lm_core.config.statements import Source, display_name
+from lm_core.errors import InputError
+from lm_core.record import RunDirectory
+
+
+class Recorded(NamedTuple):
+    """The configuration in a run's record, and the hash that names it."""
+
+    values: TrainingConfig
+    config_hash: str
+
+
+def record_yaml(config: ResolvedConfig, path: Path) -> str:
+    """The text of the ``config.yaml`` of the run at a path."""
+    return yaml_text(config, f"python run.py --config={path / 'config.yaml'} runs this again")
+
+
+def record_sources(config: ResolvedConfig) -> dict[str, str]:
+    """Where each value was set, as a manifest keeps it."""
+    return {key: str(source) for key, source in config.sources.items()}
+
+
+def read_record(run: RunDirectory) -> Recorded:
+    """The configuration in a run's record.
+
+    Raises:
+        InputError: It is not the one the run was trained with, by the hash in its manifest.
+    """
+    path = run.path / "config.yaml"
+    config = resolve(ConfigSources(base=path))
+    # The record states every value there was when it was written; later ones have their default.
+    table = {
+        key: value
+        for key, value in config.values.to_dict().items()
+        if config.sources[key].place != "default"
+    }
+    manifest = run.manifest
+    found = config_hash(table, manifest["corpus"]["sha256"])
+    if found not in (manifest.get("config_hash"), manifest.get("previous_config_hash")):
+        message = f"{path} has been changed: it is not the configuration that the run was"
+        raise InputError(f"{message} trained with, by the config_hash in its manifest.json")
+    return Recorded(config.values, found)
+
+
+def resolve_upon(
+    run: RunDirectory, sources: ConfigSources, check_hooks: CheckHooks | None = None
+) -> ResolvedConfig:
+    """The configuration of a run with what sources change in it.
+
+    Raises:
+        InputError: Anything is wrong, as ``resolve`` has it.
+    """
+    return resolve(replace(sources, base=run.path / "config.yaml"), check_hooks)
+
+
+def with_first_sources(config: ResolvedConfig, run: RunDirectory) -> ResolvedConfig:
+    """A configuration upon a run's, where what the record states has the source it first had.
+
+    Args:
+        config: From ``resolve_upon``.
+        run: The run whose manifest knows the sources.
+    """
+    place = display_name(run.path / "config.yaml")
+    recorded = run.manifest.get("sources")
+    recorded = recorded if isinstance(recorded, Mapping) else {}
+    first = {
+        key: Source(str(recorded[key]))
+        for key, source in config.sources.items()
+        if source.place == place and key in recorded
+    }
+    return replace(config, sources=config.sources | first)

@@ -1,0 +1,32 @@
+"""What the command line asks for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lm_core.config.resolution import ConfigSources
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        config: Where the configuration comes from.
+        run_dir: The run directory; None: a new one under ``runs``.
+        resume: Go on with the run in ``run_dir``, if there is one.
+        corpus: Text to evaluate on, in place of the run's own validation part.
+        command_line: The words of the command, for the record.
+        format: How to print what is asked for: ``table``, ``yaml``, ``gin`` or ``json``.
+        logs_all: Whether training logs every hyperparameter, not only those that differ from
+            the default.
+        compared: The two runs or configuration files to compare.
+    """
+
+    config: ConfigSources
+    run_dir: Path | None = None
+    resume: bool = False
+    corpus: str | None = None
+    command_line: tuple[str, ...] = ()
+    format: str = "table"
+    logs_all: bool = False
+    compared: tuple[str, ...] = ()

@@ -1,0 +1,118 @@
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from lm_core.config.hyperparameters import TrainingConfig
+from lm_core.costs import (
+    activation_bytes,
+    checkpoint_bytes,
+    count_parameters,
+    estimate_memory,
+    flops_a_step,
+    parameters_by_part,
+)
+from lm_core.model.transformer import Transformer
+from lm_core.randomness import StepKey
+
+VOCAB_SIZE = 11
+sizes = st.builds(
+    lambda d_head, n_heads, **others: TrainingConfig(
+        n_heads=n_heads, d_model=d_head * n_heads, **others
+    ),
+    d_head=st.integers(1, 5),
+    n_heads=st.integers(1, 3),
+    n_layers=st.integers(1, 4),
+    d_ff=st.integers(1, 9),
+    max_seq_len=st.integers(1, 9),
+    batch_size=st.integers(1, 4),
+    dropout=st.sampled_from([0.0, 0.3]),
+)
+
+
+def build(config):
+    names = ("n_layers", "d_model", "n_heads", "d_ff", "dropout", "max_seq_len")
+    return Transformer(VOCAB_SIZE, **{name: getattr(config, name) for name in names})
+
+
+def loss_of(model, config):
+    tokens = torch.zeros(config.batch_size, config.max_seq_len, dtype=torch.long)
+    return model(tokens, tokens, key=StepKey(0, 1))
+
+
+PLACES = {
+    "token embedding, also the output head": "token_embedding",
+    "position embedding": "position_embedding",
+    "attention": ".attention.",
+    "MLPs": ".mlp.",
+    "norms": "norm",
+}
+
+
+@given(sizes)
+def test_the_parameters_of_each_part_are_those_of_the_built_model(config):
+    model = build(config)
+    parts = parameters_by_part(config, VOCAB_SIZE)
+    for part, place in PLACES.items():
+        named = model.named_parameters()
+        assert parts[part] == sum(p.numel() for name, p in named if place in name), part
+    assert count_parameters(config, VOCAB_SIZE) == model.n_parameters
+
+
+@settings(max_examples=25)
+@given(sizes)
+def test_arithmetic_is_what_pytorch_counts(config):
+    # PyTorch counts the products of the path with dropout, and not those of its fused kernel.
+    config = config.model_copy(update={"dropout": 0.3})
+    model = build(config)
+    with FlopCounterMode(display=False) as counter:
+        loss_of(model, config).backward()
+    assert flops_a_step(config, VOCAB_SIZE) == counter.get_total_flops()
+
+
+@settings(max_examples=25)
+@given(sizes)
+def test_activations_are_what_autograd_keeps(config):
+    model = build(config)
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        _loss = loss_of(model, config)
+    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    expected = sum(n for address, n in kept.items() if address not in parameters)
+    assert activation_bytes(config, VOCAB_SIZE) == expected
+
+
+def test_a_model_that_fits_into_no_machine_is_estimated_all_the_same():
+    config = TrainingConfig(n_layers=10_000, d_model=16_384, n_heads=128, d_ff=65_536)
+    estimate = estimate_memory(config, 50_000, program=0)
+    assert estimate.weights == 4 * count_parameters(config, 50_000)
+    assert estimate.total > 10**14
+
+
+def test_the_peak_is_the_sum_of_its_parts():
+    config = TrainingConfig()
+    estimate = estimate_memory(config, 128, program=10**8)
+    assert estimate.total == sum(estimate)
+    assert estimate.program > 10**8
+    assert estimate.gradients == estimate.weights == estimate.optimizer // 2
+    assert estimate.activations == activation_bytes(config, 128)
+
+
+@pytest.mark.parametrize(("layers", "batch"), list(itertools.product((1, 3), (1, 5))))
+def test_more_layers_and_sequences_need_more(layers, batch):
+    config = TrainingConfig(n_layers=layers, batch_size=batch)
+    more = TrainingConfig(n_layers=layers + 1, batch_size=batch + 1)
+    assert activation_bytes(more, 128) > activation_bytes(config, 128)
+
+
+def test_a_checkpoint_holds_weights_and_two_means():
+    config = TrainingConfig()
+    assert checkpoint_bytes(config, 128) == 12 * count_parameters(config, 128)
