@@ -4,7 +4,12 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+# A message stays readable when a value in it is no longer than this.
 _LONGEST_SHOWN = 60
+_ELLIPSIS = "..."
+# Shells add the number of the signal to this, see https://pubs.opengroup.org/onlinepubs/9799919799,
+# "Exit Status for Commands".
+_EXIT_CODE_OF_SIGNAL = 128
 
 
 class LabError(Exception):
@@ -56,7 +61,8 @@ class StoppedError(LabError):
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
-        self.exit_code = 128 + signal_number
+        self.signal_number = signal_number
+        self.exit_code = _EXIT_CODE_OF_SIGNAL + signal_number
 
 
 class Problem(NamedTuple):
@@ -89,4 +95,6 @@ def shown(value: Any) -> str:
         text = repr(value)
     except ValueError:  # Python refuses to print integers of thousands of digits.
         return "a huge integer"
-    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+    if len(text) <= _LONGEST_SHOWN:
+        return text
+    return text[: _LONGEST_SHOWN - len(_ELLIPSIS)] + _ELLIPSIS

@@ -152,7 +152,7 @@ def _train_and_record(run: RunDirectory, trainer: Trainer) -> TrainingResult:
             result = trainer.train(run, progress)
         outcome = "completed"
     except StoppedError as error:
-        outcome = f"stopped by {signal.Signals(error.exit_code - 128).name}"
+        outcome = f"stopped by {signal.Signals(error.signal_number).name}"
         raise
     except DivergenceError:
         outcome = "diverged"

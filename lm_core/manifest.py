@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+# A checkout on a slow disk must not keep a run from starting.
 _GIT_TIMEOUT_SECONDS = 5
 _PACKAGES = ("torch", "numpy", "gin-config", "safetensors", "lm_core")
 

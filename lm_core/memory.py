@@ -19,6 +19,7 @@ _TOO_SMALL = (
 _VALUES_A_PARAMETER = 4
 # In backward, logarithms of probabilities and their gradient exist side by side.
 _VALUES_A_LOGIT = 2
+# The unit in which people read bytes of memory.
 _GIBIBYTE = 2**30
 
 

@@ -27,8 +27,9 @@ from lm_core.request import Request
 from lm_core.sampling import Sampler
 from lm_core.training.trainer import Trainer
 
-# After a first step that nobody counts, steps are measured until one of these is reached.
+# After a first step that nobody counts, this many are measured,
 _MEASURED_STEPS = 10
+# or as many as there are in this time.
 _MEASURED_SECONDS = 10.0
 # What is measured of an evaluation: this many windows of the validation part, one batch of them.
 _MEASURED_WINDOWS = 16
@@ -36,8 +37,9 @@ _MEASURED_WINDOWS = 16
 _MEASURED_TOKENS = 16
 # What Python and PyTorch hold after their start, where the system does not tell.
 _TYPICAL_PROGRAM = 240 * 2**20
-# Units in which people read bytes and arithmetic.
+# The unit in which people read bytes.
 _MEBIBYTE = 2**20
+# The unit in which people read arithmetic.
 _BILLION = 10**9
 
 

@@ -22,7 +22,9 @@ STREAMS = {
     "hooks": 7,
 }
 
+# Step, place and sequence: no random number needs more to say what it is for.
 _N_INDICES = 3
+# The largest signed number of 64 bits, which YAML, JSON, numpy and PyTorch all hold.
 LARGEST_SEED = 2**63 - 1
 
 

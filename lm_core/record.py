@@ -26,6 +26,7 @@ from lm_core.atomic_files import replace_file, sync_folder, write_synced
 from lm_core.errors import InputError, MachineError
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+# File systems take names of 255 bytes; the time and a number follow.
 _LONGEST_NAME = 60
 _LATEST = "latest"
 

@@ -12,6 +12,7 @@ FLOORS = [
     ["errors", "output", "randomness", "atomic_files"],
     ["config"],
     [
+        "command_line",
         "data",
         "model",
         "metrics",
@@ -33,6 +34,7 @@ FLOORS = [
     ["training.trainer", "inspection", "memory"],
     ["resumption", "assembly"],
     ["experiment", "planning"],
+    ["reference"],
 ]
 PLACES = {place: floor for floor, places in enumerate(FLOORS) for place in places}
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "util", "helper"}

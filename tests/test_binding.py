@@ -12,17 +12,7 @@ from lm_core.config.table import gin_parameter
 from lm_core.data.corpus import load_corpus, split_corpus
 from lm_core.data.tokenizer import build_tokenizer
 from lm_core.model.transformer import Transformer
-from lm_core.sampling import Sampler
-from lm_core.training.trainer import Trainer
-
-CONSTRUCTORS = {
-    "load_corpus": load_corpus,
-    "split_corpus": split_corpus,
-    "Tokenizer": build_tokenizer,
-    "Transformer": Transformer,
-    "Trainer": Trainer,
-    "Sampler": Sampler,
-}
+from lm_core.reference.tables import CONSTRUCTORS
 
 
 def resolved(**values):

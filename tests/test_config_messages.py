@@ -111,7 +111,6 @@ def test_each_mistake_in_a_yaml_file_is_one_exact_sentence(folder, content, sent
         ("Transformer.n_layers = 6j", f"Transformer.n_layers: 6j is a complex {COUNT}"),
         ("Transformer.dropout = 1e400", f"Transformer.dropout: inf is not finite {SHARE}"),
         ("Trainer.max_steps = 1e3", f"Trainer.max_steps: 1000.0 is no integer, write 1000 {STEPS}"),
-        ("a = None\nTrainer.max_steps = %a", f"Trainer.max_steps: null is no value {STEPS}"),
         (
             "Sampler.temprature = 1",
             "Sampler.temprature: unknown parameter; did you mean Sampler.temperature?",
@@ -143,6 +142,17 @@ def test_each_mistake_in_gin_is_the_same_sentence_in_a_file_and_in_a_binding(
     line = text.count("\n") + 1
     assert problems(files=["my.gin"]) == [f"my.gin:{line}: {sentence}"]
     assert problems(bindings=[text]) == [f"--gin_bindings: {sentence}"]
+
+
+def test_a_mistake_in_a_macro_tells_where_the_macro_stands(folder):
+    (folder / "my.gin").write_text("a = None\nTrainer.max_steps = %a")
+    told = f"Trainer.max_steps: null is no value {STEPS}"
+    assert problems(files=["my.gin"]) == [f"my.gin:2 (%a from my.gin:1): {told}"]
+    (folder / "my.gin").write_text("b = 2\n\nTrainer.max_steps = %a")
+    given = {"files": ["my.gin"], "bindings": ["a = %b", "b = 0"]}
+    told = f"Trainer.max_steps: 0 is less than 1 {STEPS}"
+    place = "my.gin:3 (%a from --gin_bindings, %b from --gin_bindings)"
+    assert problems(**given) == [f"{place}: {told}"]
 
 
 @pytest.mark.parametrize(

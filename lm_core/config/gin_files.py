@@ -76,6 +76,8 @@ class GinReader:
         self._allowed_imports = allowed_imports
         self._macros: dict[str, tuple[Any, Source]] = {}
         self._used_macros: set[str] = set()
+        # In the order of their use; a dict keeps it, and each once.
+        self._used_here: dict[str, None] = {}
         self._including: list[Path] = []
         self._n_values = 0
 
@@ -112,7 +114,7 @@ class GinReader:
         """Puts the values of macros into the statements; call it when all sources are read."""
         statements = self._reading.statements
         for index, statement in enumerate(statements):
-            self._n_values = 0
+            self._n_values, self._used_here = 0, {}
             try:
                 value = self._resolved(statement.value, ())
             except InputError as error:
@@ -120,7 +122,9 @@ class GinReader:
                 self._reading.problem(statement.source, problem)
                 statements[index] = statement._replace(key="")
             else:
-                statements[index] = statement._replace(value=value)
+                macros = ", ".join(self._used_here)
+                source = statement.source._replace(macros=macros)
+                statements[index] = statement._replace(value=value, source=source)
         self._reading.statements = [statement for statement in statements if statement.key]
         for name, (_, source) in self._macros.items():
             if name not in self._used_macros:
@@ -139,7 +143,9 @@ class GinReader:
             self._used_macros.add(value.name)
             if value.name not in self._macros:
                 raise InputError(f"%{value.name}: {unknown(value.name, self._macros, 'macro')}")
-            return self._resolved(self._macros[value.name][0], (*within, value.name), depth + 1)
+            definition, source = self._macros[value.name]
+            self._used_here[f"%{value.name} from {source}"] = None
+            return self._resolved(definition, (*within, value.name), depth + 1)
         if isinstance(value, dict):
             return self._resolved_dict(value, within, depth)
         if isinstance(value, (list, tuple)):

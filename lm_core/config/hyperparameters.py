@@ -88,7 +88,7 @@ class TrainingConfig(BaseModel):
         le=LARGEST_SIZE,
         usual="four times d_model",
         change="together with d_model",
-        interactions="two thirds of a block's parameters where it is four times d_model",
+        interactions="at four times d_model, the MLPs hold two thirds of a block's parameters",
     )
     """Width of the hidden layer of each MLP."""
 
@@ -146,7 +146,7 @@ class TrainingConfig(BaseModel):
         "learning_rate",
         gt=0,
         usual="1e-4 to 3e-3",
-        change="first of all: too small learns slowly, too large diverges",
+        change="before anything else; too small learns slowly, too large diverges",
         interactions="smaller for wider models (d_model), larger for larger batches (batch_size)",
     )
     """Step size of AdamW, the same in every step."""

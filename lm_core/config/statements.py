@@ -27,13 +27,16 @@ class Source(NamedTuple):
         place: A file as a person would name it, a flag such as ``--gin_bindings``, or a word
             such as ``default`` or ``drawn``.
         line: Line in the file, counted from 1; None where there are no lines.
+        macros: The macros that the value is made of, and where they were set, in words.
     """
 
     place: str
     line: int | None = None
+    macros: str = ""
 
     def __str__(self) -> str:
-        return self.place if self.line is None else f"{self.place}:{self.line}"
+        place = self.place if self.line is None else f"{self.place}:{self.line}"
+        return f"{place} ({self.macros})" if self.macros else place
 
 
 class Statement(NamedTuple):

@@ -1,5 +1,6 @@
 """The text that is trained on: one file, many files, or the built-in corpus."""
 
+import bisect
 import glob
 import hashlib
 import importlib
@@ -16,9 +17,13 @@ import numpy as np
 
 from lm_core.errors import InputError, MachineError
 
+# Large enough that reading costs little, small enough for any memory.
 _BLOCK_BYTES = 4 * 2**20
 # UTF-8 spells a character in at most four bytes, the first of which is no continuation byte.
 _LONGEST_CHARACTER = 4
+# A byte of UTF-8 below the first of these is a whole character, and one from the second, third and
+# fourth on is the first of two, three and four bytes (RFC 3629, section 3).
+_FIRST_BYTES = (0b1000_0000, 0b1100_0000, 0b1110_0000, 0b1111_0000)
 BUILT_IN = "the built-in corpus (the documentation of Python)"
 
 
@@ -243,10 +248,10 @@ def _end_of_last_character(data: bytes) -> int:
     """Where the last whole character ends."""
     for back in range(1, min(_LONGEST_CHARACTER, len(data)) + 1):
         byte = data[-back]
-        if byte < 0b1000_0000:
+        length = bisect.bisect_right(_FIRST_BYTES, byte)
+        if length == 0:
             break
-        if byte >= 0b1100_0000:
-            length = 2 + (byte >= 0b1110_0000) + (byte >= 0b1111_0000)
+        if length > 1:
             return len(data) - back if back < length else len(data)
     return len(data)
 

@@ -18,6 +18,7 @@ from lm_core.errors import MachineError
 # Corpora up to this size are encoded anew each time, which takes a fraction of a second.
 LARGEST_IN_MEMORY = 64 * 2**20
 CACHE_VARIABLE = "LM_CORE_CACHE"
+# 128 bits in hexadecimal: no two texts share a name.
 _DIGEST_LENGTH = 32
 _PART = ".part"
 # An encoding writes all the time; a part that nobody wrote to for an hour is nobody's.

@@ -11,11 +11,17 @@ import numpy as np
 from lm_core.data.corpus import Block, Corpus, blocks_of
 from lm_core.errors import InputError, shown, unknown
 
+# Unicode ends at U+10FFFF.
 _N_CODE_POINTS = 0x110000
+# Halves of surrogate pairs are code points, but no characters.
+_SURROGATES = range(0xD800, 0xE000)
+# The vocabulary of the byte tokenizer: all values of a byte.
 _N_BYTES = 256
+# The vocabulary of the ascii tokenizer: ASCII has seven bits.
 _N_ASCII = 128
 # UTF-8 spells code points below these limits in one, two and three bytes, and others in four.
 _UTF8_LIMITS = (0x80, 0x800, 0x10000)
+# Tokens whose bytes are counted at once, so that a large corpus does not fill the memory.
 _COUNTED_AT_ONCE = 2**24
 
 
@@ -145,7 +151,7 @@ class CharTokenizer(Tokenizer):
         code_points = [ord(character) for character in characters]
         if not characters or sorted(set(code_points)) != code_points:
             raise InputError("the characters of a char tokenizer are sorted, and none stands twice")
-        if any(0xD800 <= code_point <= 0xDFFF for code_point in code_points):
+        if any(code_point in _SURROGATES for code_point in code_points):
             raise InputError("a char tokenizer holds half of a surrogate pair, which is no text")
         self.characters = characters
         self.vocab_size = len(characters)

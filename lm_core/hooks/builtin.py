@@ -23,9 +23,13 @@ from lm_core.randomness import StepKey, keyed_generator
 Index = Annotated[int, Field(ge=0)]
 
 
+# Sites and parameters are fewer than two to this power.
+_INDEX_BITS = 32
+
+
 def _place(entry: int, index: int) -> int:
     """One number for a site or parameter and the entry of the table that works on it."""
-    return entry << 32 | index
+    return entry << _INDEX_BITS | index
 
 
 def _due(key: StepKey | None, every: int) -> bool:

@@ -169,7 +169,7 @@ def _register(name: str, registry: dict[str, Any], base: type) -> Callable[[_Cla
             raise InputError(f"hook {cls.__name__}: {shown(name)} is no name")
         if issubclass(cls, ForwardHook):
             _check_forward_hook(name, cls)
-        own = [option for option in _TABLE_KEYS if option in _options_of(cls)]
+        own = [option for option in _TABLE_KEYS if option in options_of(cls)]
         if own:
             message = f"hook {name!r}: {own[0]!r} has a meaning of its own in the table of hooks"
             raise InputError(f"{message}; give the option another name")
@@ -244,7 +244,7 @@ def check_hooks(table: Mapping[str, Any]) -> list[Problem]:
 def _check_options(
     path: str, hook_class: type[Hook], options: Mapping[str, Any], kind: str
 ) -> list[Problem]:
-    parameters = _options_of(hook_class)
+    parameters = options_of(hook_class)
     try:
         hints = get_type_hints(hook_class.__init__, include_extras=True)
     except (NameError, TypeError, SyntaxError) as error:
@@ -268,7 +268,13 @@ def _check_options(
     return problems
 
 
-def _options_of(hook_class: type[Hook]) -> dict[str, inspect.Parameter]:
+def known_hooks() -> dict[str, type[Hook]]:
+    """The class of every hook by its name in the table."""
+    return {**_FORWARD_HOOKS, **_UPDATE_HOOKS}
+
+
+def options_of(hook_class: type[Hook]) -> dict[str, inspect.Parameter]:
+    """The options of a hook: the keyword arguments of its ``__init__``."""
     _, *parameters = inspect.signature(hook_class.__init__).parameters.values()
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {p.name: p for p in parameters if p.kind not in variable}

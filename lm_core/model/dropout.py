@@ -10,6 +10,7 @@ from lm_core.randomness import StepKey, keyed_bits
 
 # Each element compares 16 random bits with a threshold, so rates are multiples of 1 / 65536.
 _LEVELS = 2**16
+# A draw of the generator has 64 bits.
 _ELEMENTS_A_DRAW = 4
 
 
