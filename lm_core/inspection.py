@@ -110,7 +110,9 @@ def show_difference(request: Request) -> None:
         }
         print(json.dumps(document, indent=2))
         return
-    lines: list[tuple[str, ...]] = [("", left.name, "set by", right.name, "set by")]
+    lines: list[tuple[str, ...]] = [
+        ("", in_one_line(left.name), "set by", in_one_line(right.name), "set by")
+    ]
     for key, both in hyperparameters.items():
         cells = [(yaml_value(one["value"]), in_one_line(one["source"])) for one in both]
         lines.append((key, *cells[0], *cells[1]))
@@ -118,7 +120,8 @@ def show_difference(request: Request) -> None:
     if len(lines) > 1:
         print_table(lines)
     else:
-        print(f"{left.name} and {right.name} are the same in every hyperparameter")
+        names = in_one_line(f"{left.name} and {right.name}")
+        print(f"{names} are the same in every hyperparameter")
 
 
 def _word(fact: Any) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument, resolve
 from lm_core.errors import InputError
@@ -29,3 +30,8 @@ def problems(**given):
     with pytest.raises(InputError) as error:
         sources(**given)
     return error.value.message.splitlines()
+
+
+def plain_yaml(text):
+    """What a YAML text says, as an editor reads it."""
+    return YAML(typ="safe", pure=True).load(text) or {}

@@ -93,8 +93,11 @@ def config_hash(table: Mapping[str, Any], corpus_sha256: str) -> str:
 
 
 def in_one_line(text: str) -> str:
-    """A name from outside, made unable to end the comment it stands in."""
-    return text.encode("unicode_escape").decode("ascii")
+    """A name from outside, made unable to end the line it stands in, or to move a cursor."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
 
 
 def yaml_value(value: Any) -> str:

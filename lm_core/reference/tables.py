@@ -46,8 +46,7 @@ def reference_table() -> str:
                 f"`{key}`",
                 f"`{yaml_value(default(key))}`",
                 allowed(key),
-                f"{meaning(key)} Usual: {entry(key).usual}. When to change it: {entry(key).change}. "
-                f"Mind: {entry(key).interactions}.",
+                f"{meaning(key)} {_advice(key)} Mind: {entry(key).interactions}.",
                 f"`{gin_parameter(key)}`",
             )
             for key in keys
@@ -55,6 +54,10 @@ def reference_table() -> str:
         head = ("key", "default", "range", "what it does, and notes", "gin parameter")
         sections.append(f"**{section}**\n\n{_markdown(head, rows)}")
     return "\n\n".join(sections)
+
+
+def _advice(key: str) -> str:
+    return f"Usual: {entry(key).usual}. When to change it: {entry(key).change}."
 
 
 def key_table() -> str:
@@ -150,11 +153,10 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def comment_lines(key: str) -> list[str]:
     """What stands above a key in a configuration file: meaning, default, usual values, advice."""
-    said = entry(key)
     texts = [
         meaning(key),
-        f"Default: {yaml_value(default(key))}. Usual: {said.usual}. When to change it: {said.change}.",
-        f"Mind: {said.interactions}.",
+        f"Default: {yaml_value(default(key))}. {_advice(key)}",
+        f"Mind: {entry(key).interactions}.",
     ]
     return [
         line

@@ -1,0 +1,130 @@
+"""What a run would take, asked for as the command line asks but in this process."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from lm_core import experiment, planning
+from lm_core.config.resolution import resolve
+from lm_core.costs import count_parameters, flops_a_step
+from lm_core.errors import InputError
+from lm_core.record import RunDirectory
+from tests.tiny_run import request
+
+
+def planned(capsys, path, **bindings):
+    planning.plan(replace(request(path, **bindings), format="json"))
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_plan_counts_what_the_run_then_has(tmp_path, capsys):
+    plan = planned(capsys, tmp_path, Trainer__max_steps=3)
+    experiment.train(request(tmp_path, Trainer__max_steps=3))
+    run = RunDirectory.open(tmp_path / "run")
+    assert plan["parameters"]["total"] == run.manifest["n_parameters"]
+    parts = [n for part, n in plan["parameters"].items() if part != "total"]
+    assert sum(parts) == plan["parameters"]["total"]
+    assert plan["step"]["tokens"] == 4 * 16
+    assert plan["run"]["tokens"] == 3 * 4 * 16
+    size = sum(f.stat().st_size for f in (run.checkpoints / "step-00000003").glob("*.safetensors"))
+    assert plan["disk"]["checkpoint"] <= size < plan["disk"]["checkpoint"] + 10_000
+
+
+def test_a_plan_adds_up(tmp_path, capsys):
+    plan = planned(
+        capsys,
+        tmp_path,
+        Trainer__max_steps=10,
+        Trainer__eval_cadence=3,
+        Trainer__sampling_cadence=5,
+        Trainer__checkpoint_cadence=2,
+    )
+    # Evaluations after 3, 6, 9 and 10; samples after 5 and 10; checkpoints after 2, 4, 6, 8, 10,
+    # and at evaluations after 3 and 9.
+    assert plan["run"]["evaluations"] == 4
+    assert plan["run"]["samples"] == 2
+    assert plan["disk"]["checkpoints"] == 7
+    assert plan["disk"]["total"] == 7 * plan["disk"]["checkpoint"]
+    seconds = plan["seconds"]
+    total = 10 * seconds["step"] + 4 * seconds["evaluation"] + 2 * seconds["sample"]
+    assert seconds["run"] == pytest.approx(total)
+    assert min(seconds.values()) > 0
+    memory = plan["memory"]
+    names = ("program", "weights", "gradients", "optimizer", "activations", "fragments")
+    assert memory["total"] == sum(memory[name] for name in names)
+
+
+@pytest.mark.parametrize(
+    ("cadences", "n_checkpoints"),
+    [((None, None), 1), ((None, 2), 1), ((4, None), 3), ((1, 1), 10), ((20, 20), 1)],
+)
+def test_the_number_of_checkpoints_is_the_most_there_can_be(
+    tmp_path, capsys, cadences, n_checkpoints
+):
+    checkpoint_cadence, eval_cadence = cadences
+    plan = planned(
+        capsys,
+        tmp_path,
+        Trainer__max_steps=10,
+        Trainer__eval_cadence=eval_cadence,
+        Trainer__checkpoint_cadence=checkpoint_cadence,
+    )
+    assert plan["disk"]["checkpoints"] == n_checkpoints
+
+
+def test_a_plan_is_read_by_people(tmp_path, capsys):
+    planning.plan(request(tmp_path))
+    printed = capsys.readouterr().out
+    for word in ("parameters", "attention", "GFLOP", "passes over", "peak of memory", "tokens/s"):
+        assert word in printed
+    assert "of the built-in corpus" in printed
+
+
+def test_a_plan_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = request(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    planning.plan(asked)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_does_not_fit_is_planned_and_not_tried(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(planning, "most_memory", lambda: 10**6)
+    monkeypatch.setattr(planning, "build_trainer", lambda *given: pytest.fail("it was built"))
+    assert planned(capsys, tmp_path)["seconds"] is None
+    planning.plan(request(tmp_path))
+    assert "it does not fit into the memory of this machine" in capsys.readouterr().out
+
+
+def test_a_plan_of_a_model_of_billions_takes_no_memory(tmp_path, capsys):
+    sizes = {"n_layers": 96, "d_model": 12_288, "n_heads": 96, "d_ff": 49_152}
+    plan = planned(capsys, tmp_path, **{f"Transformer__{k}": v for k, v in sizes.items()})
+    # GPT-3's size, without its vocabulary: Brown et al. 2020, table 2.1.
+    assert 1.73e11 < plan["parameters"]["total"] < 1.75e11
+    assert plan["memory"]["weights"] == 4 * plan["parameters"]["total"]
+    assert plan["seconds"] is None
+
+
+def test_hooks_and_samples_are_part_of_what_is_measured(tmp_path, capsys):
+    hooks = {"update": [{"name": "clip_gradient_value", "limit": 0.5}]}
+    plan = planned(capsys, tmp_path, Trainer__hooks=hooks, Trainer__sampling_cadence=2)
+    assert plan["seconds"]["sample"] > 0
+
+
+def test_what_cannot_be_built_is_told_with_its_source(tmp_path):
+    with pytest.raises(InputError, match=r"--gin_bindings: Sampler.prompt: line 1, column 2"):
+        planning.plan(request(tmp_path, Sampler__prompt="né"))
+
+
+def test_the_text_of_the_plan_may_be_any(tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("a" * 2000)
+    plan = planned(capsys, tmp_path, load_corpus__path=str(tmp_path / "text.txt"))
+    assert plan["run"]["passes"] == pytest.approx(3 * 64 / 1900)
+
+
+def test_costs_in_a_plan_are_those_of_the_configuration(tmp_path, capsys):
+    values = resolve(request(tmp_path).config).values
+    plan = planned(capsys, tmp_path)
+    assert plan["step"]["flops"] == flops_a_step(values, 128)
+    assert plan["parameters"]["total"] == count_parameters(values, 128)
