@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from lm_core.config.resolution import Binding, ConfigSources, FileArgument, resolve
+from lm_core.config.hyperparameters import KEYS
+from lm_core.config.resolution import (
+    Binding,
+    ConfigSources,
+    FileArgument,
+    ResolvedConfig,
+    resolve,
+)
+from lm_core.config.statements import Source
 from lm_core.errors import InputError
 
 PROJECT = Path(__file__).parents[1]
@@ -35,3 +43,15 @@ def problems(**given):
 def plain_yaml(text):
     """What a YAML text says, as an editor reads it."""
     return YAML(typ="safe", pure=True).load(text) or {}
+
+
+def resolved(values, place="somewhere"):
+    sources, names = {key: Source(place) for key in KEYS}, {key: key for key in KEYS}
+    return ResolvedConfig(values, sources, names, lines={})
+
+
+def read_back(folder, name, content):
+    path = folder / name
+    path.write_bytes(content.encode())
+    flag = "--config" if name.endswith(".yaml") else "--gin_file"
+    return resolve(ConfigSources(files=[FileArgument(flag, str(path))])).values

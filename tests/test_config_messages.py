@@ -18,6 +18,23 @@ STEPS = "(allowed: an integer from 1 to 99999999)"
 SHARE = "(allowed: a number from 0 to below 1)"
 
 
+STEPS_OR_NULL = "(allowed: an integer from 1 to 99999999, or null)"
+
+POSITIVE = "(allowed: a number greater than 0)"
+
+SEED = "(allowed: an integer from 0 to 9223372036854775807, or null)"
+
+TEXT = "(allowed: a text)"
+
+TOP_P = "(allowed: a number greater than 0 and at most 1, or null)"
+
+PART = "(allowed: a number greater than 0 and below 1)"
+
+NOT_NEGATIVE = "(allowed: a number of at least 0)"
+
+KIND = "(allowed: ascii, char or byte)"
+
+
 NO_CODE = "a configuration may run no code of its own"
 
 
@@ -95,6 +112,94 @@ REFERENCE = "is a reference; a hyperparameter takes a plain value"
         ("hooks:\n  update:\n    - every: 3", "3: hooks.update[0].name: is missing"),
         ("sampling_prompt: 12", "1: sampling_prompt: 12 is an integer (allowed: a text)"),
         ("corpus: 1e3", "1: corpus: 1000.0 is a number (allowed: a text, or null)"),
+        ("d_model: 0", f"1: d_model: 0 is less than 1 {COUNT}"),
+        ("d_model: 2147483648", f"1: d_model: 2147483648 is greater than 2147483647 {COUNT}"),
+        ("n_heads: 2.0", f"1: n_heads: 2.0 is no integer, write 2 {COUNT}"),
+        ("d_ff: .inf", f"1: d_ff: inf is no integer {COUNT}"),
+        ("dropout: -0.1", f"1: dropout: -0.1 is less than 0 {SHARE}"),
+        ("dropout: 1", f"1: dropout: 1 is not less than 1 {SHARE}"),
+        ("dropout: null", f"1: dropout: null is no value {SHARE}"),
+        ("max_seq_len: 1e400", f"1: max_seq_len: inf is no integer {COUNT}"),
+        ("batch_size: []", f"1: batch_size: [] is a list {COUNT}"),
+        ("learning_rate: -3e-4", f"1: learning_rate: -0.0003 is not greater than 0 {POSITIVE}"),
+        ("learning_rate: 3e-4s", f"1: learning_rate: '3e-4s' is a text {POSITIVE}"),
+        ("weight_decay: -1", f"1: weight_decay: -1 is less than 0 {NOT_NEGATIVE}"),
+        ("weight_decay: true", f"1: weight_decay: true is a truth value {NOT_NEGATIVE}"),
+        ("beta1: 1.0", f"1: beta1: 1.0 is not less than 1 {SHARE}"),
+        ("beta2: -.inf", f"1: beta2: -inf is not finite {SHARE}"),
+        ("beta2: 1", f"1: beta2: 1 is not less than 1 {SHARE}"),
+        ("seed: 1.5", f"1: seed: 1.5 is no integer {SEED}"),
+        (
+            "seed: 9223372036854775808",
+            f"1: seed: 9223372036854775808 is greater than 9223372036854775807 {SEED}",
+        ),
+        ("eval_cadence: 0", f"1: eval_cadence: 0 is less than 1 {STEPS_OR_NULL}"),
+        ("eval_cadence: never", f"1: eval_cadence: 'never' is a text {STEPS_OR_NULL}"),
+        (
+            "sampling_cadence: 100000000",
+            f"1: sampling_cadence: 100000000 is greater than 99999999 {STEPS_OR_NULL}",
+        ),
+        (
+            "sampling_temperature: -0.5",
+            f"1: sampling_temperature: -0.5 is less than 0 {NOT_NEGATIVE}",
+        ),
+        ("sampling_prompt: 3", f"1: sampling_prompt: 3 is an integer {TEXT}"),
+        ("sampling_prompt: null", f"1: sampling_prompt: null is no value {TEXT}"),
+        ("sampling_max_length: 0", f"1: sampling_max_length: 0 is less than 1 {COUNT}"),
+        (
+            "sampling_seed: null",
+            "1: sampling_seed: null is no value "
+            "(allowed: an integer from 0 to 9223372036854775807)",
+        ),
+        (
+            "sampling_top_k: 0",
+            "1: sampling_top_k: 0 is less than 1 (allowed: an integer of at least 1, or null)",
+        ),
+        ("sampling_top_p: 0", f"1: sampling_top_p: 0 is not greater than 0 {TOP_P}"),
+        ("sampling_top_p: 1.1", f"1: sampling_top_p: 1.1 is greater than 1 {TOP_P}"),
+        (
+            "checkpoint_cadence: 1000.5",
+            f"1: checkpoint_cadence: 1000.5 is no integer {STEPS_OR_NULL}",
+        ),
+        ("checkpoint_cadence: yes", f"1: checkpoint_cadence: 'yes' is a text {STEPS_OR_NULL}"),
+        ("tokenizer: null", f"1: tokenizer: null is an unknown tokenizer {KIND}"),
+        ("tokenizer: bpe", f"1: tokenizer: 'bpe' is an unknown tokenizer {KIND}"),
+        ("train_ratio: 0", f"1: train_ratio: 0 is not greater than 0 {PART}"),
+        ("train_ratio: 95%", f"1: train_ratio: '95%' is a text {PART}"),
+        ("corpus: 3", "1: corpus: 3 is an integer (allowed: a text, or null)"),
+        (
+            "hooks: none",
+            "1: hooks: 'none' is a text "
+            "(allowed: a mapping with the keys forward and update, or null)",
+        ),
+        ("hooks: {forward: {}}", "1: hooks.forward: {} is not a list"),
+        ("hooks: {update: [{name: 3}]}", "1: hooks.update[0].name: 3 is not a text"),
+        (
+            "hooks: {update: [{name: identity, enabled: 1}]}",
+            "1: hooks.update[0].enabled: 1 is not true or false",
+        ),
+        ("lr: 1e-3", "1: lr: unknown hyperparameter"),
+        (
+            "vocab_size: 65",
+            "1: vocab_size: is not a hyperparameter: "
+            "the program itself gives it a value when it runs",
+        ),
+        (
+            "Transformer.n_layers: 6",
+            "1: Transformer.n_layers: unknown hyperparameter; did you mean n_layers?",
+        ),
+        ("max_step: 5", "1: max_step: unknown hyperparameter; did you mean max_steps?"),
+        (
+            "temperature: 0.7",
+            "1: temperature: unknown hyperparameter; did you mean sampling_temperature?",
+        ),
+        ("kind: byte", "1: kind: unknown hyperparameter; did you mean tokenizer?"),
+        ("path: a.txt", "1: path: unknown hyperparameter; did you mean corpus?"),
+        (
+            "Sampler.top_k: 5",
+            "1: Sampler.top_k: unknown hyperparameter; did you mean sampling_top_k?",
+        ),
+        ("include: default.yaml", "1: include: unknown hyperparameter"),
     ],
 )
 def test_each_mistake_in_a_yaml_file_is_one_exact_sentence(folder, content, sentence):
@@ -114,6 +219,18 @@ def test_each_mistake_in_a_yaml_file_is_one_exact_sentence(folder, content, sent
         (
             "Sampler.temprature = 1",
             "Sampler.temprature: unknown parameter; did you mean Sampler.temperature?",
+        ),
+        (
+            "Trainer.dropout = 6",
+            "Trainer.dropout: unknown parameter; did you mean Transformer.dropout?",
+        ),
+        (
+            "Trainer.sampling_seed = 6",
+            "Trainer.sampling_seed: unknown parameter; did you mean Sampler.seed?",
+        ),
+        (
+            "temperature = 6",
+            "temperature: a macro that nothing uses; did you mean Sampler.temperature?",
         ),
         ("Block.size = 6", "Block.size: unknown parameter"),
         ("lm_core.Sampler.seed = 1", "lm_core.Sampler.seed: unknown parameter; write Sampler.seed"),

@@ -2,80 +2,150 @@
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 
 import pytest
 
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.table import gin_parameter
-from lm_core.hooks.registry import _FORWARD_HOOKS, _UPDATE_HOOKS
+from lm_core.hooks.registry import known_hooks
 from lm_core.model.transformer import Transformer
+from tests.config_sources import plain_yaml
 from tests.end_to_end.command_line import PROJECT, run
-
-PAGES = ["README.md", "configs/README.md", "docs/hooks.md"]
-
-
-def blocks(page):
-    """The fenced blocks of a page: language and lines."""
-    text = (PROJECT / page).read_text()
-    return [
-        (language, body.splitlines())
-        for language, body in re.findall(r"```(\w*)\n(.*?)```", text, re.S)
-    ]
-
-
-def commands(page):
-    """The commands of a page that run the program, as lists of arguments."""
-    lines = [line for language, body in blocks(page) if not language for line in body]
-    runs = [line.split("#")[0] for line in lines if line.startswith("python run.py")]
-    return [shlex.split(line)[2:] for line in runs]
+from tests.pages import (
+    PAGES,
+    blocks,
+    clone,
+    commands,
+    files,
+    program,
+    shortened,
+    shown,
+    text_of,
+)
 
 
-def shortened(arguments):
-    """The same command for a few steps, where it trains: what is shown is that it works."""
-    if "--mode=evaluate" in arguments or "--mode=sample" in arguments:
-        return arguments
-    kept = [a for a in arguments if not a.startswith("--max_steps")]
-    given = [int(a.split("=")[1]) for a in arguments if a.startswith("--max_steps")]
-    return [
-        *kept,
-        f"--max_steps={min([2, *given]) if '--resume' not in arguments else given[0] // 50}",
-    ]
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the project, as a newcomer has it, with the files that the pages show."""
+    return clone(tmp_path_factory.mktemp("newcomer"))
+
+
+@pytest.fixture
+def main(project, monkeypatch, capsys):
+    """Runs the program in the newcomer's folder, in this process."""
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(sys, "argv", ["run.py"])
+    main_of_copy = program(project)
+    return lambda arguments: main_of_copy(arguments, capsys)
+
+
+def test_every_command_of_the_readme_works_in_its_order(main):
+    found = commands("README.md")
+    assert len(found) >= 20
+    assert main(["--config=fast-training.yaml", "--max_steps=2"])[0] == 0
+    for arguments in found:
+        code, _, errors = main(shortened(arguments))
+        assert code == 0, (arguments, errors)
+
+
+@pytest.mark.parametrize("page", ["configs/README.md"])
+def test_every_command_about_configurations_works(main, page):
+    assert len(commands(page)) == 6
+    for arguments in commands(page):
+        code, _, errors = main(shortened(arguments))
+        assert code == 0, (arguments, errors)
+
+
+SHOWN = [(page, *example) for page in PAGES for example in shown(page)]
+
+
+@pytest.mark.parametrize(
+    ("page", "arguments", "lines"), SHOWN, ids=[f"{page}: {' '.join(a)}" for page, a, _ in SHOWN]
+)
+def test_what_a_page_says_is_printed_is_printed(main, page, arguments, lines):
+    code, output, errors = main(arguments)
+    assert [line.rstrip() for line in output + errors] == lines
+    assert code == (2 if errors else 0)
+
+
+def test_there_are_examples_of_what_is_printed():
+    assert [page for page, _, _ in SHOWN] == ["README.md"] * 5 + ["configs/README.md"]
+
+
+def test_the_check_before_a_commit_passes_good_files_and_stops_at_wrong_ones(project):
+    (hook,) = plain_yaml(files("README.md")[".pre-commit-config.yaml"])["repos"][0]["hooks"]
+    entry = shlex.split(hook["entry"].replace("python", sys.executable))
+
+    def checked(*names):
+        assert all(re.match(hook["files"], name) for name in names)
+        ran = subprocess.run([*entry, *names], cwd=project, capture_output=True, text=True)
+        return ran.returncode, ran.stderr
+
+    (project / "configs" / "with typo.yaml").write_text("n_layer: 3\n")
+    assert checked("configs/default.yaml", "configs/small-model.yaml") == (0, "")
+    code, told = checked("configs/with typo.yaml", "configs/default.yaml")
+    assert code == 2
+    assert told.startswith("error: configs/with typo.yaml:1: n_layer: unknown hyperparameter")
+
+
+def message_parts():
+    rows = re.findall(r"^\| (`.*`) \| .* \|$", text_of("README.md"), re.M)
+    cells = [cell for cell in rows if " " in cell and not cell.startswith("`--")]
+    return [part for cell in cells for part in re.findall(r"`([^`]*)`", cell.split(" | ")[0])]
+
+
+BROUGHT_ABOUT_BY = {
+    "unknown hyperparameter; did you mean ...?": {"a.yaml": "n_layer: 3"},
+    "'3e-4' is a text": {"a.yaml": "learning_rate: '3e-4'"},
+    "10000.0 is no integer, write 10000": {"a.yaml": "max_steps: 1e4"},
+    "set twice in this file": {"a.yaml": "seed: 1\nseed: 1"},
+    "a macro that nothing uses; did you mean Transformer.n_layers?": {"a.gin": "n_layers = 6"},
+    "is not a hyperparameter: the program itself gives it a value": {
+        "a.gin": "Transformer.vocab_size = 6"
+    },
+    "a scope has no place here": {"a.gin": "a/Trainer.seed = 1"},
+    "is a reference": {"a.gin": "Trainer.seed = @Sampler()"},
+    "a configuration may run no code of its own": {"a.gin": "import os"},
+    "lies outside the folders of this configuration": {"a.gin": "include '../outside.gin'"},
+    "the files extend each other in a circle": {"a.yaml": "extends: a.yaml"},
+    "the ascii tokenizer has no ...": {"a.yaml": "corpus: my-text.txt"},
+    "cannot go on with another configuration": {"a.yaml": "n_layers: 3"},
+}
+
+
+@pytest.mark.parametrize("message", message_parts())
+def test_every_message_in_the_table_of_messages_is_a_real_one(project, main, message):
+    ((name, content),) = BROUGHT_ABOUT_BY[message].items()
+    (project.parent / "outside.gin").write_text("")
+    (project / name).write_text(content)
+    flag = "--config" if name.endswith(".yaml") else "--gin_file"
+    arguments = [f"{flag}={name}", "--max_steps=1"]
+    if message.startswith("cannot go on"):
+        tiny = ["--config=fast-training.yaml", "--max_steps=1", "--run_dir=runs/other"]
+        assert main(tiny)[0] == 0
+        arguments += ["--run_dir=runs/other", "--resume"]
+    code, _, errors = main(arguments)
+    assert code == 2
+    pattern = re.escape(message).replace(re.escape("..."), ".*")
+    assert re.search(pattern, "\n".join(errors)), errors
+
+
+def test_every_message_of_the_table_is_brought_about():
+    assert message_parts() == list(BROUGHT_ABOUT_BY)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A working directory with the files that the pages speak of."""
-    folder = tmp_path_factory.mktemp("newcomer")
-    (folder / "my-text.txt").write_text("Über allen Gipfeln ist Ruh. " * 300, encoding="utf-8")
-    (folder / "my.yaml").write_text("\n".join(yaml_example("README.md")))
-    (folder / "path" / "to").mkdir(parents=True)
-    (folder / "path" / "to" / "my.yaml").write_text("d_ff: 32\n")
-    (folder / "my_hooks.py").write_text("\n".join(python_example()))
-    return folder
-
-
-def yaml_example(page):
-    (example,) = [body for language, body in blocks(page) if language == "yaml"]
-    return example
-
-
-def python_example():
+    """A working directory with the files that the page on hooks speaks of."""
+    folder = tmp_path_factory.mktemp("hooks")
     (example,) = [body for language, body in blocks("docs/hooks.md") if language == "python"]
-    return example
-
-
-def test_every_command_of_the_readme_works_in_its_order(folder):
-    found = commands("README.md")
-    assert len(found) >= 9
-    run("--config=fast-training.yaml", "--max_steps=2", cwd=folder, check=0)
-    for arguments in found:
-        run(*shortened(arguments), cwd=folder, check=0)
-
-
-def test_every_command_about_configurations_works(folder):
-    assert len(commands("configs/README.md")) == 2
-    for arguments in commands("configs/README.md"):
-        run(*shortened(arguments), cwd=folder, check=0)
+    (folder / "my_hooks.py").write_text("\n".join(example))
+    (table,) = [body for language, body in blocks("docs/hooks.md") if language == "yaml"]
+    (folder / "hooks.yaml").write_text("\n".join(table))
+    return folder
 
 
 def test_every_command_about_hooks_works_with_the_example_on_the_page(folder):
@@ -87,47 +157,27 @@ def test_every_command_about_hooks_works_with_the_example_on_the_page(folder):
 
 
 def test_the_table_of_hooks_in_yaml_works(folder):
-    (folder / "hooks.yaml").write_text("\n".join(yaml_example("docs/hooks.md")))
     arguments = ["--config=fast-training.yaml", "--config=hooks.yaml", "--run_dir=from-yaml"]
     run(*arguments, "--max_steps=2", cwd=folder, check=0)
 
 
-def test_the_messages_of_the_readme_are_the_real_ones(folder):
-    (example,) = [
-        body for _, body in blocks("README.md") if any("error: " in line for line in body)
-    ]
-    arguments = shlex.split(example[0].removeprefix("$ "))[2:]
-    assert run(*arguments, cwd=folder, check=2).stderr.splitlines() == example[1:]
-
-
-def test_the_messages_about_configurations_are_the_real_ones(folder):
-    (example,) = [body for _, body in blocks("configs/README.md") if "error: " in body[1]]
-    wrong = folder / "wrong"
-    wrong.mkdir()
-    (wrong / "my.yaml").write_text("n_layers: 6\nn_head: 2\ndropout: 1.5\n")
-    arguments = shlex.split(example[0].removeprefix("$ "))[2:]
-    assert run(*arguments, cwd=wrong, check=2).stderr.splitlines() == example[1:]
-
-
 def test_the_two_commands_stand_in_the_readme_word_for_word():
-    text = (PROJECT / "README.md").read_text()
+    text = text_of("README.md")
     install = "python -m pip install -c constraints.txt -e"
     assert f"{install} . && python run.py --config=fast-training.yaml\n" in text
     assert f"{install} '.[test]' && pytest\n" in text
 
 
-def test_the_readme_lists_every_flag(folder):
-    listed = set(re.findall(r"^\| `--(\w+)`", (PROJECT / "README.md").read_text(), re.M))
-    shown = set(re.findall(r"^  --(\w+):", run("--help", cwd=folder, check=0).stdout, re.M))
-    assert listed == shown
+def test_the_readme_lists_every_flag(main):
+    listed = set(re.findall(r"^\| `--(\w+)`", text_of("README.md"), re.M))
+    _, printed, _ = main(["--help"])
+    assert listed == set(re.findall(r"^  --(\w+):", "\n".join(printed), re.M))
 
 
 def test_the_page_on_hooks_lists_every_hook_and_site():
-    text = (PROJECT / "docs" / "hooks.md").read_text()
+    text = text_of("docs/hooks.md")
     ready = [
-        name
-        for name, hook in [*_FORWARD_HOOKS.items(), *_UPDATE_HOOKS.items()]
-        if hook.__module__ == "lm_core.hooks.builtin"
+        name for name, hook in known_hooks().items() if hook.__module__ == "lm_core.hooks.builtin"
     ]
     assert len(ready) == 8
     assert all(f"| `{name}` |" in text for name in ready)
@@ -135,19 +185,63 @@ def test_the_page_on_hooks_lists_every_hook_and_site():
         assert f"| `{name.replace('.0', '.N')}` |" in text
 
 
-def test_the_default_configuration_explains_every_key_and_names_its_gin_parameter():
-    lines = (PROJECT / "configs" / "default.yaml").read_text().splitlines()
+def test_the_default_configuration_states_every_key_and_names_its_gin_parameter():
+    lines = text_of("configs/default.yaml").splitlines()
     for key in KEYS:
         (number,) = [i for i, line in enumerate(lines) if line.startswith(f"{key}:")]
         assert lines[number].endswith(f"# {gin_parameter(key)}")
         assert lines[number - 1].startswith("# ")
 
 
-def test_pages_link_to_files_that_exist():
-    for page in [*PAGES, "docs/architecture.md"]:
-        path = PROJECT / page
-        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
-            assert (path.parent / target).exists(), f"{page}: {target}"
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_link_to_files_that_exist(page):
+    path = PROJECT / page
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_links_into_a_page_lead_to_a_heading():
+    headings = re.findall(r"^#+ (.*)$", text_of("README.md"), re.M)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    for page in PAGES:
+        for target in re.findall(r"\]\((?:\.\./README\.md)?#([\w-]+)\)", text_of(page)):
+            assert target in anchors, f"{page}: {target}"
+
+
+def edits(page):
+    """The edits that a page shows as diffs: file, what stands there, and what it becomes."""
+    for language, body in blocks(page):
+        if language == "diff":
+            before = [line[1:] for line in body[1:] if line[:1] != "+"]
+            after = [line[1:] for line in body[1:] if line[:1] != "-"]
+            yield body[0].removeprefix("--- "), "\n".join(before), "\n".join(after)
+
+
+def test_a_hyperparameter_is_added_by_following_the_page(tmp_path):
+    page = "docs/adding-a-hyperparameter.md"
+    ignored = shutil.ignore_patterns(".git", "runs", "__pycache__", ".*_cache", "*.egg-info")
+    copy = shutil.copytree(PROJECT, tmp_path / "copy", ignore=ignored)
+    found = list(edits(page))
+    assert len({file for file, _, _ in found}) == 5
+    for file, before, after in found:
+        text = (copy / file).read_text()
+        assert text.count(before + "\n") == 1, (file, before)
+        (copy / file).write_text(text.replace(before + "\n", after + "\n"))
+
+    def done(*words):
+        ran = subprocess.run([sys.executable, *words], cwd=copy, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    done("-m", "lm_core.reference")
+    names = ("hyperparameters", "binding", "reference_pages", "reference_tables", "rendering")
+    tests = [f"tests/test_{name}.py" for name in names]
+    tests.append("tests/test_transformer.py::test_initial_weights_have_the_configured_spread")
+    done("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    (arguments,) = commands(page)
+    printed = done("run.py", *shortened(arguments), "--run_dir=out")
+    assert "  initial_std: 0.05 (--gin_bindings)" in printed
+    assert "initial_std: 0.05" in (copy / "out" / "config.yaml").read_text()
 
 
 @pytest.mark.exhaustive
@@ -156,8 +250,6 @@ def test_the_main_job_learns_what_the_readme_says(tmp_path):
         "--config=fast-training.yaml", "--gin.Trainer.seed=7", cwd=tmp_path, check=0, timeout=900
     )
     (loss,) = re.findall(r"final validation loss: (\d\.\d+) nats", done.stdout)
-    (documented,) = re.findall(
-        r"final validation loss: (\d\.\d+) nats", (PROJECT / "README.md").read_text()
-    )
+    (documented,) = re.findall(r"final validation loss: (\d\.\d+) nats", text_of("README.md"))
     # Other processors round otherwise, and other Pythons have another text.
     assert abs(float(loss) - float(documented)) < 0.1

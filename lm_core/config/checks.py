@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from lm_core.config.hyperparameters import KEYS, TrainingConfig, broken_rules
+from lm_core.config.names import unknown_key
 from lm_core.config.table import default, gin_parameter, value_types
 from lm_core.errors import InputError, Problem, shown, unknown
 
@@ -43,7 +44,7 @@ def check_table(values: Mapping[str, Any]) -> list[Problem]:
         values: Keys with plain values; those that are left out have their defaults.
     """
     problems = [
-        Problem(shown(key) if not isinstance(key, str) else key, unknown_key(key))
+        Problem(shown(key) if not isinstance(key, str) else key, unknown_key(str(key)))
         for key in values
         if key not in KEYS
     ]
@@ -53,11 +54,6 @@ def check_table(values: Mapping[str, Any]) -> list[Problem]:
     for key, relation, other in broken_rules(table) if not any(wrong.values()) else ():
         problems.append(Problem(key, f"{table[key]} {relation} {other} {table[other]}"))
     return problems
-
-
-def unknown_key(key: Any) -> str:
-    """The sentence about a key that the table does not have."""
-    return unknown(str(key), KEYS, "hyperparameter")
 
 
 # Python prints integers of at least 640 digits whatever its settings are, which is 2,126 bits.

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from gin import config_parser
 
 from lm_core.config.gin_mappings import repeated_names
+from lm_core.config.names import unknown_parameter, unused_macro
 from lm_core.config.statements import (
     DEEPEST,
     MOST_VALUES,
@@ -29,8 +30,6 @@ from lm_core.config.table import KEY_OF_GIN_PARAMETER, is_text
 from lm_core.config.yaml_files import YAML_SUFFIXES, read_yaml
 from lm_core.errors import InputError, shown, unknown
 
-_PARAMETERS = sorted(KEY_OF_GIN_PARAMETER)
-_CONFIGURABLES = sorted({parameter.split(".")[0] for parameter in _PARAMETERS})
 _BARE_WORD = re.compile(r"\s*(?P<name>[\w./]+)\s*=\s*(?P<word>[A-Za-z_]\w*)\s*", re.ASCII)
 _BAD_TOKEN = re.compile(r"malformed node.*\n +Failed to parse token '(.*)'", re.DOTALL)
 _SYNTAX_ERRORS = (SyntaxError, tokenize.TokenError, TypeError, ValueError, RecursionError)
@@ -128,7 +127,7 @@ class GinReader:
         self._reading.statements = [statement for statement in statements if statement.key]
         for name, (_, source) in self._macros.items():
             if name not in self._used_macros:
-                self._reading.problem(source, _unused_macro(name))
+                self._reading.problem(source, unused_macro(name))
 
     def _resolved(self, value: Any, within: tuple[str, ...], depth: int = 0) -> Any:
         self._n_values += 1
@@ -238,7 +237,7 @@ class GinReader:
         elif not argument:
             self._define(selector, statement.value, source, seen)
         elif name not in KEY_OF_GIN_PARAMETER:
-            self._reading.problem(source, f"{name}: {_unknown_parameter(selector, argument)}")
+            self._reading.problem(source, f"{name}: {unknown_parameter(selector, argument)}")
         else:
             key = KEY_OF_GIN_PARAMETER[name]
             self._reading.add(Statement(key, name, statement.value, source, {}), seen)
@@ -268,38 +267,3 @@ def _error_line(error: Exception) -> int | None:
     # tokenize gives (file, line, ...) with a SyntaxError and (line, column) with a TokenError.
     numbers = [part for part in location or () if isinstance(part, int)]
     return numbers[0] if numbers else None
-
-
-def _unknown_parameter(selector: str, argument: str) -> str:
-    name = f"{selector}.{argument}"
-    last = selector.rsplit(".", 1)[-1]
-    if f"{last}.{argument}" in KEY_OF_GIN_PARAMETER:
-        return f"unknown parameter; write {last}.{argument}"
-    if selector in _CONFIGURABLES and name in RUNTIME_ARGUMENTS:
-        return "is not a hyperparameter: the program itself gives it a value when it runs"
-    return unknown(name, _PARAMETERS, "parameter")
-
-
-# Arguments of configurables that are built at run time, so that nobody can bind them.
-RUNTIME_ARGUMENTS = frozenset(
-    {
-        "Transformer.vocab_size",
-        "Transformer.seed",
-        "Tokenizer.corpus",
-        "split_corpus.tokens",
-        "Sampler.model",
-        "Sampler.tokenizer",
-        "Trainer.model",
-        "Trainer.tokens",
-        "Trainer.evaluate",
-        "Trainer.sample",
-        "Trainer.tokenizer",
-    }
-)
-
-
-def _unused_macro(name: str) -> str:
-    meant = next((p for p in _PARAMETERS if p.split(".")[1] == name), None)
-    meant = meant or next((p for p, key in KEY_OF_GIN_PARAMETER.items() if key == name), None)
-    hint = f"; did you mean {meant}?" if meant else ""
-    return f"{name}: a macro that nothing uses{hint}"

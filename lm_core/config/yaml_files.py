@@ -12,6 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lm_core.config.hyperparameters import KEYS
+from lm_core.config.names import unknown_key
 from lm_core.config.statements import (
     DEEPEST,
     MOST_VALUES,
@@ -22,7 +23,7 @@ from lm_core.config.statements import (
     display_name,
     find_config,
 )
-from lm_core.errors import InputError, shown, unknown
+from lm_core.errors import InputError, shown
 
 YAML_SUFFIXES = (".yaml", ".yml")
 # The key that is no hyperparameter: the file whose statements come before this one's.
@@ -86,8 +87,7 @@ def _read_mapping(root: MappingNode, path: Path, reading: Reading, files: tuple[
         source = Source(place, key_node.start_mark.line + 1)
         name = key_node.value if isinstance(key_node, ScalarNode) else "?"
         if name not in (*KEYS, EXTENDS):
-            message = unknown(name, (*KEYS, EXTENDS), "hyperparameter")
-            own.problem(source, f"{name}: {message}")
+            own.problem(source, f"{name}: {unknown_key(name, [EXTENDS])}")
             continue
         plain = _Plain()
         plain.lines[name] = source.line

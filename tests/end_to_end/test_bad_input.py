@@ -116,7 +116,10 @@ CASES = [
     (["--gin_file=broken.gin"], "broken.gin:1: not valid gin"),
     (["--gin_file=python.gin"], "python.gin:1: import os"),
     # Flags.
-    (["--mode=trian"], "flag --mode=trian: value should be one of <train|evaluate|sample>"),
+    (["--mode=trian"], "flag --mode=trian: value should be one of <train|config|plan|diff|"),
+    (["--format=xml"], "flag --format=xml: value should be one of <table|yaml|gin|json>"),
+    (["--log_config=some"], "flag --log_config=some: value should be one of <changed|all>"),
+    (["--format=json"], "--format does not apply to --mode=train"),
     (["--n_layers=6"], "Unknown command line flag 'n_layers'"),
     (["--flagfile=nope"], "error: Unable to open flagfile"),
     (["--gin_search_paths=nope"], "--gin_search_paths: 'nope' is no folder"),

@@ -1,0 +1,113 @@
+"""Looking at configurations from the command line, in processes of their own."""
+
+import json
+
+import pytest
+
+from tests.end_to_end.command_line import TINY, run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A working directory in which PyTorch cannot be imported."""
+    (tmp_path / "torch.py").write_text("raise SystemExit('PyTorch was imported')")
+    return tmp_path
+
+
+def quick(*arguments, cwd, check):
+    return run(*arguments, cwd=cwd, check=check, PYTHONPATH=str(cwd))
+
+
+def contents(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.name != "__pycache__")
+
+
+def test_a_configuration_is_shown_without_loading_pytorch_and_nothing_is_written(folder):
+    before = contents(folder)
+    done = quick("--mode=config", "--gin.Transformer.n_layers=6", cwd=folder, check=0)
+    assert "*    n_layers              6        4        --gin_bindings" in done.stdout
+    assert done.stdout.endswith("1 of 26 values differ from the default (*)\n")
+    assert done.stderr == ""
+    assert contents(folder) == before
+
+
+def test_a_mistake_is_told_without_loading_pytorch_in_every_mode(folder):
+    (folder / "my.yaml").write_text("n_layer: 3\n")
+    told = "error: my.yaml:1: n_layer: unknown hyperparameter; did you mean n_layers?\n"
+    for mode in ("train", "config", "plan"):
+        done = quick(f"--mode={mode}", "--config=my.yaml", cwd=folder, check=2)
+        assert (done.stdout, done.stderr) == ("", told)
+    done = quick("--mode=diff", "my.yaml", "default.yaml", cwd=folder, check=2)
+    assert (done.stdout, done.stderr) == ("", told)
+
+
+def test_two_files_are_compared_without_loading_pytorch(folder):
+    arguments = ["--mode=diff", "default.yaml", "small-model.yaml", "--format=json"]
+    found = json.loads(quick(*arguments, cwd=folder, check=0).stdout)
+    assert found["hyperparameters"]["n_layers"]["left"]["value"] == 4
+    assert found["hyperparameters"]["n_layers"]["right"]["value"] == 2
+    assert found["runs"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--mode=diff"], "compares two runs or configuration files, not 0"),
+        (["--mode=diff", "a"], "compares two runs or configuration files, not 1"),
+        (["--mode=diff", "a", "b", "c"], "compares two runs or configuration files, not 3"),
+        (["--mode=diff", "a", "b", "--config=c"], "--config does not apply to --mode=diff"),
+        (["--mode=diff", "nope", "default.yaml"], "'nope' is neither a run directory nor a"),
+        (["--mode=diff", "a", "b", "--format=gin"], "--format=gin does not apply to --mode=diff"),
+        (["--mode=config", "stray"], "'stray' belongs to no flag"),
+        (["--mode=config", "--resume"], "--resume does not apply to --mode=config"),
+        (["--mode=config", "--log_config=all"], "--log_config does not apply to --mode=config"),
+        (["--mode=config", "--run_dir=nope"], "nope is no run directory: there is no such folder"),
+        (["--mode=plan", "--run_dir=x"], "--run_dir does not apply to --mode=plan"),
+        (["--mode=plan", "--format=yaml"], "--format=yaml does not apply to --mode=plan"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_a_flag_that_would_do_nothing_is_refused(folder, arguments, message):
+    done = quick(*arguments, cwd=folder, check=2)
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_default_file_of_that_name_in_the_working_directory_is_not_taken(folder):
+    (folder / "base.gin").write_text("Transformer.n_layers = 9\n")
+    (folder.parent / "configs").mkdir(exist_ok=True)
+    (folder.parent / "configs" / "default.yaml").write_text("n_layers: 8\n")
+    done = quick("--mode=config", "--format=json", cwd=folder, check=0)
+    found = json.loads(done.stdout)["hyperparameters"]["n_layers"]
+    assert found["value"] == 4
+    assert found["source"].endswith("configs/default.yaml:23")
+
+
+def test_a_run_logs_its_configuration_and_both_records_run_it_again(tmp_path):
+    first = ["--config=fast-training.yaml", *TINY, "--gin.Trainer.seed=3", "--max_steps=2"]
+    done = run(*first, "--run_dir=first", cwd=tmp_path, check=0)
+    name = json.loads((tmp_path / "first" / "manifest.json").read_text())["config_hash"]
+    lines = done.stdout.splitlines()
+    (head,) = [line for line in lines if line.startswith(f"configuration {name}: ")]
+    assert head.endswith(" of 26 values differ from the default")
+    logged = lines[lines.index(head) + 1 :]
+    assert "  n_layers: 1 (--gin_bindings)" in logged
+    assert "  max_steps: 2 (--max_steps)" in logged
+    (rate,) = [line for line in logged if line.startswith("  learning_rate: 0.002 (")]
+    assert "configs/fast-training.yaml:" in rate
+    assert not any(line.startswith("  beta1: ") for line in logged)
+    for flag in ("--config=first/config.yaml", "--gin_file=first/config.gin"):
+        again = [flag, f"--run_dir={flag[2:5]}", "--log_config=all"]
+        done = run(*again, cwd=tmp_path, check=0)
+        assert f"configuration {name}: " in done.stdout
+        assert "  beta1: 0.9 (first/config." in done.stdout
+        weights = "checkpoints/step-00000002/model.safetensors"
+        mine, theirs = (tmp_path / name / weights for name in ("first", flag[2:5]))
+        assert mine.read_bytes() == theirs.read_bytes()
+
+
+def test_a_plan_of_the_command_line_is_made_of_the_configuration_that_is_given(tmp_path):
+    done = run("--mode=plan", *TINY, "--max_steps=3", "--format=json", cwd=tmp_path, check=0)
+    plan = json.loads(done.stdout)
+    assert plan["run"]["tokens"] == 3 * 4 * 16
+    assert contents(tmp_path) == []

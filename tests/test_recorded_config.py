@@ -1,0 +1,65 @@
+import json
+
+import pytest
+
+from lm_core import experiment
+from lm_core.config.statements import Source
+from lm_core.record import RunDirectory
+from lm_core.recorded_config import read_record, resolve_upon, with_first_sources
+from tests.tiny_run import request
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run in the working directory, some of whose values come from a file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.txt").write_text("the quick brown fox jumps over the lazy dog. " * 40)
+    asked = request(tmp_path, load_corpus__path="my.txt")
+    (tmp_path / "configs" / "base.gin").write_text("\nTrainer.beta1 = 0.8\n")
+    experiment.train(asked)
+    return RunDirectory.open(tmp_path / "run")
+
+
+def sources_of(run):
+    lines = (run.path / "config.gin").read_text().splitlines()
+    return dict(line.split(" = ", 1) for line in lines if " = " in line)
+
+
+def test_the_manifest_tells_where_each_value_was_set(run):
+    sources = run.manifest["sources"]
+    assert sources["n_layers"] == "--gin_bindings"
+    assert sources["beta1"] == "configs/base.gin:2"
+    assert sources["beta2"] == "default"
+    assert sources["seed"] == "drawn"
+
+
+def test_upon_a_run_its_values_keep_the_sources_they_first_had(run, tmp_path):
+    asked = request(tmp_path, resume=True, Trainer__max_steps=5).config
+    config = with_first_sources(resolve_upon(run, asked), run)
+    assert config.sources["beta1"] == Source("configs/base.gin:2")
+    assert config.sources["seed"] == Source("drawn")
+    assert config.sources["max_steps"] == Source("--gin_bindings")
+    assert config.values.max_steps == 5
+
+
+def test_a_resume_that_changes_something_keeps_the_first_sources_of_the_rest(run, tmp_path):
+    before = sources_of(run)
+    asked = request(tmp_path, resume=True, Trainer__max_steps=5, load_corpus__path="my.txt")
+    experiment.train(asked)
+    after = sources_of(run)
+    assert after.pop("Trainer.max_steps") == "5  # --gin_bindings"
+    before.pop("Trainer.max_steps")
+    assert after == before
+    assert run.manifest["sources"]["beta1"] == "configs/base.gin:2"
+
+
+def test_a_record_of_an_older_lab_has_the_lines_of_its_file_as_sources(run):
+    path = run.path / "manifest.json"
+    manifest = {k: v for k, v in json.loads(path.read_text()).items() if k != "sources"}
+    path.write_text(json.dumps(manifest))
+    config = with_first_sources(resolve_upon(run, request(run.path.parent).config), run)
+    assert str(config.sources["beta1"]).startswith("run/config.yaml:")
+
+
+def test_the_recorded_hash_names_the_recorded_values(run):
+    assert read_record(run).config_hash == run.manifest["config_hash"]
