@@ -136,6 +136,14 @@ def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
     modes[values.mode](request)
 
 
+def told(error: LabError) -> str:
+    """What a person reads of an error: the sentence, or a line for each of several problems."""
+    lines = error.message.splitlines()
+    if isinstance(error, InputError) and len(lines) > 1 and not lines[1].startswith(" "):
+        return "\n".join([f"error: {len(lines)} problems", *lines])
+    return f"error: {error.message}"
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the program and returns its exit code; ``lm_core/errors.py`` says which there are."""
     # A shell starts background jobs with SIGINT ignored; whoever sends it means it.
@@ -156,7 +164,7 @@ def main(arguments: Sequence[str]) -> int:
         say(error.message, sys.stderr)
         return error.exit_code
     except LabError as error:
-        say(f"error: {error.message}", sys.stderr)
+        say(told(error), sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         say("stopped at once", sys.stderr)

@@ -23,6 +23,7 @@ SIZES = {
     "default.yaml": [],
     "large-model.yaml": [],
     "default.yaml, no dropout": ["--gin.Transformer.dropout=0.0"],
+    "default.yaml, batch of 1": ["--gin.Trainer.batch_size=1"],
     "default.yaml, batch of 64": ["--gin.Trainer.batch_size=64"],
     "12 layers, 768 wide": [
         "--gin.Transformer.n_layers=12",

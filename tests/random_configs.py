@@ -84,7 +84,7 @@ WRONG = {
     "sampling_prompt": [*WRONG_FOR_ALL, None, ""],
     "tokenizer": [*WRONG_FOR_ALL, None, "bpe", "Byte"],
 }
-mistakes = st.sampled_from([(key, value) for key in KEYS for value in WRONG[key]])
+mistakes = st.sampled_from([(key, value) for key in KEYS for value in WRONG.get(key, ())])
 
 
 @st.composite

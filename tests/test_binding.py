@@ -14,6 +14,8 @@ from lm_core.data.tokenizer import build_tokenizer
 from lm_core.evaluation import Evaluation
 from lm_core.model.transformer import Transformer
 from lm_core.reference.tables import CONSTRUCTORS
+from lm_core.sampling import Sampler
+from lm_core.training.trainer import Trainer
 
 
 def resolved(**values):

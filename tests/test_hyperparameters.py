@@ -126,6 +126,9 @@ def test_a_dictionary_tells_everything_that_is_wrong_at_once():
     ]
     with pytest.raises(InputError, match=r"^d_model: 250 is not divisible by n_heads 4$"):
         TrainingConfig.from_dict({"d_model": 250})
+    for no_table in (None, [], "n_layers"):
+        with pytest.raises(InputError, match="is no mapping of hyperparameters to values"):
+            TrainingConfig.from_dict(no_table)
     with pytest.raises(InputError, match=r"^3: unknown hyperparameter$"):
         TrainingConfig.from_dict({3: 4})
 

@@ -20,7 +20,7 @@ from lm_core.config.fields import (
     sampling,
     training,
 )
-from lm_core.errors import InputError
+from lm_core.errors import InputError, shown
 from lm_core.randomness import LARGEST_SEED
 
 
@@ -366,6 +366,8 @@ class TrainingConfig(BaseModel):
         # The check reads this table.
         from lm_core.config.checks import check_table
 
+        if not isinstance(values, Mapping):
+            raise InputError(f"{shown(values)} is no mapping of hyperparameters to values")
         problems = check_table(values)
         if problems:
             raise InputError("\n".join(f"{path}: {message}" for path, message in problems))

@@ -160,7 +160,8 @@ def test_a_mistake_is_told_and_nothing_is_left_behind(folder, arguments, message
 def test_all_mistakes_are_told_at_once(folder):
     options = ["--config=typo.yaml", "--config=text.yaml", "--gin.Transformer.d_model=250"]
     lines = run(*options, "--max_steps=0", cwd=folder, check=2).stderr.splitlines()
-    assert len(lines) == 4
+    assert lines[0] == "error: 4 problems"
+    assert len(lines) == 5
 
 
 def test_a_run_directory_that_holds_a_run_is_not_touched(folder):
