@@ -162,6 +162,7 @@ def test_files_are_found_by_name_by_path_and_in_search_paths(tmp_path):
 def test_the_documented_fast_training_is_a_config_by_name(tmp_path):
     run("--config=fast-training.yaml", "--max_steps=1", "--run_dir=out", cwd=tmp_path, check=0)
     own = yaml_of(PROJECT / "configs" / "fast-training.yaml")
+    assert own.pop("extends") == "default.yaml"
     recorded = yaml_of(tmp_path / "out" / "config.yaml")
     assert {key: recorded[key] for key in own} == {**own, "max_steps": 1}
 
