@@ -85,23 +85,26 @@ def flops_a_step(config: TrainingConfig, vocab_size: int) -> int:
 def activation_bytes(config: TrainingConfig, vocab_size: int) -> int:
     """Bytes that autograd keeps from forward to backward in a training step.
 
-    Blocks are alike and so are sequences, so a count for one and two of each gives all.
+    Blocks are alike and so are sequences, so a count for a few of each gives all. A batch of one is
+    a case of its own: there, PyTorch takes views where it copies the parts of a larger one.
 
     Args:
         config: The configuration.
         vocab_size: Number of different tokens.
     """
+    few = min(config.batch_size, 2)
     count = {
-        (n_layers, batch_size): _count_activations(
-            config.model_copy(update={"n_layers": n_layers, "batch_size": batch_size}), vocab_size
+        (layers, sequences): _count_activations(
+            config.model_copy(update={"n_layers": 1 + layers, "batch_size": few + sequences}),
+            vocab_size,
         )
-        for n_layers, batch_size in itertools.product((1, 2), repeat=2)
+        for layers, sequences in itertools.product((0, 1), repeat=2)
     }
-    layers, sequences = config.n_layers - 1, config.batch_size - 1
-    a_layer = count[2, 1] - count[1, 1]
-    a_sequence = count[1, 2] - count[1, 1]
-    both = count[2, 2] - count[1, 1] - a_layer - a_sequence
-    return count[1, 1] + layers * a_layer + sequences * a_sequence + layers * sequences * both
+    layers, sequences = config.n_layers - 1, config.batch_size - few
+    a_layer = count[1, 0] - count[0, 0]
+    a_sequence = count[0, 1] - count[0, 0]
+    both = count[1, 1] - count[0, 0] - a_layer - a_sequence
+    return count[0, 0] + layers * a_layer + sequences * a_sequence + layers * sequences * both
 
 
 def _count_activations(config: TrainingConfig, vocab_size: int) -> int:

@@ -92,9 +92,11 @@ def test_the_check_before_a_commit_passes_good_files_and_stops_at_wrong_ones(pro
 
 
 def message_parts():
-    rows = re.findall(r"^\| (`.*`) \| .* \|$", text_of("README.md"), re.M)
-    cells = [cell for cell in rows if " " in cell and not cell.startswith("`--")]
-    return [part for cell in cells for part in re.findall(r"`([^`]*)`", cell.split(" | ")[0])]
+    (table,) = re.findall(
+        r"^\| message \| what to do \|\n(.*?)\n\n", text_of("README.md"), re.M | re.S
+    )
+    cells = [line.split(" | ")[0] for line in table.splitlines()[1:]]
+    return [part for cell in cells for part in re.findall(r"`([^`]*)`", cell)]
 
 
 BROUGHT_ABOUT_BY = {
