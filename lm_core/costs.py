@@ -29,9 +29,8 @@ _PRODUCTS_OF_ATTENTION = 2
 _MATRICES_OF_ATTENTION = 4
 # The first step starts PyTorch's threads and loads its kernels.
 _RUNTIME_BYTES = 90 * 2**20
-# glibc's allocator keeps freed blocks and cannot always use them again: measured by
-# benchmarks/memory_estimate.py as 0.33 to 0.43 of the activations, for models of 0.4 to 85 M
-# parameters, with dropout and without.
+# glibc's allocator keeps freed blocks and cannot always use them again: in
+# benchmarks/memory_estimate.py mostly 0.3 to 0.5 of the activations.
 _SHARE_OF_FRAGMENTS = 0.4
 
 

@@ -20,11 +20,12 @@ FLOORS = [
         "manifest",
         "record",
         "request",
-        "training.checkpoint",
+        "training.tensor_files",
     ],
     [
         "hooks",
         "costs",
+        "training.checkpoint",
         "evaluation",
         "sampling",
         "recorded_config",

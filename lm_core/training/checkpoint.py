@@ -24,10 +24,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 
 from lm_core.atomic_files import sync_folder, write_synced
 from lm_core.errors import InputError, MachineError, shown
+from lm_core.training.tensor_files import write_tensors
 
 _NAME = re.compile(r"step-([0-9]{8})", re.ASCII)
 _TEMPORARY = re.compile(r"\.(step-[0-9]{8})\.(writing|replaced)", re.ASCII)
@@ -97,20 +98,16 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
-    tensors = (checkpoint.model, checkpoint.optimizer, checkpoint.hooks)
-    contents = {
-        name: save({key: tensor.detach().cpu().contiguous() for key, tensor in group.items()})
-        for name, group in zip(_TENSOR_FILES, tensors, strict=True)
-        if group or name in _NEEDED
-    }
-    contents[_STATE] = _json({**checkpoint.state, "step": checkpoint.step, "format": _FORMAT})
-    files = {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for name, data in contents.items()
-    }
-    contents[_CHECKSUMS] = _json({"files": files, "sha256": _digest_of_list(files)})
-    for name, data in contents.items():
-        write_synced(folder / name, data)
+    groups = (checkpoint.model, checkpoint.optimizer, checkpoint.hooks)
+    files: dict[str, dict[str, Any]] = {}
+    for name, group in zip(_TENSOR_FILES, groups, strict=True):
+        if group or name in _NEEDED:
+            n_bytes, sha256 = write_tensors(folder / name, group)
+            files[name] = {"bytes": n_bytes, "sha256": sha256}
+    state = _json({**checkpoint.state, "step": checkpoint.step, "format": _FORMAT})
+    files[_STATE] = {"bytes": len(state), "sha256": hashlib.sha256(state).hexdigest()}
+    write_synced(folder / _STATE, state)
+    write_synced(folder / _CHECKSUMS, _json({"files": files, "sha256": _digest_of_list(files)}))
 
 
 def _put_in_place(temporary: Path, path: Path) -> None:

@@ -1,0 +1,85 @@
+"""Writing tensors in the safetensors format, piece by piece.
+
+The format is that of https://huggingface.co/docs/safetensors/index#format: the length of a header
+as 8 bytes, the header as JSON, the data. The library writes it too, but makes a copy of everything
+in memory first, or renames a file of its own into place; reading is the library's work.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+
+from lm_core.errors import InputError
+
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+# The length of the header is a number of this many bytes, and the data starts at a multiple of it.
+_WORD_BYTES = 8
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> tuple[int, str]:
+    """Writes tensors to a new file and waits until the disk has it.
+
+    Args:
+        path: The file.
+        tensors: Tensors by name, on any device.
+
+    Returns:
+        The size of the file in bytes, and its SHA-256.
+
+    Raises:
+        InputError: A tensor has a type that the format lacks.
+        OSError: It cannot be written.
+    """
+    # As the library has it: the widest elements first, so that each stands at a multiple of its
+    # width, and then by name, so that equal tensors give equal files.
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    tensors = {name: tensors[name] for name in names}
+    header = _header(tensors)
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb") as stream:
+        for piece in _pieces(header, tensors):
+            stream.write(piece)
+            digest.update(piece)
+            size += len(piece)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return size, digest.hexdigest()
+
+
+def _header(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    entries, end = {}, 0
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
+            message = f"{name} is of {tensor.dtype}, which cannot be saved"
+            raise InputError(f"{message} (what can: {known})")
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        dtype, shape = _DTYPES[tensor.dtype], list(tensor.shape)
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % _WORD_BYTES)
+
+
+def _pieces(header: bytes, tensors: Mapping[str, torch.Tensor]) -> Iterator[bytes | memoryview]:
+    yield len(header).to_bytes(_WORD_BYTES, "little")
+    yield header
+    for tensor in tensors.values():
+        # A view where the tensor is on the CPU and in order already.
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        if flat.numel():
+            yield memoryview(flat.view(torch.uint8).numpy())
