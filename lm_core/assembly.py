@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from lm_core.config.binding import bind
-from lm_core.config.hyperparameters import KEYS, TrainingConfig
+from lm_core.config.hyperparameters import KEYS
 from lm_core.config.resolution import ResolvedConfig
 from lm_core.config.statements import Source
+from lm_core.config.training_config import TrainingConfig
 from lm_core.data.corpus import Corpus, absolute_path, load_corpus, split_corpus
 from lm_core.data.token_store import encode_corpus
 from lm_core.data.tokenizer import Tokenizer, build_tokenizer

@@ -11,7 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
-from lm_core.config.hyperparameters import TrainingConfig
+from lm_core.config.training_config import TrainingConfig
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
 

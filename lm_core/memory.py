@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from lm_core.config.hyperparameters import TrainingConfig
+from lm_core.config.training_config import TrainingConfig
 from lm_core.costs import FLOAT32_BYTES, count_parameters
 from lm_core.errors import LabError, MachineError
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lm_core.assembly import Data, build_trainer, completed, load_data
-from lm_core.config.hyperparameters import TrainingConfig
 from lm_core.config.resolution import ResolvedConfig, resolve
+from lm_core.config.training_config import TrainingConfig
 from lm_core.costs import (
     MemoryEstimate,
     checkpoint_bytes,

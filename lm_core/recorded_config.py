@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from lm_core.config.hyperparameters import TrainingConfig
 from lm_core.config.rendering import config_hash, yaml_text
 from lm_core.config.resolution import CheckHooks, ConfigSources, ResolvedConfig, resolve
 from lm_core.config.statements import Source, display_name
+from lm_core.config.training_config import TrainingConfig
 from lm_core.errors import InputError
 from lm_core.record import RunDirectory
 

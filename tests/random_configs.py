@@ -2,7 +2,8 @@
 
 from hypothesis import strategies as st
 
-from lm_core.config.hyperparameters import KEYS, TrainingConfig
+from lm_core.config.hyperparameters import KEYS
+from lm_core.config.training_config import TrainingConfig
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 size = st.integers(1, 2**31 - 1)

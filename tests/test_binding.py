@@ -4,11 +4,12 @@ import gin
 import pytest
 
 from lm_core.config.binding import bind
-from lm_core.config.hyperparameters import KEYS, TrainingConfig
+from lm_core.config.hyperparameters import KEYS
 from lm_core.config.names import RUNTIME_ARGUMENTS
 from lm_core.config.resolution import ResolvedConfig
 from lm_core.config.statements import Source
 from lm_core.config.table import gin_parameter
+from lm_core.config.training_config import TrainingConfig
 from lm_core.data.corpus import load_corpus, split_corpus
 from lm_core.data.tokenizer import build_tokenizer
 from lm_core.evaluation import Evaluation

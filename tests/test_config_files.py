@@ -6,9 +6,9 @@ import re
 import pytest
 
 from lm_core import experiment
-from lm_core.config.hyperparameters import TrainingConfig
 from lm_core.config.resolution import ConfigSources, FileArgument
 from lm_core.config.table import default
+from lm_core.config.training_config import TrainingConfig
 from lm_core.request import Request
 from tests.config_sources import PROJECT, plain_yaml, sources
 

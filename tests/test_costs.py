@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from lm_core.config.hyperparameters import TrainingConfig
+from lm_core.config.training_config import TrainingConfig
 from lm_core.costs import (
     activation_bytes,
     checkpoint_bytes,

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lm_core import memory
-from lm_core.config.hyperparameters import TrainingConfig
+from lm_core.config.training_config import TrainingConfig
 from lm_core.errors import InputError, MachineError
 from lm_core.memory import (
     control_group_limits,

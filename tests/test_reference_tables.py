@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_core.config.checks import check_value
-from lm_core.config.hyperparameters import KEYS, TrainingConfig
+from lm_core.config.hyperparameters import KEYS
 from lm_core.config.table import default, entry, gin_parameter, meaning
+from lm_core.config.training_config import TrainingConfig
 from lm_core.reference import tables
 from lm_core.reference.tables import PROJECT
 from tests.config_sources import plain_yaml

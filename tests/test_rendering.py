@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 import lm_core.experiment  # noqa: F401 -- defines the configurables that gin knows
 from lm_core.config.binding import bind
-from lm_core.config.hyperparameters import KEYS, TrainingConfig
+from lm_core.config.hyperparameters import KEYS
 from lm_core.config.rendering import config_hash, gin_text, yaml_text
 from lm_core.config.table import gin_parameter
+from lm_core.config.training_config import TrainingConfig
 from tests.config_sources import read_back, resolved
 from tests.random_configs import configs
 

@@ -2,9 +2,10 @@ import itertools
 
 import pytest
 
-from lm_core.config.hyperparameters import KEYS, TrainingConfig
+from lm_core.config.hyperparameters import KEYS
 from lm_core.config.resolution import ConfigSources, FileArgument, resolve
 from lm_core.config.statements import Source
+from lm_core.config.training_config import TrainingConfig
 from lm_core.errors import Problem
 from tests.config_sources import PROJECT, problems, sources
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_core.config.hyperparameters import KEYS, TrainingConfig
+from lm_core.config.hyperparameters import KEYS
 from lm_core.config.rendering import config_hash, gin_text, json_text, yaml_text, yaml_value
+from lm_core.config.training_config import TrainingConfig
 from lm_core.errors import InputError
 from tests.config_sources import problems, read_back, resolved
 from tests.random_configs import configs, misspelled, mistakes, text

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from lm_core.config.hyperparameters import KEYS, TrainingConfig, broken_rules
+from lm_core.config.hyperparameters import KEYS, Hyperparameters, broken_rules
 from lm_core.config.names import unknown_key
 from lm_core.config.table import default, gin_parameter, value_types
 from lm_core.errors import InputError, Problem, shown, unknown
@@ -28,7 +28,7 @@ def check_value(key: str, value: Any) -> list[Problem]:
         return unwritable
     problems = []
     try:
-        TrainingConfig.model_validate({key: value})
+        Hyperparameters.model_validate({key: value})
     except ValidationError as error:
         # An error without a place is about values that do not fit each other.
         placed = [details for details in error.errors() if details["loc"]]
@@ -128,7 +128,7 @@ def _range(key: str) -> str:
 def _limits(key: str) -> dict[str, Any]:
     return {
         name: getattr(limit, name)
-        for limit in TrainingConfig.model_fields[key].metadata
+        for limit in Hyperparameters.model_fields[key].metadata
         for name in ("ge", "gt", "le", "lt")
         if hasattr(limit, name)
     }

@@ -1,11 +1,10 @@
-"""``TrainingConfig``: the one table of hyperparameters.
+"""``Hyperparameters``: the one table.
 
 Everything that speaks of hyperparameters reads this table: the check of every statement, the gin
 binding each key becomes, the record of a run. A constructor repeats its own defaults, so that
 it works without gin, and a test compares every pair.
 """
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Self
 
@@ -20,7 +19,6 @@ from lm_core.config.fields import (
     sampling,
     training,
 )
-from lm_core.errors import InputError, shown
 from lm_core.randomness import LARGEST_SEED
 
 
@@ -32,7 +30,7 @@ class BrokenRule(NamedTuple):
     other_key: str
 
 
-class TrainingConfig(BaseModel):
+class Hyperparameters(BaseModel):
     """Every hyperparameter of the lab, with its type, default, range and meaning.
 
     Types are strict: ``True`` and ``"6"`` are no integers, an integer is a fine number, infinity
@@ -353,33 +351,8 @@ class TrainingConfig(BaseModel):
             raise ValueError(f"{key} {mine} {relation} {other} {theirs}")
         return self
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The configuration of some values; the keys that are left out have their defaults.
 
-        Args:
-            values: Keys of the table with plain values, as YAML or JSON gives them.
-
-        Raises:
-            InputError: Anything is wrong; the message has one line for each problem.
-        """
-        # The check reads this table.
-        from lm_core.config.checks import check_table
-
-        if not isinstance(values, Mapping):
-            raise InputError(f"{shown(values)} is no mapping of hyperparameters to values")
-        problems = check_table(values)
-        if problems:
-            raise InputError("\n".join(f"{path}: {message}" for path, message in problems))
-        # What the caller does with his lists later must not reach a configuration that is frozen.
-        return cls(**copy.deepcopy(dict(values)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every key with its value, as plain data of its own; ``from_dict`` takes it back."""
-        return self.model_dump()
-
-
-KEYS: tuple[str, ...] = tuple(TrainingConfig.model_fields)
+KEYS: tuple[str, ...] = tuple(Hyperparameters.model_fields)
 
 
 def broken_rules(values: Mapping[str, Any]) -> list[BrokenRule]:

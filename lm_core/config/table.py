@@ -3,7 +3,7 @@
 from typing import Any, get_args
 
 from lm_core.config.fields import Entry
-from lm_core.config.hyperparameters import KEYS, TrainingConfig
+from lm_core.config.hyperparameters import KEYS, Hyperparameters
 
 # The parts of configuration files and tables, each with its categories.
 SECTIONS: dict[str, tuple[str, ...]] = {
@@ -17,7 +17,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 
 def entry(key: str) -> Entry:
     """What the table says of a key beside its type, default, range and meaning."""
-    return Entry(**TrainingConfig.model_fields[key].json_schema_extra)  # type: ignore[arg-type]
+    return Entry(**Hyperparameters.model_fields[key].json_schema_extra)  # type: ignore[arg-type]
 
 
 def gin_parameter(key: str) -> str:
@@ -35,12 +35,12 @@ def keys_by_section() -> dict[str, list[str]]:
 
 def default(key: str) -> Any:
     """The default of a hyperparameter."""
-    return TrainingConfig.model_fields[key].default
+    return Hyperparameters.model_fields[key].default
 
 
 def meaning(key: str) -> str:
     """What a hyperparameter does, in one line."""
-    return " ".join((TrainingConfig.model_fields[key].description or "").split())
+    return " ".join((Hyperparameters.model_fields[key].description or "").split())
 
 
 KEY_OF_GIN_PARAMETER: dict[str, str] = {gin_parameter(key): key for key in KEYS}
@@ -48,7 +48,7 @@ KEY_OF_GIN_PARAMETER: dict[str, str] = {gin_parameter(key): key for key in KEYS}
 
 def value_types(key: str) -> tuple[Any, ...]:
     """The types a hyperparameter takes; for ``tokenizer``, the words it takes."""
-    annotation = TrainingConfig.model_fields[key].annotation
+    annotation = Hyperparameters.model_fields[key].annotation
     return get_args(annotation) or (annotation,)
 
 

@@ -10,7 +10,7 @@ _PLAIN = (0, 1, 2, 3)
 # Decorators of what has tables of its own for the defaults of its arguments.
 _WITH_TABLES = {"configurable", "forward_hook", "update_hook"}
 # The class whose fields are the table of hyperparameters.
-_TABLE = "TrainingConfig"
+_TABLE = "Hyperparameters"
 
 
 class Constant(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 
 from lm_core.config.checks import allowed
 from lm_core.config.fields import Entry
-from lm_core.config.hyperparameters import KEYS, TrainingConfig
+from lm_core.config.hyperparameters import KEYS, Hyperparameters
 from lm_core.config.rendering import yaml_value
 from lm_core.config.table import default, entry, gin_parameter, keys_by_section, meaning
 from lm_core.config.yaml_files import EXTENDS
@@ -174,7 +174,7 @@ def value_line(key: str, value: str) -> str:
 
 def schema() -> dict[str, Any]:
     """A JSON Schema (draft 07) of configuration files, for editors."""
-    generated = TrainingConfig.model_json_schema(ref_template="#/definitions/{model}")
+    generated = Hyperparameters.model_json_schema(ref_template="#/definitions/{model}")
     properties = {
         key: {**_without_extras(generated["properties"][key]), "description": _description(key)}
         for key in KEYS
