@@ -52,9 +52,10 @@ def import_modules(names: Sequence[str]) -> None:
     Raises:
         InputError: One cannot be imported.
     """
-    if names:
-        sys.path.append(str(Path.cwd()))
     for name in names:
+        # The module in the working directory is meant, not one of its name beside this program.
+        here = str(Path.cwd())
+        sys.path.insert(0, here)
         try:
             importlib.import_module(name)
         except LabError:
@@ -62,6 +63,10 @@ def import_modules(names: Sequence[str]) -> None:
         except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {error}"
             raise InputError(f"--allow_gin_import={name}: cannot be imported: {reason}") from error
+        finally:
+            sys.path.remove(here)
+            # What it imports later, it still finds.
+            sys.path.append(here)
 
 
 def sources(values: flags.FlagValues) -> ConfigSources:

@@ -8,14 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from lm_core.config.binding import bind
-from lm_core.config.hyperparameters import KEYS
 from lm_core.config.resolution import ResolvedConfig
 from lm_core.config.statements import Source
 from lm_core.config.training_config import TrainingConfig
 from lm_core.data.corpus import Corpus, absolute_path, load_corpus, split_corpus
 from lm_core.data.token_store import encode_corpus
 from lm_core.data.tokenizer import Tokenizer, build_tokenizer
-from lm_core.errors import InputError, Problem
+from lm_core.errors import InputError
 from lm_core.evaluation import Evaluator
 from lm_core.memory import memory_explained, require_memory
 from lm_core.model.transformer import Transformer
@@ -110,7 +109,7 @@ def _is_sampled(config: ResolvedConfig) -> bool:
 
 @contextlib.contextmanager
 def sources_named(config: ResolvedConfig) -> Iterator[None]:
-    """Puts the source in front of an error that begins with the path of a hyperparameter.
+    """Puts the sources in front of what an error says about hyperparameters.
 
     Raises:
         InputError: There was one.
@@ -118,7 +117,4 @@ def sources_named(config: ResolvedConfig) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        path, _, message = error.message.partition(": ")
-        if path.replace("[", ".").split(".")[0] not in KEYS:
-            raise InputError(error.message) from error
-        raise InputError(config.sentence(Problem(path, message))) from error
+        raise InputError(config.with_places(error.message)) from error

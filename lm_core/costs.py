@@ -115,22 +115,37 @@ def _count_activations(config: TrainingConfig, vocab_size: int) -> int:
         return tensor
 
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model = Transformer(
-            vocab_size,
-            n_layers=config.n_layers,
-            d_model=config.d_model,
-            n_heads=config.n_heads,
-            d_ff=config.d_ff,
-            dropout=config.dropout,
-            max_seq_len=config.max_seq_len,
-            seed=None,
-        )
+        model = _model_of(config, vocab_size)
         tokens = torch.zeros(config.batch_size, config.max_seq_len, dtype=torch.long)
         with saved_tensors_hooks(pack, lambda tensor: tensor):
             # The loss holds what is kept, so that no two tensors in turn have one address.
             _loss = model(tokens, tokens, key=StepKey(0, 1))
         parameters = {p.untyped_storage()._cdata for p in model.parameters()}
     return sum(n_bytes for address, n_bytes in kept.items() if address not in parameters)
+
+
+def _model_of(config: TrainingConfig, vocab_size: int) -> Transformer:
+    return Transformer(
+        vocab_size,
+        n_layers=config.n_layers,
+        d_model=config.d_model,
+        n_heads=config.n_heads,
+        d_ff=config.d_ff,
+        dropout=config.dropout,
+        max_seq_len=config.max_seq_len,
+        seed=None,
+    )
+
+
+def shapes_only(config: TrainingConfig, vocab_size: int) -> Transformer:
+    """A model without content: its parts, names and shapes are those of the real one.
+
+    Args:
+        config: The configuration.
+        vocab_size: Number of different tokens.
+    """
+    with FakeTensorMode():
+        return _model_of(config, vocab_size)
 
 
 class MemoryEstimate(NamedTuple):

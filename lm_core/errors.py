@@ -98,3 +98,11 @@ def shown(value: Any) -> str:
     if len(text) <= _LONGEST_SHOWN:
         return text
     return text[: _LONGEST_SHOWN - len(_ELLIPSIS)] + _ELLIPSIS
+
+
+def one_line(text: str) -> str:
+    """A name from outside, made unable to end the line it stands in, or to move a cursor."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )

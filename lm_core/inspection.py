@@ -10,9 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lm_core.config.hyperparameters import KEYS
-from lm_core.config.rendering import gin_text, in_one_line, json_text, rows, yaml_text, yaml_value
+from lm_core.config.rendering import (
+    canonical,
+    gin_text,
+    json_text,
+    rows,
+    yaml_text,
+    yaml_value,
+)
 from lm_core.config.resolution import ConfigSources, FileArgument, ResolvedConfig, resolve
-from lm_core.errors import InputError, Problem
+from lm_core.errors import InputError, Problem, one_line
 from lm_core.output import print_table
 from lm_core.record import RunDirectory
 from lm_core.recorded_config import read_record, resolve_upon, with_first_sources
@@ -20,6 +27,9 @@ from lm_core.request import Request
 
 # Facts about two runs that explain why equal configurations may give different numbers.
 _FACTS = ("corpus.sha256", "git.commit", "git.dirty", "versions", "numerics")
+
+# Sites and parameters are the same for any size of the vocabulary.
+_ANY_VOCABULARY = 128
 
 
 def check(sources: ConfigSources) -> ResolvedConfig:
@@ -29,6 +39,26 @@ def check(sources: ConfigSources) -> ResolvedConfig:
         InputError: Anything is wrong; the message has one line for each problem.
     """
     return resolve(sources, _check_hooks)
+
+
+def _check_fit(config: ResolvedConfig) -> None:
+    """Checks whether the hooks fit the model, on one that has shapes and no content.
+
+    Raises:
+        InputError: One does not; the message has one line for each problem.
+    """
+    if not config.values.hooks:
+        return
+    from lm_core.costs import shapes_only
+    from lm_core.hooks import Hooks
+
+    try:
+        Hooks(config.values.hooks, shapes_only(config.values, _ANY_VOCABULARY))
+    except InputError as error:
+        raise InputError(config.with_places(error.message)) from error
+    except (RuntimeError, TypeError, ValueError, NotImplementedError):
+        # A hook of the user's may look at weights, which are not there: training will tell.
+        return
 
 
 def _check_hooks(table: Mapping[str, Any]) -> list[Problem]:
@@ -47,6 +77,7 @@ def show_config(request: Request) -> None:
         config = check(request.config)
     else:
         config = _config_of_run(RunDirectory.open(request.run_dir), request.config)
+    _check_fit(config)
     if request.format == "yaml":
         print(yaml_text(config, "every value, as --mode=config found it"), end="")
     elif request.format == "gin":
@@ -88,14 +119,14 @@ def show_difference(request: Request) -> None:
     Raises:
         InputError: One of them is neither, or is wrong.
     """
-    left, right = (_side(name, request.config) for name in request.compared)
+    left, right = _sides(request)
     hyperparameters = {
         key: tuple(
             {"value": side.config.values.to_dict()[key], "source": str(side.config.sources[key])}
             for side in (left, right)
         )
         for key in KEYS
-        if getattr(left.config.values, key) != getattr(right.config.values, key)
+        if len({canonical(getattr(side.config.values, key)) for side in (left, right)}) > 1
     }
     facts = _different_facts(left.manifest, right.manifest)
     if request.format == "json":
@@ -111,21 +142,34 @@ def show_difference(request: Request) -> None:
         print(json.dumps(document, indent=2))
         return
     lines: list[tuple[str, ...]] = [
-        ("", in_one_line(left.name), "set by", in_one_line(right.name), "set by")
+        ("", one_line(left.name), "set by", one_line(right.name), "set by")
     ]
     for key, both in hyperparameters.items():
-        cells = [(yaml_value(one["value"]), in_one_line(one["source"])) for one in both]
+        cells = [(yaml_value(one["value"]), one_line(one["source"])) for one in both]
         lines.append((key, *cells[0], *cells[1]))
     lines += [(name, _word(mine), "", _word(theirs)) for name, (mine, theirs) in facts.items()]
     if len(lines) > 1:
         print_table(lines)
     else:
-        names = in_one_line(f"{left.name} and {right.name}")
+        names = one_line(f"{left.name} and {right.name}")
         print(f"{names} are the same in every hyperparameter")
 
 
 def _word(fact: Any) -> str:
-    return in_one_line(fact if isinstance(fact, str) else json.dumps(fact))
+    return one_line(fact if isinstance(fact, str) else json.dumps(fact))
+
+
+def _sides(request: Request) -> list[_Side]:
+    """Both sides; what is wrong with either is told together."""
+    sides, wrong = [], []
+    for name in request.compared:
+        try:
+            sides.append(_side(name, request.config))
+        except InputError as error:
+            wrong.append(error.message)
+    if wrong:
+        raise InputError("\n".join(dict.fromkeys(wrong)))
+    return sides
 
 
 def _side(name: str, sources: ConfigSources) -> _Side:

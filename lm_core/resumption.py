@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lm_core.config.hyperparameters import KEYS
-from lm_core.config.rendering import gin_text
+from lm_core.config.rendering import canonical, gin_text
 from lm_core.config.resolution import ResolvedConfig
 from lm_core.data.corpus import Corpus
 from lm_core.errors import InputError
@@ -46,7 +46,7 @@ def take_up(
     differences = [
         f"{key}: {before[key]!r} in the run, {now[key]!r} now ({config.sources[key]})"
         for key in KEYS
-        if before[key] != now[key] and key not in _CHANGEABLE
+        if canonical(before[key]) != canonical(now[key]) and key not in _CHANGEABLE
     ]
     if run.manifest["corpus"]["sha256"] != corpus.sha256:
         differences.append(f"the text of {corpus.description} is another one than before")
@@ -63,7 +63,7 @@ def take_up(
     n_missing = run.rewind(trainer.step)
     if n_missing:
         warn(f"{run.metrics}: the lines of {n_missing:,} earlier steps are lost")
-    if before != now or _may_be_half_written(run.manifest):
+    if canonical(before) != canonical(now) or _may_be_half_written(run.manifest):
         # Both hashes stand there before the configuration changes: a kill in between does no harm.
         run.update_manifest(
             config_hash=manifest["config_hash"],

@@ -55,8 +55,17 @@ FIELDS = {
 heads = st.tuples(st.integers(1, 64), st.integers(1, 64)).map(
     lambda pair: {"n_heads": pair[0], "d_model": pair[0] * pair[1]}
 )
+
+
+def fitting(fields, heads):
+    """A configuration of values that are good one by one, made to fit each other."""
+    if not fields.get("sampling_prompt", "The").isascii():
+        fields = {**fields, "tokenizer": "byte"}
+    return TrainingConfig(**fields, **heads)
+
+
 configs = st.builds(
-    lambda fields, heads: TrainingConfig(**fields, **heads),
+    fitting,
     st.fixed_dictionaries({}, optional=FIELDS),
     heads,
 )

@@ -261,6 +261,38 @@ def test_each_mistake_in_gin_is_the_same_sentence_in_a_file_and_in_a_binding(
     assert problems(bindings=[text]) == [f"--gin_bindings: {sentence}"]
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("Trainer.seed=null", "Trainer.seed: null is YAML; gin has None"),
+        ("load_corpus.path=null", "load_corpus.path: null is YAML; gin has None"),
+        ("Trainer.hooks=false", "Trainer.hooks: false is YAML; gin has False"),
+        ("a/Transformer.n_layer=3", f"a/Transformer.n_layer: {NO_SCOPE}"),
+        ("Trainer/seed=3", f"Trainer/seed: {NO_SCOPE}"),
+        ("Trainer.run_dir='x'", "Trainer.run_dir: unknown parameter"),
+        (
+            "lm_core.Transformer.vocab_size=3",
+            "lm_core.Transformer.vocab_size: is not a hyperparameter: "
+            "the program itself gives it a value when it runs",
+        ),
+    ],
+)
+def test_advice_that_would_not_work_is_not_given(folder, text, sentence):
+    assert problems(bindings=[text]) == [f"--gin_bindings: {sentence}"]
+
+
+def test_a_file_given_twice_tells_its_mistakes_once(folder):
+    (folder / "my.yaml").write_text("n_layer: 3\n")
+    assert len(problems(files=["my.yaml", "my.yaml"])) == 1
+
+
+def test_a_prompt_that_the_tokenizer_does_not_take_is_told_before_anything_is_built(folder):
+    (folder / "my.yaml").write_text("sampling_prompt: é\n")
+    assert problems(files=["my.yaml"]) == [
+        "sampling_prompt 'é' (my.yaml:1) has characters unknown to tokenizer 'ascii' (default)"
+    ]
+
+
 def test_a_mistake_in_a_macro_tells_where_the_macro_stands(folder):
     (folder / "my.gin").write_text("a = None\nTrainer.max_steps = %a")
     told = f"Trainer.max_steps: null is no value {STEPS}"

@@ -68,6 +68,12 @@ def test_a_width_that_heads_do_not_divide_breaks_a_rule():
         TrainingConfig(d_model=250)
 
 
+def test_a_prompt_beyond_ascii_breaks_a_rule_with_the_ascii_tokenizer():
+    (broken,) = broken_rules({**DEFAULTS, "sampling_prompt": "é"})
+    assert broken == ("sampling_prompt", "has characters unknown to", "tokenizer")
+    assert broken_rules({**DEFAULTS, "sampling_prompt": "é", "tokenizer": "char"}) == []
+
+
 def test_unknown_keys_are_refused():
     with pytest.raises(ValueError, match="n_layer"):
         TrainingConfig(n_layer=3)

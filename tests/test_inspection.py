@@ -9,6 +9,7 @@ from lm_core import experiment, inspection
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError
+from lm_core.hooks import UpdateHook, update_hook
 from lm_core.request import Request
 from tests.config_sources import PROJECT, plain_yaml
 from tests.config_sources import sources as resolved
@@ -107,6 +108,82 @@ def test_hooks_are_checked_too(folder):
     (folder / "my.yaml").write_text("hooks:\n  update:\n    - name: identiti\n")
     with pytest.raises(InputError, match=r"^my.yaml:3: hooks.update\[0\].name: unknown update"):
         inspection.check(asked("my.yaml").config)
+
+
+def test_hooks_that_do_not_fit_the_model_are_told_together_with_their_lines(folder):
+    (folder / "my.yaml").write_text(
+        "hooks:\n"
+        "  update:\n"
+        "    - {name: freeze, parameters: nope}\n"
+        "    - {name: freeze, parameters: nope2}\n"
+        "  forward:\n"
+        "    - {name: ablate_heads, heads: [7]}\n"
+        "    - {name: activation_stats, sites: x}\n"
+    )
+    with pytest.raises(InputError) as error:
+        inspection.show_config(asked("my.yaml"))
+    places = [line.split(": ")[:2] for line in error.value.message.splitlines()]
+    assert places == [
+        ["my.yaml:6", "hooks.forward[0].heads"],
+        ["my.yaml:7", "hooks.forward[1].sites"],
+        ["my.yaml:3", "hooks.update[0].parameters"],
+        ["my.yaml:4", "hooks.update[1].parameters"],
+    ]
+
+
+@update_hook("test_looks_at_weights")
+class LooksAtWeights(UpdateHook):
+    """Needs weights when it is prepared."""
+
+    def prepare(self, model):
+        self.first = model.token_embedding.weight.detach().numpy()[0, 0]
+
+
+def test_a_hook_that_needs_weights_is_left_to_the_training(folder, capsys):
+    (folder / "my.yaml").write_text("hooks: {update: [{name: test_looks_at_weights}]}\n")
+    inspection.show_config(asked("my.yaml"))
+    assert "test_looks_at_weights" in capsys.readouterr().out
+
+
+def test_a_forged_line_in_a_name_stays_in_its_line(folder):
+    (folder / "my.yaml").write_text('"a\\nconfigs/default.yaml:3: n_layers": 4\n"\\e[31m": 3\n')
+    with pytest.raises(InputError) as error:
+        inspection.show_config(asked("my.yaml"))
+    assert len(error.value.message.splitlines()) == 2
+    assert "\x1b" not in error.value.message
+
+
+@pytest.mark.parametrize(("one", "other"), [("1", "true"), ("1", "1.0"), ("a", "b")])
+def test_options_of_hooks_that_python_calls_equal_differ(folder, capsys, one, other):
+    for name, option in (("one.yaml", one), ("other.yaml", other)):
+        entry = f"{{name: test_with_a_table, table: {{a: {option}}}}}"
+        (folder / name).write_text(f"hooks: {{update: [{entry}]}}\n")
+    inspection.show_difference(asked(compared=("one.yaml", "other.yaml")))
+    assert "hooks" in capsys.readouterr().out
+
+
+@update_hook("test_with_a_table")
+class WithATable(UpdateHook):
+    """Has an option that may hold anything."""
+
+    def __init__(self, table: dict):
+        self.table = table
+
+
+@pytest.mark.parametrize("table", ["{1: a, b: 2}", "{1: a}", "{null: 1}", "{x: {true: 1}}"])
+def test_names_in_options_are_texts(folder, table):
+    entry = f"{{name: test_with_a_table, table: {table}}}"
+    (folder / "my.yaml").write_text(f"hooks: {{update: [{entry}]}}\n")
+    with pytest.raises(InputError, match=r"^my.yaml:1: hooks.update\[0\].table.* is not a text"):
+        inspection.check(asked("my.yaml").config)
+
+
+def test_both_sides_of_a_comparison_are_told(folder):
+    (folder / "a.yaml").write_text("n_layer: 3\n")
+    (folder / "b.yaml").write_text("dropout: 3\n")
+    with pytest.raises(InputError) as error:
+        inspection.show_difference(asked(compared=("a.yaml", "b.yaml")))
+    assert [line[:6] for line in error.value.message.splitlines()] == ["a.yaml", "b.yaml"]
 
 
 def test_control_characters_in_names_and_values_do_not_reach_the_terminal(folder, capsys):

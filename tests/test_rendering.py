@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 import lm_core.experiment  # noqa: F401 -- defines the configurables that gin knows
 from lm_core.config.binding import bind
 from lm_core.config.hyperparameters import KEYS
-from lm_core.config.rendering import config_hash, gin_text, yaml_text
+from lm_core.config.rendering import canonical, config_hash, gin_text, yaml_text
 from lm_core.config.table import gin_parameter
 from lm_core.config.training_config import TrainingConfig
 from tests.config_sources import read_back, resolved
@@ -61,6 +61,20 @@ def test_the_hash_ignores_where_the_corpus_lies_but_not_what_it_says():
 def test_the_hash_sees_every_other_value(key):
     changed = {**TABLE, key: 77}
     assert config_hash(changed, "abc") != config_hash(TABLE, "abc")
+
+
+def table_of(option):
+    return {**TABLE, "hooks": {"update": [{"name": "x", "option": option}]}}
+
+
+def test_the_hash_tells_apart_what_python_calls_equal():
+    names = [config_hash(table_of(option), "abc") for option in (1, True, 1.0, "1", [1], None)]
+    assert len(set(names)) == 6
+
+
+def test_minus_zero_is_zero():
+    assert canonical({"a": [-0.0]}) == canonical({"a": [0.0]})
+    assert config_hash(table_of(-0.0), "abc") == config_hash(table_of(0.0), "abc")
 
 
 def test_the_hash_does_not_depend_on_the_order_of_keys():

@@ -49,6 +49,12 @@ def test_a_dictionary_tells_everything_that_is_wrong_at_once():
     ]
     with pytest.raises(InputError, match=r"^d_model: 250 is not divisible by n_heads 4$"):
         TrainingConfig.from_dict({"d_model": 250})
+    with pytest.raises(InputError) as error:
+        TrainingConfig.from_dict({"dropout": 2, "d_model": 250, "n_layer": 3})
+    assert "d_model: 250 is not divisible by n_heads 4" in error.value.message.splitlines()
+    with pytest.raises(InputError) as error:
+        TrainingConfig.from_dict({"n_heads": 0, "d_model": 250})
+    assert len(error.value.message.splitlines()) == 1
     for no_table in (None, [], "n_layers"):
         with pytest.raises(InputError, match="is no mapping of hyperparameters to values"):
             TrainingConfig.from_dict(no_table)

@@ -81,24 +81,24 @@ def test_null_has_several_spellings(read):
         ),
         ("- n_layers", "my.yaml:1: a configuration is a mapping, with lines such as `n_layers: 4`"),
         ("just words", "my.yaml:1: a configuration is a mapping"),
-        ("n_layers: [1,", "my.yaml:1: not valid YAML: "),
+        ("n_layers: [1,", "my.yaml: not valid YAML: "),
         ("a: 1\n\tn_layers: 3", "my.yaml:2: not valid YAML: found character '\\t'"),
         ("n_layers: 3\n---\nn_layers: 4", "my.yaml:2: not valid YAML: "),
         ("%YAML 1.1\n---\nseed: off", "my.yaml:1: a directive with % has no place here"),
         ("n_layers: *x", "my.yaml:1: not valid YAML: found undefined alias 'x'"),
         ("corpus: 2001-01-01", "my.yaml:1: corpus: '2001-01-01' has the YAML type"),
         ("corpus: !!python/name:os.system x", "my.yaml:1: corpus: 'x' has the YAML type"),
-        ("hooks: !!set {a}", "my.yaml:1: hooks: hooks has the YAML type"),
-        ("hooks: {update: !mine []}", "my.yaml:1: hooks: hooks.update has the YAML type"),
+        ("hooks: !!set {a}", "my.yaml:1: hooks: has the YAML type"),
+        ("hooks: {update: !mine []}", "my.yaml:1: hooks.update: has the YAML type"),
         ("? [1, 2]\n: 3", "my.yaml:1: ?: unknown hyperparameter"),
-        ("hooks: {? [1] : 2}", "my.yaml:1: hooks: hooks has a key that is a list or a mapping"),
-        ("hooks: {a: 1, a: 2}", "my.yaml:1: hooks: hooks.a is set twice"),
+        ("hooks: {? [1] : 2}", "my.yaml:1: hooks: has a key that is a list or a mapping"),
+        ("hooks: {a: 1, a: 2}", "my.yaml:1: hooks.a: set twice in one mapping, first in line 1"),
         ("hooks: &x {a: *x}", "my.yaml:1: hooks: is far too large or deep"),
         ("hooks: " + "[" * 60 + "]" * 60, "my.yaml:1: hooks: is far too large or deep"),
         ("hooks: " + "[" * 5000, "my.yaml: not valid YAML: "),
         ("n_layers: " + "9" * 5000, "my.yaml:1: n_layers: '999"),
-        ("n_layers: 3\x00", "my.yaml: not valid YAML: "),
-        ("corpus: 'open", "my.yaml:1: not valid YAML: "),
+        ("n_layers: 3\x00", "my.yaml:1: not valid YAML: "),
+        ("corpus: 'open", "my.yaml: not valid YAML: "),
         ("n_layers: !!bool maybe", "my.yaml:1: n_layers: 'maybe' cannot be read as tag:yaml.org"),
         ("n_layers: !!int ''", "my.yaml:1: n_layers: '' cannot be read as tag:yaml.org"),
         ("dropout: !!float ''", "my.yaml:1: dropout: '' cannot be read as tag:yaml.org"),
@@ -180,7 +180,7 @@ def test_a_chain_without_end_ends(tmp_path, read):
     [
         ("extends: base.yml", "1: extends: 'base.yml': unknown file (looked in the working"),
         ("extends: bose.yaml", "1: extends: 'bose.yaml': unknown file; did you mean base.yaml?"),
-        ("extends: base.txt", "1: extends: 'base.txt' is no YAML file, by its name"),
+        ("extends: base.gin", "1: extends: 'base.gin' is a gin file; only YAML can be extended"),
         ("extends: [base.yaml]", "1: extends: ['base.yaml'] is no path of a YAML file"),
         ("extends:", "1: extends: null is no path of a YAML file"),
         ("extends: ''", "1: extends: '' is no path of a YAML file"),
@@ -196,7 +196,7 @@ def test_a_chain_without_end_ends(tmp_path, read):
 )
 def test_an_extends_that_cannot_work_is_told(tmp_path, read, content, problem):
     (tmp_path / "base.yaml").write_text("n_layers: 6\n")
-    (tmp_path / "base.txt").write_text("n_layers: 6\n")
+    (tmp_path / "base.gin").write_text("Transformer.n_layers = 6\n")
     (told,) = sentences(read(content))
     assert told.startswith(f"my.yaml:{problem}")
 
@@ -207,3 +207,34 @@ def test_what_is_wrong_in_an_extended_file_is_told_with_its_own_line(tmp_path, r
         "base.yaml:2: n_head: unknown hyperparameter; did you mean n_heads?",
         "my.yaml:2: n_layer: unknown hyperparameter; did you mean n_layers?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (
+            "hooks:\n  update:\n    - name: x\n      limit: 1\n      limit: 2\n",
+            "my.yaml:5: hooks.update[0].limit: set twice in one mapping, first in line 4",
+        ),
+        (
+            "hooks:\n  update:\n    - name: x\n      limit: 2020-01-01\n",
+            "my.yaml:4: hooks.update[0].limit: '2020-01-01' has the YAML type",
+        ),
+        ("n_layers: 3\n\nseed: \x07", "my.yaml:3: not valid YAML: unacceptable character"),
+        (
+            "hooks: " + "{a: " * 500,
+            "my.yaml: not valid YAML: lists and mappings are nested too deep",
+        ),
+        ("# c\n\n%YAML 1.1\n---\nn_layers: 3", "my.yaml:3: a directive with % has no place here"),
+    ],
+)
+def test_what_is_wrong_deep_inside_is_told_with_its_own_line(read, content, problem):
+    (told,) = sentences(read(content))
+    assert told.startswith(problem)
+
+
+def test_a_percent_sign_inside_a_text_is_no_directive(read):
+    assert values(read("n_layers: 3\nsampling_prompt: |\n  %YAML\n")) == {
+        "n_layers": 3,
+        "sampling_prompt": "%YAML\n",
+    }

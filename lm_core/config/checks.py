@@ -50,9 +50,13 @@ def check_table(values: Mapping[str, Any]) -> list[Problem]:
     ]
     wrong = {key: check_value(key, value) for key, value in values.items() if key in KEYS}
     problems += [problem for found in wrong.values() for problem in found]
-    table = {key: values.get(key, default(key)) for key in KEYS}
-    for key, relation, other in broken_rules(table) if not any(wrong.values()) else ():
-        problems.append(Problem(key, f"{table[key]} {relation} {other} {table[other]}"))
+    # What a wrong value was meant to be is unknown, and so is whether it fits.
+    sound = {key: value for key, value in values.items() if key in KEYS and not wrong[key]}
+    table = {key: sound.get(key, default(key)) for key in KEYS}
+    for key, relation, other in broken_rules(table):
+        if not wrong.get(key) and not wrong.get(other):
+            mine, theirs = shown(table[key]), shown(table[other])
+            problems.append(Problem(key, f"{mine} {relation} {other} {theirs}"))
     return problems
 
 
@@ -64,7 +68,11 @@ def _unwritable(path: str, value: Any) -> Iterator[Problem]:
     """What a run's record could not give back, because YAML or gin has no way to write it."""
     if isinstance(value, dict):
         for name, item in value.items():
-            yield from _unwritable(path, name)
+            if isinstance(name, str):
+                yield from _unwritable(path, name)
+            else:  # JSON, and with it the hash of a configuration, knows no other names.
+                message = "is not a text, as the name of an option must be"
+                yield Problem(path, f"{shown(name)} {message}")
             yield from _unwritable(f"{path}.{name}", item)
     elif isinstance(value, list):
         for index, item in enumerate(value):

@@ -31,6 +31,8 @@ from lm_core.config.yaml_files import YAML_SUFFIXES, read_yaml
 from lm_core.errors import InputError, shown, unknown
 
 _BARE_WORD = re.compile(r"\s*(?P<name>[\w./]+)\s*=\s*(?P<word>[A-Za-z_]\w*)\s*", re.ASCII)
+# What YAML calls by a word that gin calls by another.
+_WORDS_OF_YAML = {"null": "None", "true": "True", "false": "False"}
 _BAD_TOKEN = re.compile(r"malformed node.*\n +Failed to parse token '(.*)'", re.DOTALL)
 _SYNTAX_ERRORS = (SyntaxError, tokenize.TokenError, TypeError, ValueError, RecursionError)
 
@@ -102,6 +104,11 @@ class GinReader:
         the quotes of ``Tokenizer.kind='byte'``.
         """
         match = _BARE_WORD.fullmatch(text)
+        if match and match["word"] in _WORDS_OF_YAML:
+            word = _WORDS_OF_YAML[match["word"]]
+            message = f"{match['name']}: {match['word']} is YAML; gin has {word}"
+            self._reading.problem(Source(flag), message)
+            return
         if match and match["word"] not in ("None", "True", "False"):
             key = KEY_OF_GIN_PARAMETER.get(match["name"])
             if key and is_text(key):
@@ -213,7 +220,7 @@ class GinReader:
             resolved = path.resolve()
             if not any(resolved.is_relative_to(own) for own in self._own_folders):
                 message = f"{name!r} lies outside the folders of this configuration"
-                flag = f"--gin_search_paths={display_name(path.parent)} allows its folder"
+                flag = f"--gin_search_paths={display_name(resolved.parent)} allows its folder"
                 raise InputError(f"{who}: {message}; {flag}")
             if resolved in [file.resolve() for file in self._including]:
                 circle = chain((*self._including, path))
@@ -233,7 +240,8 @@ class GinReader:
         scoped = f"{statement.scope}/{name}" if statement.scope else name
         if statement.scope:
             message = "a scope has no place here: one run has one value for each hyperparameter"
-            self._reading.problem(source, f"{scoped}: {message}; write {name}")
+            advice = f"; write {name}" if name in KEY_OF_GIN_PARAMETER else ""
+            self._reading.problem(source, f"{scoped}: {message}{advice}")
         elif not argument:
             self._define(selector, statement.value, source, seen)
         elif name not in KEY_OF_GIN_PARAMETER:

@@ -367,4 +367,6 @@ def broken_rules(values: Mapping[str, Any]) -> list[BrokenRule]:
     broken = []
     if values["d_model"] % values["n_heads"]:
         broken.append(BrokenRule("d_model", "is not divisible by", "n_heads"))
+    if values["tokenizer"] == "ascii" and not values["sampling_prompt"].isascii():
+        broken.append(BrokenRule("sampling_prompt", "has characters unknown to", "tokenizer"))
     return broken

@@ -1,5 +1,6 @@
 """Sentences about names that are no hyperparameter, with the right one where it can be told."""
 
+import difflib
 from collections.abc import Iterable
 
 from lm_core.config.hyperparameters import KEYS
@@ -38,7 +39,9 @@ def unknown_key(name: str, others: Iterable[str] = ()) -> str:
     meant = _meant(name)
     if meant is None and f"Transformer.{name}" in RUNTIME_ARGUMENTS:
         return _OF_RUNTIME
-    return _sentence(name, meant, (*KEYS, *others), "hyperparameter")
+    if meant is not None:
+        return f"unknown hyperparameter; did you mean {meant}?"
+    return unknown(name, (*KEYS, *others), "hyperparameter")
 
 
 def unknown_parameter(selector: str, argument: str) -> str:
@@ -48,15 +51,19 @@ def unknown_parameter(selector: str, argument: str) -> str:
         selector: The constructor as it was written, perhaps with modules in front.
         argument: Its argument.
     """
-    name = f"{selector}.{argument}"
     last = f"{selector.rsplit('.', 1)[-1]}.{argument}"
     if last in KEY_OF_GIN_PARAMETER:
         return f"unknown parameter; write {last}"
-    if name in RUNTIME_ARGUMENTS:
+    if last in RUNTIME_ARGUMENTS:
         return _OF_RUNTIME
     key = _meant(argument)
-    meant = gin_parameter(key) if key else None
-    return _sentence(name, meant, sorted(KEY_OF_GIN_PARAMETER), "parameter")
+    if key:
+        return f"unknown parameter; did you mean {gin_parameter(key)}?"
+    # A right constructor makes names look alike that are not.
+    of_it = [p for p in KEY_OF_GIN_PARAMETER if p.split(".")[0] == selector]
+    arguments = {p.split(".")[1].lower(): p for p in of_it or sorted(KEY_OF_GIN_PARAMETER)}
+    near = difflib.get_close_matches(argument.lower(), arguments, 1)
+    return "unknown parameter" + (f"; did you mean {arguments[near[0]]}?" if near else "")
 
 
 def unused_macro(name: str) -> str:
@@ -71,9 +78,3 @@ def _meant(name: str) -> str | None:
     keys = [name] if name in KEYS else _KEYS_OF_ARGUMENT.get(name, [])
     keys = keys or [key for parameter, key in KEY_OF_GIN_PARAMETER.items() if parameter == name]
     return keys[0] if len(keys) == 1 else None
-
-
-def _sentence(name: str, meant: str | None, known: Iterable[str], what: str) -> str:
-    if meant is not None:
-        return f"unknown {what}; did you mean {meant}?"
-    return unknown(name, known, what)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from lm_core.config.resolution import ResolvedConfig
 from lm_core.config.table import default, entry, gin_parameter, keys_by_section
+from lm_core.errors import one_line
 
 
 def yaml_text(config: ResolvedConfig, header: str) -> str:
@@ -16,7 +17,7 @@ def yaml_text(config: ResolvedConfig, header: str) -> str:
         config: What to write.
         header: A first line for people, without the comment sign.
     """
-    lines = [f"# {in_one_line(header)}"]
+    lines = [f"# {one_line(header)}"]
     for section, keys in keys_by_section().items():
         lines += ["", f"# {section}"]
         lines += [f"{key}: {yaml_value(getattr(config.values, key))}" for key in keys]
@@ -30,7 +31,7 @@ def gin_text(config: ResolvedConfig) -> str:
         lines += ["", f"# {section}"] if lines else [f"# {section}"]
         for key in keys:
             binding = f"{gin_parameter(key)} = {getattr(config.values, key)!r}"
-            lines.append(f"{binding}  # {in_one_line(str(config.sources[key]))}")
+            lines.append(f"{binding}  # {one_line(str(config.sources[key]))}")
     return "\n".join(lines) + "\n"
 
 
@@ -40,7 +41,7 @@ def json_text(config: ResolvedConfig) -> str:
         key: {
             "value": value,
             "default": default(key),
-            "differs": value != default(key),
+            "differs": canonical(value) != canonical(default(key)),
             "source": str(config.sources[key]),
             "gin_parameter": gin_parameter(key),
             "category": entry(key).category,
@@ -77,8 +78,9 @@ def rows(config: ResolvedConfig) -> dict[str, list[Row]]:
 
 def _row(config: ResolvedConfig, key: str) -> Row:
     value, usual = getattr(config.values, key), default(key)
-    source = in_one_line(str(config.sources[key]))
-    return Row(key, yaml_value(value), yaml_value(usual), value != usual, source)
+    source = one_line(str(config.sources[key]))
+    differs = canonical(value) != canonical(usual)
+    return Row(key, yaml_value(value), yaml_value(usual), differs, source)
 
 
 def config_hash(table: Mapping[str, Any], corpus_sha256: str) -> str:
@@ -88,16 +90,28 @@ def config_hash(table: Mapping[str, Any], corpus_sha256: str) -> str:
         table: Every hyperparameter with its value.
         corpus_sha256: SHA-256 of the text, which stands for the path of the corpus.
     """
-    canonical = json.dumps({**table, "corpus": corpus_sha256}, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(canonical({**table, "corpus": corpus_sha256}).encode()).hexdigest()
 
 
-def in_one_line(text: str) -> str:
-    """A name from outside, made unable to end the line it stands in, or to move a cursor."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+def canonical(value: Any) -> str:
+    """A value as JSON that is the same for equal values only, unlike Python's own equality.
+
+    To Python, ``True`` and ``1`` are equal. Minus zero is zero.
+
+    Args:
+        value: A plain value that has been checked.
+    """
+    return json.dumps(_without_minus_zero(value), sort_keys=True, allow_nan=False)
+
+
+def _without_minus_zero(value: Any) -> Any:
+    if isinstance(value, float):
+        return value + 0.0
+    if isinstance(value, dict):
+        return {name: _without_minus_zero(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_minus_zero(item) for item in value]
+    return value
 
 
 def yaml_value(value: Any) -> str:

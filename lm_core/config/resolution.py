@@ -11,7 +11,7 @@ from lm_core.config.hyperparameters import KEYS, broken_rules
 from lm_core.config.statements import Finding, Reading, Source, Statement, find_config
 from lm_core.config.training_config import TrainingConfig
 from lm_core.config.yaml_files import YAML_SUFFIXES, read_yaml
-from lm_core.errors import InputError, Problem
+from lm_core.errors import InputError, Problem, one_line, shown
 
 DEFAULT_GIN_FILE = "base.gin"
 
@@ -83,6 +83,16 @@ class ResolvedConfig:
         statement = Statement(key, self.names[key], None, self.sources[key], lines)
         return _finding(statement, problem).text
 
+    def with_places(self, message: str) -> str:
+        """A message with the source in front of each line that begins with a hyperparameter."""
+        return "\n".join(self._with_place(line) for line in message.splitlines())
+
+    def _with_place(self, line: str) -> str:
+        path, _, sentence = line.partition(": ")
+        if path.replace("[", ".").split(".")[0] not in KEYS:
+            return line
+        return self.sentence(Problem(path, sentence))
+
 
 CheckHooks = Callable[[Mapping[str, Any]], list[Problem]]
 
@@ -120,11 +130,13 @@ def resolve(sources: ConfigSources, check_hooks: CheckHooks | None = None) -> Re
     for key, relation, other in broken_rules(values):
         if rejected & {key, other}:
             continue  # What the rejected value was meant to be is unknown, so is whether it fits.
-        mine, theirs = f"{key} {values[key]}", f"{other} {values[other]}"
+        mine, theirs = f"{key} {shown(values[key])}", f"{other} {shown(values[other])}"
         sentence = f"{mine} ({origins[key]}) {relation} {theirs} ({origins[other]})"
         findings.append(Finding(None, sentence))
     if findings:
-        raise InputError("\n".join(finding.text for finding in _in_order(findings)))
+        # A name from a file may hold what ends a line or moves a cursor.
+        lines = [one_line(finding.text) for finding in _in_order(findings)]
+        raise InputError("\n".join(dict.fromkeys(lines)))
     lines = winners["hooks"].lines if "hooks" in winners else {}
     return ResolvedConfig(TrainingConfig(**values), origins, names, lines)
 

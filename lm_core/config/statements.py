@@ -145,7 +145,10 @@ def find_config(name: str, folders: Iterable[Path], who: str) -> Path:
         raise
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{who}: {name!r} cannot be opened: {error}") from error
-    hint = unknown(Path(name).name, known, "file")
+    # The suffix, which all of them have, makes names look alike that are not.
+    stems = {Path(file).stem: file for file in known}
+    near = unknown(Path(name).stem, stems, "file")
+    hint = near.removesuffix("?") + f"{suffix}?" if near.endswith("?") else near
     where = ", ".join(dict.fromkeys(map(_folder_name, folders)))
     raise InputError(f"{who}: {name!r}: {hint} (looked in {where})")
 

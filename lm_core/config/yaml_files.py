@@ -10,6 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.names import unknown_key
@@ -50,9 +51,9 @@ def read_yaml(path: Path, reading: Reading, above: tuple[Path, ...] = ()) -> Non
 
 def _root(text: str, place: str, reading: Reading) -> MappingNode | None:
     """The mapping that a text is, or None and a problem where it is something else."""
-    if text.lstrip().startswith("%"):
+    if line := _line_of_directive(text):
         # %YAML 1.1 would bring back what 1.2 put right: off as false, 010 as 8.
-        reading.problem(Source(place, 1), "a directive with % has no place here; leave it out")
+        reading.problem(Source(place, line), "a directive with % has no place here; leave it out")
         return None
     try:
         root = _yaml().compose(text)
@@ -61,7 +62,14 @@ def _root(text: str, place: str, reading: Reading) -> MappingNode | None:
         line = mark.line + 1 if mark else None
         reading.problem(Source(place, line), f"not valid YAML: {error.problem or error.context}")
         return None
-    except (YAMLError, ValueError, OverflowError, RecursionError) as error:
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        reading.problem(Source(place, line), f"not valid YAML: {str(error).splitlines()[0]}")
+        return None
+    except RecursionError:
+        reading.problem(Source(place), "not valid YAML: lists and mappings are nested too deep")
+        return None
+    except (YAMLError, ValueError, OverflowError) as error:
         reading.problem(Source(place), f"not valid YAML: {str(error).splitlines()[0]}")
         return None
     if root is None or (isinstance(root, ScalarNode) and root.value == ""):
@@ -71,6 +79,16 @@ def _root(text: str, place: str, reading: Reading) -> MappingNode | None:
         reading.problem(Source(place, root.start_mark.line + 1), message)
         return None
     return root
+
+
+def _line_of_directive(text: str) -> int | None:
+    """The line of a directive before the document; None where there is none."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith("%"):
+            return number
+        if line.strip() and not line.lstrip().startswith("#"):
+            return None
+    return None
 
 
 def _yaml() -> YAML:
@@ -93,8 +111,8 @@ def _read_mapping(root: MappingNode, path: Path, reading: Reading, files: tuple[
         plain.lines[name] = source.line
         try:
             value = plain.value(value_node, name)
-        except InputError as error:
-            own.problem(source, f"{name}: {error.message}")
+        except _NestedError as error:
+            own.problem(Source(place, error.line), f"{error.path}: {error.message}")
             continue
         own.add(Statement(name, name, value, source, plain.lines), seen)
     for statement in own.statements:
@@ -112,8 +130,8 @@ def _extend(statement: Statement, files: tuple[Path, ...], reading: Reading) -> 
         return
     try:
         path = find_config(name, [files[-1].parent], who)
-        if path.suffix not in YAML_SUFFIXES:
-            raise InputError(f"{who}: {name!r} is no YAML file, by its name")
+        if path.suffix == ".gin":
+            raise InputError(f"{who}: {name!r} is a gin file; only YAML can be extended")
         if path.resolve() in [file.resolve() for file in files]:
             raise InputError(
                 f"{who}: the files extend each other in a circle: {chain((*files, path))}"
@@ -121,6 +139,15 @@ def _extend(statement: Statement, files: tuple[Path, ...], reading: Reading) -> 
         read_yaml(path, reading, files)
     except InputError as error:
         reading.failure(error, statement.source)
+
+
+class _NestedError(InputError):
+    """Something wrong at a path inside a value, and its line."""
+
+    def __init__(self, path: str, node: Node, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+        self.line = node.start_mark.line + 1
 
 
 class _Plain:
@@ -133,27 +160,31 @@ class _Plain:
     def value(self, node: Node, path: str, depth: int = 0) -> Any:
         self._n_values += 1
         if self._n_values > MOST_VALUES or depth > DEEPEST:
-            raise InputError("is far too large or deep once its aliases are expanded")
+            message = "is far too large or deep once its aliases are expanded"
+            raise _NestedError(path.replace("[", ".").split(".")[0], node, message)
         # A path that a key names has the key's line; its value may start further down.
         self.lines.setdefault(path, node.start_mark.line + 1)
         if not isinstance(node, ScalarNode) and str(node.tag) not in _NESTED_TAGS:
-            raise InputError(f"{path} has the YAML type {node.tag}, which has no place here")
+            message = f"has the YAML type {node.tag}, which has no place here"
+            raise _NestedError(path, node, message)
         if isinstance(node, SequenceNode):
             items = enumerate(node.value)
             return [self.value(item, f"{path}[{i}]", depth + 1) for i, item in items]
         if isinstance(node, MappingNode):
             return self._mapping(node, path, depth)
-        return _scalar(node)
+        return _scalar(node, path)
 
     def _mapping(self, node: MappingNode, path: str, depth: int) -> dict[Any, Any]:
         mapping: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
-                raise InputError(f"{path} has a key that is a list or a mapping")
+                raise _NestedError(path, key_node, "has a key that is a list or a mapping")
             self._n_values += 1
-            key = _scalar(key_node)
+            key = _scalar(key_node, path)
             if key in mapping:
-                raise InputError(f"{path}.{key} is set twice")
+                first = self.lines[f"{path}.{key}"]
+                message = f"set twice in one mapping, first in line {first}"
+                raise _NestedError(f"{path}.{key}", key_node, message)
             self.lines[f"{path}.{key}"] = key_node.start_mark.line + 1
             mapping[key] = self.value(value_node, f"{path}.{key}", depth + 1)
         return mapping
@@ -163,13 +194,13 @@ _NESTED_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq")}
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")}
 
 
-def _scalar(node: ScalarNode) -> Any:
+def _scalar(node: ScalarNode, path: str) -> Any:
     tag = str(node.tag)
     if tag not in _PLAIN_TAGS:
-        raise InputError(
-            f"{shown(node.value)} has the YAML type {tag}; quote it if a text is meant"
-        )
+        message = f"{shown(node.value)} has the YAML type {tag}; quote it if a text is meant"
+        raise _NestedError(path, node, message)
     try:
         return YAML(typ="safe", pure=True).constructor.construct_object(node)
     except (YAMLError, ValueError, OverflowError, LookupError) as error:
-        raise InputError(f"{shown(node.value)} cannot be read as {tag}") from error
+        message = f"{shown(node.value)} cannot be read as {tag}"
+        raise _NestedError(path, node, message) from error

@@ -32,7 +32,15 @@ class Hooks:
         if problems:
             raise InputError("\n".join(f"{path}: {message}" for path, message in problems))
         self._parameters = dict(model.named_parameters())
-        self._all = [(entry.path, _built(entry, model)) for entry in entries]
+        self._all: list[tuple[str, Hook]] = []
+        wrong = []
+        for entry in entries:
+            try:
+                self._all.append((entry.path, _built(entry, model)))
+            except InputError as error:
+                wrong.append(error.message)
+        if wrong:
+            raise InputError("\n".join(wrong))
         updates = [(path, hook) for path, hook in self._all if isinstance(hook, UpdateHook)]
         self._on_gradients = [pair for pair in updates if _overrides(pair[1], "on_gradients")]
         self._on_updates = [pair for pair in updates if _overrides(pair[1], "on_updates")]
