@@ -42,7 +42,7 @@ from lm_core.output import let_go, say
 from lm_core.request import Request
 
 PROJECT = Path(__file__).resolve().parent
-# Of GNU's OpenMP, https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html.
+# Turns of waiting before a thread sleeps, of GNU's OpenMP, https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html.
 SPIN_COUNT = "1000"
 
 

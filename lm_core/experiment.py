@@ -148,7 +148,8 @@ def _train_and_record(run: RunDirectory, trainer: Trainer) -> TrainingResult:
     outcome = "failed"
     try:
         with memory_explained():
-            progress = training_progress(trainer.step + 1, trainer.max_steps)
+            first_step = trainer.step + 1
+            progress = training_progress(first_step, trainer.max_steps)
             result = trainer.train(run, progress)
         outcome = "completed"
     except StoppedError as error:

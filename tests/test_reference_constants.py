@@ -1,7 +1,14 @@
 import pytest
 
-from lm_core.reference.constants import Number, named_constants, source_files, unnamed_numbers
-from lm_core.reference.tables import PROJECT
+from lm_core.reference.constants import (
+    Number,
+    configurables,
+    named_constants,
+    numbers_in_calls,
+    source_files,
+    unnamed_numbers,
+)
+from lm_core.reference.tables import CONSTRUCTORS, PROJECT
 
 FILES = source_files(PROJECT)
 NAMES = [str(path.relative_to(PROJECT)) for path in FILES]
@@ -22,9 +29,62 @@ def test_the_entry_point_and_the_wiring_are_among_the_files():
     assert {"run.py", "lm_core/experiment.py", "lm_core/assembly.py"} <= set(NAMES)
 
 
+WIRING = [
+    "run.py",
+    *(
+        f"lm_core/{name}.py"
+        for name in (
+            "assembly",
+            "command_line",
+            "experiment",
+            "inspection",
+            "planning",
+            "recorded_config",
+            "resumption",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("name", WIRING)
+def test_the_entry_point_and_the_wiring_hand_no_number_to_anything(name):
+    assert numbers_in_calls((PROJECT / name).read_text(), name) == []
+
+
 @pytest.mark.parametrize(
     "source",
     [
+        "Transformer(vocab_size, n_layers=2)",
+        "clip(parameters, 1.0)",
+        "Sampler(model, temperature=0)",
+        "train(steps=n * 3)",
+        "build([1, 2])",
+        "build(*(1 if x else y,))",
+        "build(int('500'))",
+        "build(-1)",
+    ],
+)
+def test_a_number_planted_in_the_wiring_is_found_however_small(source):
+    assert numbers_in_calls(source, "x.py")
+
+
+@pytest.mark.parametrize(
+    "source", ["text.split(':', 1)", "json.dumps(x, indent=2)", "f(x[0])", "f(x, 'a')", "f(True)"]
+)
+def test_what_python_itself_counts_is_left_alone(source):
+    assert numbers_in_calls(source, "x.py") == []
+
+
+def test_whatever_gin_knows_has_its_arguments_in_the_table():
+    # tests/test_binding.py compares their arguments with the table.
+    known = {constructor.__name__ for constructor in CONSTRUCTORS.values()}
+    assert known == {name for path in FILES for name in configurables(path.read_text())}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "f(x, '1000')",
         "optimizer(lr=0.0003)",
         "def build(d_model=256): ...",
         "class Model:\n    width = 256",
@@ -54,7 +114,7 @@ def test_a_planted_number_is_found(source):
         "@gin.configurable\nclass Model:\n    def __init__(self, x=64): ...",
         "@forward_hook('x')\nclass Hook:\n    def __init__(self, every: int = 100): ...",
         "class Hyperparameters:\n    x: int = field(77)",
-        "'256'",
+        "'256 bytes'",
         "True",
     ],
 )

@@ -1,6 +1,7 @@
 """The numbers that stand in the code, found in its syntax trees."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,9 @@ from typing import NamedTuple
 _PLAIN = (0, 1, 2, 3)
 # Decorators of what has tables of its own for the defaults of its arguments.
 _WITH_TABLES = {"configurable", "forward_hook", "update_hook"}
+# Functions of Python's library whose numbers are positions, counts and widths of indentation.
+_OF_PYTHON = {"insert", "dumps", "sub", "split"}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # The class whose fields are the table of hyperparameters.
 _TABLE = "Hyperparameters"
 
@@ -81,13 +85,47 @@ def unnamed_numbers(source: str, file: str) -> list[Number]:
     ]
 
 
-def _is_plain(value: complex) -> bool:
+def numbers_in_calls(source: str, file: str) -> list[Number]:
+    """The numbers that a module hands to functions, however small: a hyperparameter may be 1.
+
+    Args:
+        source: The text of the module, which ought to hand on what others configured.
+        file: Its name.
+    """
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [
+        Number(file, number.lineno, ast.unparse(call))
+        for call in calls
+        if ast.unparse(call.func).split(".")[-1] not in _OF_PYTHON
+        for given in (*call.args, *(keyword.value for keyword in call.keywords))
+        if not isinstance(given, ast.Call)
+        for number in _numbers(given, with_positions=False)
+    ]
+
+
+def configurables(source: str) -> list[str]:
+    """The functions and classes of a module that gin knows, by name."""
+    nodes = ast.walk(ast.parse(source))
+    defined = [node for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
+    return [node.name for node in defined if "configurable" in _decorators(node)]
+
+
+def _is_plain(value: complex | str) -> bool:
+    if isinstance(value, str):
+        return False
     return value in _PLAIN if isinstance(value, int) else value in (0.0, 1.0)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a literal is a number, or the text of one."""
+    if isinstance(value, str):
+        return _NUMBER.fullmatch(value) is not None
+    return type(value) in (int, float, complex)
 
 
 def _numbers(node: ast.AST, with_positions: bool = True) -> Iterator[ast.Constant]:
     """The numbers in a piece of code, or only those that are no position in brackets."""
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float, complex):
+    if isinstance(node, ast.Constant) and _is_number(node.value):
         yield node
     for name, inner in ast.iter_fields(node):
         is_position = isinstance(node, ast.Subscript) and name == "slice"
@@ -122,8 +160,13 @@ def _tables(tree: ast.Module) -> Iterator[ast.AST]:
 
 
 def _has_a_table(node: ast.ClassDef | ast.FunctionDef) -> bool:
+    return bool(_WITH_TABLES & _decorators(node))
+
+
+def _decorators(node: ast.ClassDef | ast.FunctionDef) -> set[str]:
+    """The names of what decorates a function or class, without modules and arguments."""
     decorators = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
-    return any(ast.unparse(d).split(".")[-1] in _WITH_TABLES for d in decorators)
+    return {ast.unparse(d).split(".")[-1] for d in decorators}
 
 
 def _comment_above(lines: list[str], line: int) -> str:
