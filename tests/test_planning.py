@@ -113,8 +113,9 @@ def test_hooks_and_samples_are_part_of_what_is_measured(tmp_path, capsys):
 
 
 def test_what_cannot_be_built_is_told_with_its_source(tmp_path):
+    prompt = {"Sampler__prompt": "né", "Tokenizer__kind": "char"}
     with pytest.raises(InputError, match=r"--gin_bindings: Sampler.prompt: line 1, column 2"):
-        planning.plan(request(tmp_path, Sampler__prompt="né"))
+        planning.plan(request(tmp_path, **prompt))
 
 
 def test_the_text_of_the_plan_may_be_any(tmp_path, capsys):

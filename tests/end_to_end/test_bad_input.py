@@ -69,7 +69,14 @@ CASES = [
     ([f"{BINDING}Transformer.dropout=1.5"], "Transformer.dropout: 1.5 is not less than 1"),
     ([f"{BINDING}Trainer.learning_rate=1e400"], "Trainer.learning_rate: inf is not finite"),
     ([f"{BINDING}Sampler.prompt=''"], "Sampler.prompt: '' is empty"),
-    ([f"{BINDING}Sampler.prompt='né'"], "--gin_bindings: Sampler.prompt: line 1, column 2"),
+    (
+        [f"{BINDING}Sampler.prompt='né'"],
+        "sampling_prompt 'né' (--gin_bindings) has characters unknown to tokenizer 'ascii'",
+    ),
+    (
+        [f"{BINDING}Sampler.prompt='né'", "--gin.Tokenizer.kind=char"],
+        "--gin_bindings: Sampler.prompt: line 1, column 2",
+    ),
     ([f"{BINDING}Tokenizer.kind=bpe"], "'bpe' is an unknown tokenizer"),
     (["--max_steps=0"], "--max_steps: 0 is less than 1"),
     (["--max_steps=-5"], "--max_steps: -5 is less than 1"),

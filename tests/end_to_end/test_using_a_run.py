@@ -88,7 +88,10 @@ def test_sample_does_not_change_the_run(folder):
         (["--mode=sample", "--gin.Sampler.temprature=3"], "did you mean Sampler.temperature?"),
         (["--mode=sample", "--gin.Sampler.temperature=-1"], "-1 is less than 0"),
         (["--mode=sample", "--gin_bindings=Sampler.prompt=''"], "is empty"),
-        (["--mode=sample", "--gin_bindings=Sampler.prompt='é'"], "ascii tokenizer has no 'é'"),
+        (
+            ["--mode=sample", "--gin_bindings=Sampler.prompt='é'"],
+            "has characters unknown to tokenizer 'ascii'",
+        ),
         (["--mode=sample", "--config=default.yaml"], "--config does not apply to --mode=sample"),
         (["--mode=sample", "--corpus=text.txt"], "--corpus does not apply to --mode=sample"),
         (["--mode=evaluate", "--gin.Sampler.seed=3"], "--gin_bindings does not apply to"),
