@@ -2,12 +2,14 @@
 
 import itertools
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
 
+from lm_core.config.names import meant_parameter
 from lm_core.errors import InputError
 
 GIN_BINDING = re.compile(r"--?gin\.(.*)", re.DOTALL)
@@ -152,10 +154,13 @@ def parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     words = [GIN_BINDING.sub(r"--gin_bindings=\1", word, count=1) for word in arguments]
     try:
         _, *bare = values(["run.py", *words])
+    except flags.UnrecognizedFlagError as error:
+        parameter = meant_parameter(error.flagname)
+        hint = f"did you mean --gin.{parameter}?" if parameter else "--help lists the flags"
+        raise InputError(f"{error}; {hint}") from error
     except flags.Error as error:
-        raise InputError(
-            f"{str(error).removeprefix('ERROR:: ')}; --help lists the flags"
-        ) from error
+        message = str(error).removeprefix("ERROR:: ")
+        raise InputError(f"{message}; --help lists the flags") from error
     if not values.help:
         refuse_stray(values.mode, bare)
         refuse_useless(values)
@@ -174,7 +179,10 @@ def refuse_stray(mode: str, bare: Sequence[str]) -> None:
             message = f"--mode=diff compares two runs or configuration files, not {len(bare)}"
             raise InputError(f"{message}: --mode=diff runs/latest fast-training.yaml")
     elif bare:
-        raise InputError(f"{bare[0]!r} belongs to no flag; --help lists the flags")
+        message = f"{bare[0]!r} belongs to no flag"
+        if "=" in bare[0] and "." in bare[0].split("=")[0] and not bare[0].startswith("-"):
+            raise InputError(f"{message}; did you mean --gin_bindings={shlex.quote(bare[0])}?")
+        raise InputError(f"{message}; --help lists the flags")
 
 
 def refuse_useless(values: flags.FlagValues) -> None:

@@ -39,8 +39,8 @@ _MEASURED_TOKENS = 16
 _TYPICAL_PROGRAM = 240 * 2**20
 # The unit in which people read bytes.
 _MEBIBYTE = 2**20
-# The unit in which people read arithmetic.
-_BILLION = 10**9
+# The units in which people read arithmetic, the largest first.
+_ARITHMETIC = ((10**12, "TFLOP"), (10**9, "GFLOP"), (10**6, "MFLOP"))
 
 
 def plan(request: Request) -> None:
@@ -169,7 +169,7 @@ def _lines(plan: dict[str, Any], data: Data) -> list[tuple[str, ...]]:
         ("parameters", f"{parts.pop('total'):,}", ""),
         *((f"  {part}", f"{count:,}", "") for part, count in parts.items()),
         ("tokens a step", f"{step['tokens']:,}", ""),
-        ("arithmetic a step", f"{step['flops'] / _BILLION:,.1f} GFLOP", "matrix products"),
+        ("arithmetic a step", _arithmetic(step["flops"]), "matrix products"),
         ("steps", f"{run['steps']:,}", ""),
         ("tokens in all", f"{run['tokens']:,}", passes),
         ("peak of memory", _mebibytes(memory["total"]), f"estimated, {of}".rstrip(", ")),
@@ -200,3 +200,8 @@ def _time_lines(plan: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def _mebibytes(n_bytes: int) -> str:
     return f"{n_bytes / _MEBIBYTE:,.1f} MiB"
+
+
+def _arithmetic(flops: int) -> str:
+    unit, name = next((pair for pair in _ARITHMETIC if flops >= pair[0]), _ARITHMETIC[-1])
+    return f"{flops / unit:,.1f} {name}"

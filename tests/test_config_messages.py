@@ -178,7 +178,7 @@ REFERENCE = "is a reference; a hyperparameter takes a plain value"
             "hooks: {update: [{name: identity, enabled: 1}]}",
             "1: hooks.update[0].enabled: 1 is not true or false",
         ),
-        ("lr: 1e-3", "1: lr: unknown hyperparameter"),
+        ("lr: 1e-3", "1: lr: unknown hyperparameter; did you mean learning_rate?"),
         (
             "vocab_size: 65",
             "1: vocab_size: is not a hyperparameter: "

@@ -76,9 +76,25 @@ def test_the_number_of_checkpoints_is_the_most_there_can_be(
 def test_a_plan_is_read_by_people(tmp_path, capsys):
     planning.plan(request(tmp_path))
     printed = capsys.readouterr().out
-    for word in ("parameters", "attention", "GFLOP", "passes over", "peak of memory", "tokens/s"):
+    for word in ("parameters", "attention", "FLOP", "passes over", "peak of memory", "tokens/s"):
         assert word in printed
     assert "of the built-in corpus" in printed
+
+
+@pytest.mark.parametrize(
+    ("flops", "words"),
+    [
+        (999, "0.0 MFLOP"),
+        (1_250_000, "1.2 MFLOP"),
+        (10**9, "1.0 GFLOP"),
+        (999_949_000_000, "999.9 GFLOP"),
+        (1_234_567 * 10**12, "1,234,567.0 TFLOP"),
+    ],
+)
+def test_arithmetic_is_told_in_a_unit_that_suits_it(tmp_path, capsys, monkeypatch, flops, words):
+    monkeypatch.setattr(planning, "flops_a_step", lambda *given: flops)
+    planning.plan(request(tmp_path))
+    assert f"  {words}  " in capsys.readouterr().out
 
 
 def test_a_plan_writes_nothing(tmp_path, capsys, monkeypatch):

@@ -24,18 +24,59 @@ RUNTIME_ARGUMENTS = frozenset(
     }
 )
 _OF_RUNTIME = "is not a hyperparameter: the program itself gives it a value when it runs"
+# What other programs and papers call the same, so that a habit finds its name here: the flags of
+# nanoGPT (https://github.com/karpathy/nanoGPT/blob/master/train.py), the configurations and
+# training arguments of Hugging Face transformers, and abbreviations.
+_KEY_OF_OTHER_NAME = {
+    "adam_beta1": "beta1",
+    "adam_beta2": "beta2",
+    "batch": "batch_size",
+    "block_size": "max_seq_len",
+    "bs": "batch_size",
+    "context_length": "max_seq_len",
+    "data": "corpus",
+    "dataset": "corpus",
+    "embed_dim": "d_model",
+    "eval_interval": "eval_cadence",
+    "eval_steps": "eval_cadence",
+    "ffn_dim": "d_ff",
+    "hidden_size": "d_model",
+    "intermediate_size": "d_ff",
+    "iterations": "max_steps",
+    "lr": "learning_rate",
+    "max_iters": "max_steps",
+    "max_new_tokens": "sampling_max_length",
+    "max_position_embeddings": "max_seq_len",
+    "n_embd": "d_model",
+    "n_positions": "max_seq_len",
+    "num_attention_heads": "n_heads",
+    "num_heads": "n_heads",
+    "num_hidden_layers": "n_layers",
+    "num_layers": "n_layers",
+    "per_device_train_batch_size": "batch_size",
+    "random_seed": "seed",
+    "save_interval": "checkpoint_cadence",
+    "save_steps": "checkpoint_cadence",
+    "seq_len": "max_seq_len",
+    "steps": "max_steps",
+    "wd": "weight_decay",
+}
 _KEYS_OF_ARGUMENT: dict[str, list[str]] = {}
 for _parameter, _key in KEY_OF_GIN_PARAMETER.items():
     _KEYS_OF_ARGUMENT.setdefault(_parameter.split(".")[1], []).append(_key)
 
 
-def unknown_key(name: str, others: Iterable[str] = ()) -> str:
+def unknown_key(name: str, others: Iterable[str] = (), inside: Iterable[str] = ()) -> str:
     """The sentence about a key that the table does not have.
 
     Args:
         name: The key as it was written.
         others: Further names that have a meaning where it stands.
+        inside: The keys of the mapping that is its value; with hyperparameters among them, it is
+            a section, as other programs want them.
     """
+    if any(_meant(key) for key in inside):
+        return "unknown hyperparameter; all of them stand in one list, without sections"
     meant = _meant(name)
     if meant is None and f"Transformer.{name}" in RUNTIME_ARGUMENTS:
         return _OF_RUNTIME
@@ -68,13 +109,19 @@ def unknown_parameter(selector: str, argument: str) -> str:
 
 def unused_macro(name: str) -> str:
     """The sentence about a macro that nothing uses, perhaps meant as a hyperparameter."""
-    key = _meant(name)
-    hint = f"; did you mean {gin_parameter(key)}?" if key else ""
+    parameter = meant_parameter(name)
+    hint = f"; did you mean {parameter}?" if parameter else ""
     return f"{name}: a macro that nothing uses{hint}"
 
 
+def meant_parameter(name: str) -> str | None:
+    """The gin parameter that somebody means who says ``lr``, ``n_layers`` or ``batch-size``."""
+    key = _meant(name.replace("-", "_"))
+    return gin_parameter(key) if key else None
+
+
 def _meant(name: str) -> str | None:
-    """The key that is meant by its own name, by its gin parameter, or by that's last part."""
+    """The key meant by its own name, its gin parameter, that's last part, or another's name."""
     keys = [name] if name in KEYS else _KEYS_OF_ARGUMENT.get(name, [])
     keys = keys or [key for parameter, key in KEY_OF_GIN_PARAMETER.items() if parameter == name]
-    return keys[0] if len(keys) == 1 else None
+    return keys[0] if len(keys) == 1 else _KEY_OF_OTHER_NAME.get(name.lower())

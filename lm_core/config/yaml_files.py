@@ -58,9 +58,8 @@ def _root(text: str, place: str, reading: Reading) -> MappingNode | None:
     try:
         root = _yaml().compose(text)
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else None
-        reading.problem(Source(place, line), f"not valid YAML: {error.problem or error.context}")
+        line, message = _in_words(error)
+        reading.problem(Source(place, line), f"not valid YAML: {message}")
         return None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -79,6 +78,19 @@ def _root(text: str, place: str, reading: Reading) -> MappingNode | None:
         reading.problem(Source(place, root.start_mark.line + 1), message)
         return None
     return root
+
+
+def _in_words(error: MarkedYAMLError) -> tuple[int | None, str]:
+    """The line that is to be mended, and what is wrong with it."""
+    mark, message = error.problem_mark or error.context_mark, error.problem or error.context
+    if error.context == "while scanning a simple key":
+        # A line without its colon is noticed only where the next one begins, or the file ends.
+        mark, message = error.context_mark, "this line needs a colon, as in `n_layers: 4`"
+    elif "'\\t'" in message:
+        message = "a tab, where only spaces may stand"
+    elif "mapping values are not allowed" in message:
+        message = "a colon too many; quote a text with one, or look for one missing above"
+    return mark.line + 1 if mark else None, message
 
 
 def _line_of_directive(text: str) -> int | None:
@@ -105,7 +117,7 @@ def _read_mapping(root: MappingNode, path: Path, reading: Reading, files: tuple[
         source = Source(place, key_node.start_mark.line + 1)
         name = key_node.value if isinstance(key_node, ScalarNode) else "?"
         if name not in (*KEYS, EXTENDS):
-            own.problem(source, f"{name}: {unknown_key(name, [EXTENDS])}")
+            own.problem(source, f"{name}: {unknown_key(name, [EXTENDS], _names_in(value_node))}")
             continue
         plain = _Plain()
         plain.lines[name] = source.line
@@ -120,6 +132,12 @@ def _read_mapping(root: MappingNode, path: Path, reading: Reading, files: tuple[
             _extend(statement, files, reading)
     reading.statements += [s for s in own.statements if s.key != EXTENDS]
     reading.findings += own.findings
+
+
+def _names_in(node: Node) -> list[str]:
+    if not isinstance(node, MappingNode):
+        return []
+    return [key.value for key, _ in node.value if isinstance(key, ScalarNode)]
 
 
 def _extend(statement: Statement, files: tuple[Path, ...], reading: Reading) -> None:
