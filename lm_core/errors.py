@@ -78,13 +78,16 @@ class Problem(NamedTuple):
 
 
 def unknown(name: str, known: Iterable[str], what: str) -> str:
-    """A sentence about an unknown name, with the nearest known one where one is near.
+    """A sentence about an unknown name, with the nearest known one where one is near."""
+    near = nearest(name, known)
+    return f"unknown {what}" + (f"; did you mean {near}?" if near else "")
 
-    Capital letters make no distance.
-    """
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like another, if any is. Capital letters make no distance."""
     names = {spelling.lower(): spelling for spelling in known}
     near = difflib.get_close_matches(name.lower(), list(names), 1)
-    return f"unknown {what}" + (f"; did you mean {names[near[0]]}?" if near else "")
+    return names[near[0]] if near else None
 
 
 def shown(value: Any) -> str:

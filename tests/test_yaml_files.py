@@ -190,7 +190,10 @@ def test_a_chain_without_end_ends(tmp_path, read):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("extends: base.yml", "1: extends: 'base.yml': unknown file (looked in the working"),
+        (
+            "extends: base.yml",
+            "1: extends: 'base.yml': unknown file; did you mean base.yaml? (looked in the",
+        ),
         ("extends: bose.yaml", "1: extends: 'bose.yaml': unknown file; did you mean base.yaml?"),
         ("extends: base.gin", "1: extends: 'base.gin' is a gin file; only YAML can be extended"),
         ("extends: [base.yaml]", "1: extends: ['base.yaml'] is no path of a YAML file"),

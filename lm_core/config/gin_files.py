@@ -19,6 +19,7 @@ from lm_core.config.names import unknown_parameter, unused_macro
 from lm_core.config.statements import (
     DEEPEST,
     MOST_VALUES,
+    YAML_SUFFIXES,
     Reading,
     Source,
     Statement,
@@ -27,7 +28,7 @@ from lm_core.config.statements import (
     find_config,
 )
 from lm_core.config.table import KEY_OF_GIN_PARAMETER, is_text
-from lm_core.config.yaml_files import YAML_SUFFIXES, read_yaml
+from lm_core.config.yaml_files import read_yaml
 from lm_core.errors import InputError, shown, unknown
 
 _BARE_WORD = re.compile(r"\s*(?P<name>[\w./]+)\s*=\s*(?P<word>[A-Za-z_]\w*)\s*", re.ASCII)

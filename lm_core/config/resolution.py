@@ -8,9 +8,16 @@ from typing import Any, NamedTuple
 from lm_core.config.checks import check_value
 from lm_core.config.gin_files import GinReader
 from lm_core.config.hyperparameters import KEYS, broken_rules
-from lm_core.config.statements import Finding, Reading, Source, Statement, find_config
+from lm_core.config.statements import (
+    YAML_SUFFIXES,
+    Finding,
+    Reading,
+    Source,
+    Statement,
+    find_config,
+)
 from lm_core.config.training_config import TrainingConfig
-from lm_core.config.yaml_files import YAML_SUFFIXES, read_yaml
+from lm_core.config.yaml_files import read_yaml
 from lm_core.errors import InputError, Problem, one_line, shown
 
 DEFAULT_GIN_FILE = "base.gin"

@@ -1,13 +1,12 @@
 """What configuration sources come down to: statements, each with the place it stands."""
 
-import glob
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lm_core.errors import InputError, unknown
+from lm_core.errors import InputError, nearest
 
 # A configuration is a page or two of text; what is far longer is not one.
 LARGEST_FILE = 1_000_000
@@ -18,6 +17,10 @@ MOST_VALUES = 10_000
 DEEPEST = 50
 # Files that include each other twice over can make a billion readings of thirty files.
 MOST_FILES = 100
+
+
+YAML_SUFFIXES = (".yaml", ".yml")
+CONFIG_SUFFIXES = (*YAML_SUFFIXES, ".gin")
 
 
 class Source(NamedTuple):
@@ -139,18 +142,19 @@ def find_config(name: str, folders: Iterable[Path], who: str) -> Path:
             if candidate.exists():
                 raise InputError(f"{who}: {name!r} is not a regular file")
         suffix = Path(name).suffix
-        pattern = f"*{glob.escape(suffix)}"
-        known = [file.name for folder in folders for file in sorted(folder.glob(pattern))]
+        files = [file for folder in folders for file in sorted(folder.glob("*"))]
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{who}: {name!r} cannot be opened: {error}") from error
     # The suffix, which all of them have, makes names look alike that are not.
-    stems = {Path(file).stem: file for file in known}
-    near = unknown(Path(name).stem, stems, "file")
-    hint = near.removesuffix("?") + f"{suffix}?" if near.endswith("?") else near
+    files = [file for file in reversed(files) if file.suffix in CONFIG_SUFFIXES]
+    files.sort(key=lambda file: file.suffix == suffix)
+    names = {file.stem: file.name for file in files}
+    near = nearest(Path(name).stem, names)
+    hint = f"; did you mean {names[near]}?" if near else ""
     where = ", ".join(dict.fromkeys(map(_folder_name, folders)))
-    raise InputError(f"{who}: {name!r}: {hint} (looked in {where})")
+    raise InputError(f"{who}: {name!r}: unknown file{hint} (looked in {where})")
 
 
 def _folder_name(folder: Path) -> str:

@@ -26,7 +26,6 @@ from lm_core.config.statements import (
 )
 from lm_core.errors import InputError, shown
 
-YAML_SUFFIXES = (".yaml", ".yml")
 # The key that is no hyperparameter: the file whose statements come before this one's.
 EXTENDS = "extends"
 

@@ -113,6 +113,9 @@ CASES = [
     # Files.
     (["--config=nope.yaml"], "--config: 'nope.yaml': unknown file"),
     (["--config=fast-trainin.yaml"], "did you mean fast-training.yaml?"),
+    (["--config=small"], "--config: 'small': unknown file; did you mean small-model.yaml?"),
+    (["--config=small-model.yml"], "did you mean small-model.yaml?"),
+    (["--gin_file=base"], "--gin_file: 'base': unknown file; did you mean base.gin?"),
     (["--config=broken.yaml"], "broken.yaml:2: not valid YAML"),
     (["--config=list.yaml"], "list.yaml:1: a configuration is a mapping"),
     (["--config=typo.yaml"], "typo.yaml:2: n_head: unknown hyperparameter; did you mean n_heads?"),
