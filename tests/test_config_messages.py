@@ -61,7 +61,7 @@ REFERENCE = "is a reference; a hyperparameter takes a plain value"
         ("n_layers: {a: 6}", f"1: n_layers: {{'a': 6}} is a mapping {COUNT}"),
         ("batch_size: 1e4", f"1: batch_size: 10000.0 is no integer, write 10000 {COUNT}"),
         (
-            "\nmax_steps: 1_000_000_000",
+            "\nmax_steps: 1000000000",
             f"2: max_steps: 1000000000 is greater than 99999999 {STEPS}",
         ),
         ("dropout: 1.5", f"1: dropout: 1.5 is not less than 1 {SHARE}"),

@@ -85,9 +85,16 @@ def test_null_has_several_spellings(read):
         ("a: 1\n\tn_layers: 3", "my.yaml:2: not valid YAML: a tab, where only spaces may stand"),
         ("a: 1\nb:\n\t- 3", "my.yaml:3: not valid YAML: a tab, where only spaces may stand"),
         ("seed: 1\nd_model = 3\n", "my.yaml:2: not valid YAML: this line needs a colon"),
-        ("d_model = 3\nseed: 1\n", "my.yaml:2: not valid YAML: a colon too many; quote a text"),
-        ("d_model:3\nseed: 1\n", "my.yaml:2: not valid YAML: a colon too many; quote a text"),
-        ("sampling_prompt: To: be", "my.yaml:1: not valid YAML: a colon too many; quote a text"),
+        ("d_model = 3\nseed: 1\n", "my.yaml:1: not valid YAML: this line needs a colon"),
+        ("d_model:3\nseed: 1\n", "my.yaml:1: not valid YAML: this line needs a colon"),
+        ("seed: 1\nd_model 3\nd_ff: 4", "my.yaml:2: not valid YAML: this line needs a colon"),
+        ("sampling_prompt: To: be", "my.yaml:1: not valid YAML: a colon too many; a text with"),
+        ("seed: 1\n  d_model: 3", "my.yaml:2: not valid YAML: a colon too many; a text with"),
+        ("  seed: 1\nd_model: 3", "my.yaml:2: not valid YAML: this line begins further right"),
+        ("seed: 1\ncorpus: 'a\nd_ff: 3\n", "my.yaml:2: not valid YAML: a quotation mark that"),
+        ("\nhooks: {update: [3,\nd_ff: 3\n", "my.yaml:2: not valid YAML: a bracket that is not"),
+        ("n_layers: 1_2", "my.yaml:1: n_layers: '1_2' is no number in YAML 1.2; leave out the _"),
+        ("dropout: 0.0_1", "my.yaml:1: dropout: '0.0_1' is no number in YAML 1.2; leave out"),
         ("seed: 1\nd_model", "my.yaml:2: not valid YAML: this line needs a colon"),
         (
             "\nmodel:\n  d_model: 3",
@@ -95,7 +102,7 @@ def test_null_has_several_spellings(read):
         ),
         ("train: {lr: 3}", "my.yaml:1: train: unknown hyperparameter; all of them stand in one"),
         ("hook: {forward: []}", "my.yaml:1: hook: unknown hyperparameter; did you mean hooks?"),
-        ("n_layers: 3\n---\nn_layers: 4", "my.yaml:2: not valid YAML: "),
+        ("n_layers: 3\n---\nn_layers: 4", "my.yaml:2: not valid YAML: a second document"),
         ("%YAML 1.1\n---\nseed: off", "my.yaml:1: a directive with % has no place here"),
         ("n_layers: *x", "my.yaml:1: not valid YAML: found undefined alias 'x'"),
         ("corpus: 2001-01-01", "my.yaml:1: corpus: '2001-01-01' has the YAML type"),
@@ -192,7 +199,7 @@ def test_a_chain_without_end_ends(tmp_path, read):
     [
         (
             "extends: base.yml",
-            "1: extends: 'base.yml': unknown file; did you mean base.yaml? (looked in the",
+            "1: extends: 'base.yml': unknown file; did you mean base.yaml? (looked in",
         ),
         ("extends: bose.yaml", "1: extends: 'bose.yaml': unknown file; did you mean base.yaml?"),
         ("extends: base.gin", "1: extends: 'base.gin' is a gin file; only YAML can be extended"),
@@ -201,6 +208,7 @@ def test_a_chain_without_end_ends(tmp_path, read):
         ("extends: ''", "1: extends: '' is no path of a YAML file"),
         ("extends: 3", "1: extends: 3 is no path of a YAML file"),
         ("extends: .", "1: extends: '.' is not a regular file"),
+        (f"extends: {'x' * 5000}", "1: extends: 'xxx"),
         ('extends: "a\\0"', "1: extends: 'a\\x00': "),
         (
             "extends: base.yaml\nextends: base.yaml",
@@ -214,6 +222,15 @@ def test_an_extends_that_cannot_work_is_told(tmp_path, read, content, problem):
     (tmp_path / "base.gin").write_text("Transformer.n_layers = 6\n")
     (told,) = sentences(read(content))
     assert told.startswith(f"my.yaml:{problem}")
+
+
+@pytest.mark.parametrize("place", ["configs", "../configs"])
+def test_an_extended_file_that_lies_near_by_is_found_for_the_message(tmp_path, read, place):
+    folder = tmp_path / place
+    folder.mkdir()
+    (folder / "base.yaml").write_text("n_layers: 6\n")
+    (told,) = sentences(read("extends: base.yaml"))
+    assert told.startswith(f"my.yaml:1: extends: 'base.yaml': unknown file; did you mean {place}/")
 
 
 def test_what_is_wrong_in_an_extended_file_is_told_with_its_own_line(tmp_path, read):

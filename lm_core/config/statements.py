@@ -1,7 +1,7 @@
 """What configuration sources come down to: statements, each with the place it stands."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ MOST_FILES = 100
 
 
 YAML_SUFFIXES = (".yaml", ".yml")
-CONFIG_SUFFIXES = (*YAML_SUFFIXES, ".gin")
+GIN_SUFFIXES = (".gin",)
 
 
 class Source(NamedTuple):
@@ -122,13 +122,16 @@ def display_name(path: Path) -> str:
     return os.path.abspath(path) if relative.startswith("..") else relative  # noqa: PTH100
 
 
-def find_config(name: str, folders: Iterable[Path], who: str) -> Path:
+def find_config(
+    name: str, folders: Iterable[Path], who: str, elsewhere: Callable[[], list[str]] = list
+) -> Path:
     """The configuration file that a name on the command line or in a file means.
 
     Args:
         name: A path, relative to one of the folders.
         folders: Where to look, in order.
         who: Who asks, for the message.
+        elsewhere: Finds what may be meant when there is no such file.
 
     Raises:
         InputError: No such file anywhere; says where it was looked for and what is near.
@@ -148,11 +151,13 @@ def find_config(name: str, folders: Iterable[Path], who: str) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{who}: {name!r} cannot be opened: {error}") from error
     # The suffix, which all of them have, makes names look alike that are not.
-    files = [file for file in reversed(files) if file.suffix in CONFIG_SUFFIXES]
-    files.sort(key=lambda file: file.suffix == suffix)
-    names = {file.stem: file.name for file in files}
+    # Of the same kind, where the name tells one.
+    kinds = [kind for kind in (YAML_SUFFIXES, GIN_SUFFIXES) if suffix in kind]
+    suffixes = kinds[0] if kinds else (*YAML_SUFFIXES, *GIN_SUFFIXES)
+    names = {file.stem: file.name for file in reversed(files) if file.suffix in suffixes}
     near = nearest(Path(name).stem, names)
-    hint = f"; did you mean {names[near]}?" if near else ""
+    meant = [*elsewhere(), *([names[near]] if near else [])]
+    hint = f"; did you mean {meant[0]}?" if meant else ""
     where = ", ".join(dict.fromkeys(map(_folder_name, folders)))
     raise InputError(f"{who}: {name!r}: unknown file{hint} (looked in {where})")
 

@@ -4,6 +4,8 @@ YAML is read by ruamel.yaml as YAML 1.2, where ``3e-4`` is a number, ``off`` is 
 key knows its line. Nothing but plain values is ever constructed.
 """
 
+import glob
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ def _root(text: str, place: str, reading: Reading) -> MappingNode | None:
     try:
         root = _yaml().compose(text)
     except MarkedYAMLError as error:
-        line, message = _in_words(error)
+        line, message = _in_words(error, text)
         reading.problem(Source(place, line), f"not valid YAML: {message}")
         return None
     except ReaderError as error:
@@ -79,17 +81,39 @@ def _root(text: str, place: str, reading: Reading) -> MappingNode | None:
     return root
 
 
-def _in_words(error: MarkedYAMLError) -> tuple[int | None, str]:
+_NEEDS_COLON = "this line needs a colon and a space, as in `n_layers: 4`"
+# What the parser says, a part of it, and what that means in a flat list of hyperparameters.
+_SENTENCES = {
+    "'\\t'": "a tab, where only spaces may stand",
+    "found another document": "a second document begins; a file is one",
+    "mapping values are not allowed": "a colon too many; a text with a colon needs quotes",
+    "<block end>": "this line begins further right or left than the others",
+    "<document start>": "this line begins further right or left than the others",
+}
+# The same for what is noticed only later, where the line is that in which it begins.
+_SENTENCES_OF_CONTEXT = {
+    # Noticed where the next line begins, or the file ends.
+    "while scanning a simple key": _NEEDS_COLON,
+    "while scanning a quoted scalar": "a quotation mark that is not closed",
+    "while parsing a flow": "a bracket that is not closed, or without a comma between two values",
+}
+
+
+def _in_words(error: MarkedYAMLError, text: str) -> tuple[int | None, str]:
     """The line that is to be mended, and what is wrong with it."""
     mark, message = error.problem_mark or error.context_mark, error.problem or error.context
-    if error.context == "while scanning a simple key":
-        # A line without its colon is noticed only where the next one begins, or the file ends.
-        mark, message = error.context_mark, "this line needs a colon, as in `n_layers: 4`"
-    elif "'\\t'" in message:
-        message = "a tab, where only spaces may stand"
-    elif "mapping values are not allowed" in message:
-        message = "a colon too many; quote a text with one, or look for one missing above"
-    return mark.line + 1 if mark else None, message
+    for part, sentence in _SENTENCES_OF_CONTEXT.items():
+        if part in (error.context or "") and error.context_mark:
+            return error.context_mark.line + 1, sentence
+    line = mark.line if mark else None
+    for part, sentence in _SENTENCES.items():
+        if part in message:
+            message = sentence
+    if line and message == _SENTENCES["mapping values are not allowed"]:
+        above = text.splitlines()[line - 1].partition("#")[0].strip()
+        if above and ": " not in f"{above} ":
+            return line, _NEEDS_COLON  # Without it, YAML takes both lines for one long text.
+    return None if line is None else line + 1, message
 
 
 def _line_of_directive(text: str) -> int | None:
@@ -146,7 +170,8 @@ def _extend(statement: Statement, files: tuple[Path, ...], reading: Reading) -> 
         reading.problem(statement.source, message)
         return
     try:
-        path = find_config(name, [files[-1].parent], who)
+        folder = files[-1].parent
+        path = find_config(name, [folder], who, lambda: _elsewhere(name, folder))
         if path.suffix == ".gin":
             raise InputError(f"{who}: {name!r} is a gin file; only YAML can be extended")
         if path.resolve() in [file.resolve() for file in files]:
@@ -156,6 +181,15 @@ def _extend(statement: Statement, files: tuple[Path, ...], reading: Reading) -> 
         read_yaml(path, reading, files)
     except InputError as error:
         reading.failure(error, statement.source)
+
+
+def _elsewhere(name: str, folder: Path) -> list[str]:
+    """Files of a name in folders near by, as a file in this folder has to call them."""
+    if Path(name).name != name:
+        return []
+    pattern = f"*/{glob.escape(name)}"
+    near = [*sorted(folder.glob(pattern)), *sorted(folder.glob(f"../{pattern}"))]
+    return [os.path.relpath(path, folder) for path in near]
 
 
 class _NestedError(InputError):
@@ -215,6 +249,10 @@ def _scalar(node: ScalarNode, path: str) -> Any:
     tag = str(node.tag)
     if tag not in _PLAIN_TAGS:
         message = f"{shown(node.value)} has the YAML type {tag}; quote it if a text is meant"
+        raise _NestedError(path, node, message)
+    if "_" in node.value and tag.endswith((":int", ":float")):
+        # Numbers of YAML 1.1, which the library still takes; editors and others do not.
+        message = f"{shown(node.value)} is no number in YAML 1.2; leave out the _"
         raise _NestedError(path, node, message)
     try:
         return YAML(typ="safe", pure=True).constructor.construct_object(node)
