@@ -307,11 +307,16 @@ def test_a_mistake_in_a_macro_tells_where_the_macro_stands(folder):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("Transformer.n_layers=", "Unable to parse value."),
-        ("Transformer.n_layers", "Couldn't parse statement, expected ':' or '='."),
-        ("Transformer.n_layers=3 4", "Expected newline."),
-        ("'Transformer.n_layers=6'", "Unexpected token."),
-        ("Transformer. n_layers=6", "Malformatted scope or selector."),
+        ("Transformer.n_layers=", "there is no value after the =, or none that gin knows"),
+        ("Transformer.n_layers 3 = 4", "a line is NAME = VALUE, as in `Transformer.n_layers = 4`"),
+        (
+            "Trainer.learning_rate=0,001",
+            "more follows after the value; a text needs quotes, a fraction a point, "
+            "a further statement its own line or flag",
+        ),
+        ("'Transformer.n_layers=6'", "a line begins with a name, as in `Transformer.n_layers = 4`"),
+        ("Transformer. n_layers=6", "the name holds a space, or a sign that no name has"),
+        ("Trainer.seed = -null", "'-null' is no value; a text needs quotes"),
     ],
 )
 def test_a_binding_that_is_no_gin_is_quoted_with_the_reason(folder, text, reason):
@@ -385,3 +390,9 @@ def test_whatever_is_written_the_answer_is_a_configuration_or_a_message(folder, 
             sources(files=[name])
     with contextlib.suppress(InputError):
         sources(bindings=[content])
+
+
+def test_a_bare_word_on_the_command_line_is_a_text_and_told_as_one(folder):
+    assert problems(bindings=["Transformer.n_layers=six"]) == [
+        f"--gin_bindings: Transformer.n_layers: 'six' is a text {COUNT}"
+    ]

@@ -7,7 +7,6 @@ from lm_core.config.table import (
     SECTIONS,
     entry,
     gin_parameter,
-    is_text,
     keys_by_section,
     meaning,
 )
@@ -77,10 +76,6 @@ def test_a_prompt_beyond_ascii_breaks_a_rule_with_the_ascii_tokenizer():
 def test_unknown_keys_are_refused():
     with pytest.raises(ValueError, match="n_layer"):
         TrainingConfig(n_layer=3)
-
-
-def test_keys_whose_values_are_words_are_known():
-    assert {key for key in KEYS if is_text(key)} == {"corpus", "tokenizer", "sampling_prompt"}
 
 
 def test_every_key_stands_in_one_section_and_every_category_too():

@@ -40,6 +40,7 @@ def test_a_parameter_of_another_name_leads_to_the_right_one(selector, argument, 
 
 def test_a_macro_that_looks_like_a_hyperparameter_leads_to_it():
     assert unused_macro("lr").endswith("nothing uses; did you mean Trainer.learning_rate?")
+    assert unused_macro("n_layer").endswith("nothing uses; did you mean Transformer.n_layers?")
     assert unused_macro("width").endswith("nothing uses")
 
 

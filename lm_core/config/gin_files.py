@@ -27,13 +27,24 @@ from lm_core.config.statements import (
     display_name,
     find_config,
 )
-from lm_core.config.table import KEY_OF_GIN_PARAMETER, is_text
+from lm_core.config.table import KEY_OF_GIN_PARAMETER
 from lm_core.config.yaml_files import read_yaml
 from lm_core.errors import InputError, shown, unknown
 
 _BARE_WORD = re.compile(r"\s*(?P<name>[\w./]+)\s*=\s*(?P<word>[A-Za-z_]\w*)\s*", re.ASCII)
+# What no statement is without.
+_STATEMENT = re.compile(r"=|^\s*(include|import|from)\b", re.ASCII)
 # What YAML calls by a word that gin calls by another.
 _WORDS_OF_YAML = {"null": "None", "true": "True", "false": "False"}
+# What gin's parser says, its beginning, and what that means here.
+_SENTENCES = {
+    "Couldn't parse statement": "a line is NAME = VALUE, as in `Transformer.n_layers = 4`",
+    "Expected newline": "more follows after the value; a text needs quotes, a fraction a point, "
+    "a further statement its own line or flag",
+    "Malformatted scope or selector": "the name holds a space, or a sign that no name has",
+    "Unable to parse value": "there is no value after the =, or none that gin knows",
+    "Unexpected token": "a line begins with a name, as in `Transformer.n_layers = 4`",
+}
 _BAD_TOKEN = re.compile(r"malformed node.*\n +Failed to parse token '(.*)'", re.DOTALL)
 _SYNTAX_ERRORS = (SyntaxError, tokenize.TokenError, TypeError, ValueError, RecursionError)
 
@@ -101,8 +112,8 @@ class GinReader:
     def read_binding(self, text: str, flag: str) -> None:
         """Reads the text given to a flag such as ``--gin_bindings``.
 
-        One bare word is taken as a text where the parameter is one: a shell has already eaten
-        the quotes of ``Tokenizer.kind='byte'``.
+        One bare word is taken as a text: a shell has already eaten the quotes of
+        ``Tokenizer.kind='byte'``.
         """
         match = _BARE_WORD.fullmatch(text)
         if match and match["word"] in _WORDS_OF_YAML:
@@ -110,12 +121,12 @@ class GinReader:
             message = f"{match['name']}: {match['word']} is YAML; gin has {word}"
             self._reading.problem(Source(flag), message)
             return
-        if match and match["word"] not in ("None", "True", "False"):
-            key = KEY_OF_GIN_PARAMETER.get(match["name"])
-            if key and is_text(key):
-                text = f"{match['name']} = {match['word']!r}"
-        if not self._read(text, flag, None):
-            self._reading.problem(Source(flag), f"{text!r} binds nothing")
+        is_value = not match or match["word"] in _WORDS_OF_YAML.values()
+        if not is_value and match["name"] in KEY_OF_GIN_PARAMETER:
+            text = f"{match['name']} = {match['word']!r}"
+        if not _STATEMENT.search(text) or not self._read(text, flag, None):
+            message = f"{text!r} binds nothing; write NAME=VALUE, as in Transformer.n_layers=6"
+            self._reading.problem(Source(flag), message)
 
     def resolve_macros(self) -> None:
         """Puts the values of macros into the statements; call it when all sources are read."""
@@ -265,7 +276,12 @@ def _in_words(error: Exception) -> str:
     token = _BAD_TOKEN.search(message)
     if token:
         # Python's own words in front of it hold an address in memory.
+        if token[1] in _WORDS_OF_YAML:
+            return f"{token[1]} is YAML; gin has {_WORDS_OF_YAML[token[1]]}"
         return f"{shown(token[1])} is no value; a text needs quotes"
+    for beginning, sentence in _SENTENCES.items():
+        if message.startswith(beginning):
+            return sentence
     return message.splitlines()[0].strip()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.table import KEY_OF_GIN_PARAMETER, gin_parameter
-from lm_core.errors import unknown
+from lm_core.errors import nearest, unknown
 
 # Arguments of configurables that are built at run time, so that nobody can bind them.
 RUNTIME_ARGUMENTS = frozenset(
@@ -110,6 +110,8 @@ def unknown_parameter(selector: str, argument: str) -> str:
 def unused_macro(name: str) -> str:
     """The sentence about a macro that nothing uses, perhaps meant as a hyperparameter."""
     parameter = meant_parameter(name)
+    near = None if parameter else nearest(name, KEYS)
+    parameter = gin_parameter(near) if near else parameter
     hint = f"; did you mean {parameter}?" if parameter else ""
     return f"{name}: a macro that nothing uses{hint}"
 

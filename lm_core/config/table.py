@@ -50,8 +50,3 @@ def value_types(key: str) -> tuple[Any, ...]:
     """The types a hyperparameter takes; for ``tokenizer``, the words it takes."""
     annotation = Hyperparameters.model_fields[key].annotation
     return get_args(annotation) or (annotation,)
-
-
-def is_text(key: str) -> bool:
-    """Whether a hyperparameter's values are strings, so that a bare word can be meant as one."""
-    return key == "tokenizer" or str in value_types(key)
