@@ -285,6 +285,11 @@ def test_several_statements_in_one_binding_and_several_bindings(read):
     assert {str(s.source) for s in reading.statements} == {"--gin_bindings"}
 
 
+def test_within_one_binding_the_later_statement_wins_as_among_bindings(read):
+    reading = read(bindings=["Trainer.seed=1\nTrainer.seed=2"])
+    assert [statement.value for statement in reading.statements] == [1, 2]
+
+
 @pytest.mark.parametrize("text", ["", "  ", "# Transformer.n_layers = 6"])
 def test_a_binding_that_binds_nothing_is_told(read, text):
     (told,) = sentences(read(bindings=[text]))

@@ -33,7 +33,7 @@ def messages(table):
         ),
         (
             update({"name": "identity"}, {"name": "ablate_heads", "heads": [1]}),
-            "hooks.update[1].name: unknown update hook",
+            "hooks.update[1].name: ablate_heads is no update hook; write it under forward",
         ),
         (
             forward({"name": "activation_stats", "evry": 3}),
@@ -155,3 +155,20 @@ def test_what_is_no_number_cannot_be_reported(value):
 def test_the_names_of_the_lab_itself_cannot_be_reported():
     with pytest.raises(ValueError, match=r"the lab itself reports train_loss; take another name"):
         Identity().report("train_loss", 1.0)
+
+
+def test_a_hook_under_the_wrong_kind_is_sent_to_the_right_one():
+    (told,) = messages({"update": [{"name": "activation_stats"}]})
+    assert told.startswith(
+        "hooks.update[0].name: activation_stats is no update hook; write it under forward (there"
+    )
+
+
+@pytest.mark.parametrize(
+    "broken", [3, [3], [{}], [{"name": 3}], {"name": "x"}, [{"name": "activation_stats", 3: 4}]]
+)
+def test_what_is_wrong_with_the_outer_form_is_passed_over(broken):
+    table = {"forward": broken, "update": [{"name": "gradient_stats", "evry": 3}]}
+    told = messages(table)
+    assert told[-1].startswith("hooks.update[0].evry: unknown option")
+    assert len(told) == 1

@@ -1,8 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
+from ruamel.yaml import YAML
 
 from lm_core import experiment
+from lm_core.config.rendering import config_hash
+from lm_core.config.resolution import FileArgument
 from lm_core.config.statements import Source
 from lm_core.record import RunDirectory
 from lm_core.recorded_config import read_record, resolve_upon, with_first_sources
@@ -63,3 +67,27 @@ def test_a_record_of_an_older_lab_has_the_lines_of_its_file_as_sources(run):
 
 def test_the_recorded_hash_names_the_recorded_values(run):
     assert read_record(run).config_hash == run.manifest["config_hash"]
+
+
+def test_a_record_without_a_later_hyperparameter_is_named_by_what_it_states(run):
+    path = run.path / "config.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith("sampling_top_p:")))
+    values = YAML(typ="safe", pure=True).load(path)
+    assert "sampling_top_p" not in values
+    manifest = run.manifest
+    named = config_hash(values, manifest["corpus"]["sha256"])
+    assert named != manifest["config_hash"]
+    (run.path / "manifest.json").write_text(json.dumps(manifest | {"config_hash": named}))
+    recorded = read_record(RunDirectory.open(run.path))
+    assert recorded.config_hash == named
+    assert recorded.values.sampling_top_p is None
+
+
+def test_what_is_changed_upon_a_run_has_the_source_of_the_change(run, tmp_path):
+    (tmp_path / "more.yaml").write_text("beta1: 0.7\n")
+    asked = request(tmp_path, resume=True).config
+    asked = replace(asked, files=[FileArgument("--config", "more.yaml")])
+    config = with_first_sources(resolve_upon(run, asked), run)
+    assert config.sources["beta1"] == Source("more.yaml", 1)
+    assert config.sources["seed"] == Source("drawn")

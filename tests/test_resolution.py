@@ -102,6 +102,30 @@ def test_the_rule_between_values_holds_for_what_results(folder):
     assert config.values.n_heads == 5
 
 
+def test_a_wrong_value_that_is_overridden_does_not_hide_what_results(folder):
+    (folder / "my.yaml").write_text("d_model: x\n")
+    wrong, unfit = problems(files=["my.yaml"], bindings=["Transformer.d_model=250"])
+    assert wrong.startswith("my.yaml:1: d_model: 'x' is a text")
+    assert unfit == "d_model 250 (--gin_bindings) is not divisible by n_heads 4 (default)"
+
+
+@pytest.mark.parametrize("content", ["d_model: 250\nn_heads: 0", "d_model: x\nn_heads: 3"])
+def test_no_rule_is_held_against_what_a_wrong_value_was_meant_to_be(folder, content):
+    (folder / "my.yaml").write_text(content)
+    (only,) = problems(files=["my.yaml"])
+    assert only.startswith("my.yaml:")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("default.yaml", "n_layers: 7"), ("base.gin", "Transformer.n_layers = 7")],
+)
+def test_a_named_file_in_the_working_directory_comes_before_the_projects(folder, name, content):
+    (folder / name).write_text(content)
+    assert sources(files=[name]).values.n_layers == 7
+    assert sources().values.n_layers == 4
+
+
 def test_names_in_messages_are_those_that_were_written(folder):
     (line,) = problems(bindings=["Sampler.temperature=-1"])
     assert line.startswith("--gin_bindings: Sampler.temperature: -1 is less than 0")
@@ -114,6 +138,18 @@ def test_files_given_to_the_wrong_flag_are_told(folder):
         resolve(ConfigSources(files=[FileArgument("--config", "base.gin")]))
     with pytest.raises(ValueError, match="is a YAML file; give it to --config"):
         resolve(ConfigSources(files=[FileArgument("--gin_file", "a.yaml")]))
+
+
+def test_problems_of_options_are_told_with_those_of_the_outer_form(folder):
+    (folder / "my.yaml").write_text("hooks:\n  update:\n    - name: x\n      enabled: 1\n")
+
+    def check(table):
+        paths = ("hooks.update[0].enabled", "hooks.update[0].every")
+        return [Problem(path, "is told") for path in paths]
+
+    option, outer = problems(files=["my.yaml"], check_hooks=check)
+    assert outer == "my.yaml:4: hooks.update[0].enabled: 1 is not true or false"
+    assert option == "my.yaml:3: hooks.update[0].every: is told"
 
 
 def test_problems_of_hooks_are_told_with_their_line(folder):

@@ -123,8 +123,9 @@ def resolve(sources: ConfigSources, check_hooks: CheckHooks | None = None) -> Re
     rejected: set[str] = set()
     for statement in reading.statements:
         wrong = check_value(statement.key, statement.value)
-        if statement.key == "hooks" and statement.value and not wrong and check_hooks:
-            wrong = check_hooks(statement.value)
+        if statement.key == "hooks" and check_hooks and isinstance(statement.value, dict):
+            told = {problem.path for problem in wrong}
+            wrong += [p for p in check_hooks(statement.value) if p.path not in told]
         findings += [_finding(statement, problem) for problem in wrong]
         if wrong:
             rejected.add(statement.key)

@@ -146,6 +146,8 @@ class UpdateHook(Hook):
 
 _FORWARD_HOOKS: dict[str, type[ForwardHook]] = {}
 _UPDATE_HOOKS: dict[str, type[UpdateHook]] = {}
+# The two lists of the table.
+_KINDS: dict[str, Mapping[str, type[Hook]]] = {"forward": _FORWARD_HOOKS, "update": _UPDATE_HOOKS}
 # What an entry of the table says beside the options of its hook.
 _TABLE_KEYS = ("name", "enabled", "sites")
 _Class = TypeVar("_Class", bound=type[Hook])
@@ -213,21 +215,29 @@ def read_entries(table: Mapping[str, Any] | None) -> tuple[list[HookEntry], list
     """The entries of a ``hooks`` table that are enabled, and all that is wrong with any.
 
     Args:
-        table: ``{"forward": [...], "update": [...]}``, its outer form already checked.
+        table: ``{"forward": [...], "update": [...]}``. What is wrong with its outer form is told
+            by the table of hyperparameters; it is passed over here.
     """
     entries: list[HookEntry] = []
     problems: list[Problem] = []
-    for kind, registry in (("forward", _FORWARD_HOOKS), ("update", _UPDATE_HOOKS)):
-        for index, given in enumerate((table or {}).get(kind) or ()):
+    for kind, registry in _KINDS.items():
+        listed = (table or {}).get(kind)
+        for index, given in enumerate(listed if isinstance(listed, list) else ()):
             path = f"hooks.{kind}[{index}]"
-            name = given["name"]
+            name = given.get("name") if isinstance(given, Mapping) else None
+            if not isinstance(name, str):
+                continue
             if name not in registry:
                 sentence = unknown(name, registry, f"{kind} hook")
                 known = f"there are {', '.join(sorted(registry))}"
                 own = "those of a module of yours come with --allow_gin_import=MODULE"
+                elsewhere = [other for other, names in _KINDS.items() if name in names]
+                if elsewhere:
+                    sentence = f"{name} is no {kind} hook; write it under {elsewhere[0]}"
                 problems.append(Problem(f"{path}.name", f"{sentence} ({known}; {own})"))
                 continue
-            options = {k: v for k, v in given.items() if k not in ("name", "enabled")}
+            named = {k: v for k, v in given.items() if isinstance(k, str)}
+            options = {k: v for k, v in named.items() if k not in ("name", "enabled")}
             wrong = _check_options(path, registry[name], options, kind)
             problems += wrong
             sites = options.pop("sites", ".*") if kind == "forward" else ""
