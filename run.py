@@ -62,6 +62,8 @@ def import_modules(names: Sequence[str]) -> None:
             raise
         except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {error}"
+            if name.endswith(".py"):
+                reason = "a module is named without .py"
             raise InputError(f"--allow_gin_import={name}: cannot be imported: {reason}") from error
         finally:
             sys.path.remove(here)

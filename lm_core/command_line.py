@@ -5,12 +5,14 @@ import re
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from absl import flags
 
 from lm_core.config.names import meant_parameter
-from lm_core.errors import InputError
+from lm_core.config.statements import GIN_SUFFIXES, YAML_SUFFIXES
+from lm_core.errors import InputError, nearest
 
 GIN_BINDING = re.compile(r"--?gin\.(.*)", re.DOTALL)
 INTEGER = re.compile(r"[+-]?[0-9]{1,1000}", re.ASCII)
@@ -155,15 +157,19 @@ def parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     try:
         _, *bare = values(["run.py", *words])
     except flags.UnrecognizedFlagError as error:
-        parameter = meant_parameter(error.flagname)
-        hint = f"did you mean --gin.{parameter}?" if parameter else "--help lists the flags"
-        raise InputError(f"{error}; {hint}") from error
+        name = error.flagname
+        meant = meant_parameter(name)
+        near = f"gin.{meant}" if meant else nearest(name, [*values])
+        hint = f"did you mean --{near}?" if near else "--help lists the flags"
+        raise InputError(f"unknown flag --{name}; {hint}") from error
     except flags.Error as error:
         message = str(error).removeprefix("ERROR:: ")
+        # Of a boolean flag, absl shows the tuple that its exception holds.
+        message = re.sub(r"\('(Non-boolean argument to boolean flag)', .*\)", r"\1", message)
         raise InputError(f"{message}; --help lists the flags") from error
     if not values.help:
-        refuse_stray(values.mode, bare)
         refuse_useless(values)
+        refuse_stray(values.mode, bare)
         refuse_empty(values)
     return values, bare
 
@@ -176,13 +182,23 @@ def refuse_stray(mode: str, bare: Sequence[str]) -> None:
     """
     if mode == "diff":
         if len(bare) != 2:
-            message = f"--mode=diff compares two runs or configuration files, not {len(bare)}"
-            raise InputError(f"{message}: --mode=diff runs/latest fast-training.yaml")
+            message = "--mode=diff compares two runs or configuration files, named without a flag"
+            example = "--mode=diff runs/latest fast-training.yaml"
+            raise InputError(f"{message}, not {len(bare)}: {example}")
     elif bare:
-        message = f"{bare[0]!r} belongs to no flag"
-        if "=" in bare[0] and "." in bare[0].split("=")[0] and not bare[0].startswith("-"):
-            raise InputError(f"{message}; did you mean --gin_bindings={shlex.quote(bare[0])}?")
-        raise InputError(f"{message}; --help lists the flags")
+        raise InputError(f"{bare[0]!r} belongs to no flag; {_meant_by(bare[0])}")
+
+
+def _meant_by(word: str) -> str:
+    """What somebody may mean who writes a word that belongs to no flag."""
+    suffix = PurePath(word).suffix
+    for suffixes, flag in ((YAML_SUFFIXES, "config"), (GIN_SUFFIXES, "gin_file")):
+        if suffix in suffixes:
+            return f"did you mean --{flag}={shlex.quote(word)}? Each file needs a flag of its own"
+    name = word.partition("=")[0]
+    if "=" in word and "." in name and not word.startswith("-"):
+        return f"did you mean --gin_bindings={shlex.quote(word)}?"
+    return "a value with a space needs quotes; --help lists the flags"
 
 
 def refuse_useless(values: flags.FlagValues) -> None:

@@ -19,10 +19,15 @@ from lm_core.config.rendering import (
     yaml_value,
 )
 from lm_core.config.resolution import ConfigSources, FileArgument, ResolvedConfig, resolve
-from lm_core.errors import InputError, Problem, one_line
+from lm_core.errors import InputError, Problem, nearest, one_line
 from lm_core.output import print_table
 from lm_core.record import RunDirectory
-from lm_core.recorded_config import read_record, resolve_upon, with_first_sources
+from lm_core.recorded_config import (
+    read_record,
+    require_same_experiment,
+    resolve_upon,
+    with_first_sources,
+)
 from lm_core.request import Request
 
 # Facts about two runs that explain why equal configurations may give different numbers.
@@ -89,8 +94,11 @@ def show_config(request: Request) -> None:
 
 
 def _config_of_run(run: RunDirectory, sources: ConfigSources) -> ResolvedConfig:
-    read_record(run)
-    return with_first_sources(resolve_upon(run, sources, _check_hooks), run)
+    recorded = read_record(run)
+    config = resolve_upon(run, sources, _check_hooks)
+    # What is shown is what the run is, or would be: no mixture that --resume refuses.
+    require_same_experiment(run, recorded, config)
+    return with_first_sources(config, run)
 
 
 def _print_config(config: ResolvedConfig) -> None:
@@ -180,7 +188,14 @@ def _side(name: str, sources: ConfigSources) -> _Side:
     flags = {".gin": "--gin_file", ".yaml": "--config", ".yml": "--config"}
     if path.suffix not in flags:
         message = f"{name!r} is neither a run directory nor a configuration (*.yaml, *.gin)"
-        raise InputError(f"--mode=diff: {message}")
+        names = [
+            file.name
+            for folder in (Path(), *sources.yaml_folders)
+            for file in folder.glob("*.yaml")
+        ]
+        near = nearest(name, names)
+        hint = f"; did you mean {near}?" if near else ""
+        raise InputError(f"--mode=diff: {message}{hint}")
     file = FileArgument(flags[path.suffix], name)
     only = ConfigSources(
         files=[file],

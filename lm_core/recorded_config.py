@@ -1,16 +1,23 @@
 """The configuration in a run's record: written, read, and gone on from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from lm_core.config.rendering import config_hash, yaml_text
+from lm_core.config.hyperparameters import KEYS
+from lm_core.config.rendering import canonical, config_hash, yaml_text
 from lm_core.config.resolution import CheckHooks, ConfigSources, ResolvedConfig, resolve
 from lm_core.config.statements import Source, display_name
 from lm_core.config.training_config import TrainingConfig
 from lm_core.errors import InputError
 from lm_core.record import RunDirectory
+
+# What a run that is gone on with may change: none of it alters a step, but through hooks that keep
+# state in evaluations. The corpus may lie elsewhere: it is compared by its text.
+_CHANGEABLE = {"max_steps", "checkpoint_cadence", "eval_cadence", "corpus"} | {
+    key for key in KEYS if key.startswith("sampling_")
+}
 
 
 class Recorded(NamedTuple):
@@ -61,6 +68,31 @@ def resolve_upon(
         InputError: Anything is wrong, as ``resolve`` has it.
     """
     return resolve(replace(sources, base=run.path / "config.yaml"), check_hooks)
+
+
+def require_same_experiment(
+    run: RunDirectory, recorded: Recorded, config: ResolvedConfig, more: Sequence[str] = ()
+) -> None:
+    """Refuses to go on with a run under a configuration that is another experiment.
+
+    Args:
+        run: The run.
+        recorded: Its configuration so far.
+        config: The configuration from now on.
+        more: Further differences, in words.
+
+    Raises:
+        InputError: Something differs that would alter the steps to come.
+    """
+    before, now = recorded.values.model_dump(), config.values.model_dump()
+    differences = [
+        f"{key}: {before[key]!r} in the run, {now[key]!r} now ({config.sources[key]})"
+        for key in KEYS
+        if canonical(before[key]) != canonical(now[key]) and key not in _CHANGEABLE
+    ]
+    if differences or more:
+        lines = "\n  ".join([*differences, *more])
+        raise InputError(f"{run.path} cannot go on with another configuration:\n  {lines}")
 
 
 def with_first_sources(config: ResolvedConfig, run: RunDirectory) -> ResolvedConfig:

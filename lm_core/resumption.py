@@ -3,22 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lm_core.config.hyperparameters import KEYS
 from lm_core.config.rendering import canonical, gin_text
 from lm_core.config.resolution import ResolvedConfig
 from lm_core.data.corpus import Corpus
-from lm_core.errors import InputError
 from lm_core.output import warn
 from lm_core.record import RunDirectory
-from lm_core.recorded_config import Recorded, record_sources, record_yaml
+from lm_core.recorded_config import (
+    Recorded,
+    record_sources,
+    record_yaml,
+    require_same_experiment,
+)
 from lm_core.training.checkpoint import clean_up, newest_sound_checkpoint
 from lm_core.training.trainer import Trainer
-
-# What a run that is gone on with may change: none of it alters a step, but through hooks that keep
-# state in evaluations. The corpus may lie elsewhere: it is compared by its text.
-_CHANGEABLE = {"max_steps", "checkpoint_cadence", "eval_cadence", "corpus"} | {
-    key for key in KEYS if key.startswith("sampling_")
-}
 
 
 def take_up(
@@ -42,17 +39,9 @@ def take_up(
     Raises:
         InputError: The configuration or the corpus is another one than the run's.
     """
-    before, now = recorded.values.model_dump(), config.values.model_dump()
-    differences = [
-        f"{key}: {before[key]!r} in the run, {now[key]!r} now ({config.sources[key]})"
-        for key in KEYS
-        if canonical(before[key]) != canonical(now[key]) and key not in _CHANGEABLE
-    ]
-    if run.manifest["corpus"]["sha256"] != corpus.sha256:
-        differences.append(f"the text of {corpus.description} is another one than before")
-    if differences:
-        lines = "\n  ".join(differences)
-        raise InputError(f"{run.path} cannot go on with another configuration:\n  {lines}")
+    same_text = run.manifest["corpus"]["sha256"] == corpus.sha256
+    another = f"the text of {corpus.description} is another one than before"
+    require_same_experiment(run, recorded, config, [] if same_text else [another])
     _warn_of_other_numerics(run, manifest)
     clean_up(run.checkpoints)
     checkpoint = newest_sound_checkpoint(run.checkpoints, warn)
@@ -63,7 +52,7 @@ def take_up(
     n_missing = run.rewind(trainer.step)
     if n_missing:
         warn(f"{run.metrics}: the lines of {n_missing:,} earlier steps are lost")
-    if canonical(before) != canonical(now) or _may_be_half_written(run.manifest):
+    if not _equal(recorded, config) or _may_be_half_written(run.manifest):
         # Both hashes stand there before the configuration changes: a kill in between does no harm.
         run.update_manifest(
             config_hash=manifest["config_hash"],
@@ -73,6 +62,10 @@ def take_up(
         run.write_config(record_yaml(config, run.path), gin_text(config))
     history = [*run.manifest.get("resumed", []), _taken_up(run.manifest, trainer.step, manifest)]
     run.update_manifest(resumed=history, outcome="running", end=None)
+
+
+def _equal(recorded: Recorded, config: ResolvedConfig) -> bool:
+    return canonical(recorded.values.model_dump()) == canonical(config.values.model_dump())
 
 
 def _may_be_half_written(manifest: Mapping[str, Any]) -> bool:

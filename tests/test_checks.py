@@ -76,7 +76,7 @@ def test_good_values_pass(key, value):
         ("tokenizer", "bytes", "tokenizer: 'bytes' is an unknown tokenizer; did you mean byte?"),
         ("tokenizer", None, "tokenizer: null is an unknown tokenizer"),
         ("tokenizer", ["byte"], "tokenizer: ['byte'] is an unknown tokenizer"),
-        ("corpus", "", "corpus: '' is empty (allowed: a text, or null)"),
+        ("corpus", "", "corpus: '' is empty (allowed: a text, not empty, or null)"),
         ("corpus", 3, "corpus: 3 is "),
         ("sampling_prompt", "", "sampling_prompt: '' is empty"),
         ("sampling_prompt", "\ud800", "sampling_prompt: holds half of a surrogate pair"),

@@ -24,7 +24,7 @@ POSITIVE = "(allowed: a number greater than 0)"
 
 SEED = "(allowed: an integer from 0 to 9223372036854775807, or null)"
 
-TEXT = "(allowed: a text)"
+TEXT = "(allowed: a text, not empty)"
 
 TOP_P = "(allowed: a number greater than 0 and at most 1, or null)"
 
@@ -89,8 +89,8 @@ REFERENCE = "is a reference; a hyperparameter takes a plain value"
             "1: tokenizer: 'Byte' is an unknown tokenizer; did you mean byte? "
             "(allowed: ascii, char or byte)",
         ),
-        ("corpus: ''", "1: corpus: '' is empty (allowed: a text, or null)"),
-        ("sampling_prompt: ''", "1: sampling_prompt: '' is empty (allowed: a text)"),
+        ("corpus: ''", "1: corpus: '' is empty (allowed: a text, not empty, or null)"),
+        ("sampling_prompt: ''", "1: sampling_prompt: '' is empty (allowed: a text, not empty)"),
         (
             "sampling_prompt: off\nsampling_prompt: on",
             "2: sampling_prompt: set twice in this file, first in line 1",
@@ -110,8 +110,11 @@ REFERENCE = "is a reference; a hyperparameter takes a plain value"
         ),
         ("hooks: {update: 3}", "1: hooks.update: 3 is not a list"),
         ("hooks:\n  update:\n    - every: 3", "3: hooks.update[0].name: is missing"),
-        ("sampling_prompt: 12", "1: sampling_prompt: 12 is an integer (allowed: a text)"),
-        ("corpus: 1e3", "1: corpus: 1000.0 is a number (allowed: a text, or null)"),
+        (
+            "sampling_prompt: 12",
+            "1: sampling_prompt: 12 is an integer (allowed: a text, not empty)",
+        ),
+        ("corpus: 1e3", "1: corpus: 1000.0 is a number (allowed: a text, not empty, or null)"),
         ("d_model: 0", f"1: d_model: 0 is less than 1 {COUNT}"),
         ("d_model: 2147483648", f"1: d_model: 2147483648 is greater than 2147483647 {COUNT}"),
         ("n_heads: 2.0", f"1: n_heads: 2.0 is no integer, write 2 {COUNT}"),
@@ -166,7 +169,7 @@ REFERENCE = "is a reference; a hyperparameter takes a plain value"
         ("tokenizer: bpe", f"1: tokenizer: 'bpe' is an unknown tokenizer {KIND}"),
         ("train_ratio: 0", f"1: train_ratio: 0 is not greater than 0 {PART}"),
         ("train_ratio: 95%", f"1: train_ratio: '95%' is a text {PART}"),
-        ("corpus: 3", "1: corpus: 3 is an integer (allowed: a text, or null)"),
+        ("corpus: 3", "1: corpus: 3 is an integer (allowed: a text, not empty, or null)"),
         (
             "hooks: none",
             "1: hooks: 'none' is a text "
@@ -328,7 +331,7 @@ def test_a_binding_that_is_no_gin_is_quoted_with_the_reason(folder, text, reason
     [
         ("max_steps", 0, f"--max_steps: 0 is less than 1 {STEPS}"),
         ("max_steps", 10**8, f"--max_steps: 100000000 is greater than 99999999 {STEPS}"),
-        ("corpus", "", "--corpus: '' is empty (allowed: a text, or null)"),
+        ("corpus", "", "--corpus: '' is empty (allowed: a text, not empty, or null)"),
         ("corpus", "\ud800", "--corpus: holds half of a surrogate pair, which is no character"),
     ],
 )

@@ -119,7 +119,7 @@ def test_what_is_no_text_is_refused_with_the_first_bad_byte(
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"corpus '.*/nope.txt' does not exist"):
+    with pytest.raises(ValueError, match=r"corpus: '.*/nope.txt' does not exist"):
         load_corpus(str(tmp_path / "nope.txt"))
 
 

@@ -300,3 +300,13 @@ def test_what_cannot_be_compared_is_told(folder, name, message):
 def test_the_printed_yaml_is_plain_for_other_programs(capsys):
     inspection.show_config(asked("small-model.yaml", format="yaml"))
     assert plain_yaml(capsys.readouterr().out)["d_model"] == 128
+
+
+def test_a_mixture_with_a_run_that_a_resume_would_refuse_is_not_shown(
+    tmp_path, monkeypatch, capsys
+):
+    train(tmp_path, monkeypatch)
+    capsys.readouterr()
+    with pytest.raises(ValueError, match=r"cannot go on .*\n  n_layers: 1 in the run, 2 now"):
+        inspection.show_config(asked(bindings=["Transformer.n_layers=2"], run_dir=tmp_path / "run"))
+    assert capsys.readouterr().out == ""

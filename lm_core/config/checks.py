@@ -117,6 +117,8 @@ def allowed(key: str) -> str:
         return "a mapping with the keys forward and update, or null"
     noun = {int: "an integer", float: "a number", str: "a text"}[types[0]]
     or_null = ", or null" if type(None) in types else ""
+    if _limits(key).get("min_length"):
+        noun += ", not empty"
     return f"{noun} {_range(key)}".rstrip() + or_null
 
 
@@ -137,7 +139,7 @@ def _limits(key: str) -> dict[str, Any]:
     return {
         name: getattr(limit, name)
         for limit in Hyperparameters.model_fields[key].metadata
-        for name in ("ge", "gt", "le", "lt")
+        for name in ("ge", "gt", "le", "lt", "min_length")
         if hasattr(limit, name)
     }
 

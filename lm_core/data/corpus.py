@@ -114,7 +114,7 @@ def load_corpus(path: str | None = None) -> Corpus:
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"corpus {path!r} cannot be read: {_reason(error)}") from error
+        raise InputError(f"corpus: {path!r} cannot be read: {_reason(error)}") from error
     digest, n_bytes = hashlib.sha256(), 0
     for file in files:
         for block in blocks_of(file.path):
@@ -122,7 +122,7 @@ def load_corpus(path: str | None = None) -> Corpus:
             digest.update(block.data)
             n_bytes += len(block.data)
     if not n_bytes:
-        raise InputError(f"corpus {path!r} is empty")
+        raise InputError(f"corpus: {path!r} is empty")
     return Corpus(absolute_path(path), files, digest.hexdigest(), n_bytes)
 
 
@@ -181,13 +181,13 @@ def _find_files(path: str) -> list[Path]:
     if given.is_dir():
         files = sorted(Path(name) for name in _files_below(given) if name.endswith(".txt"))
         if not files:
-            raise InputError(f"corpus {path!r} is a folder without a *.txt file at any depth")
+            raise InputError(f"corpus: {path!r} is a folder without a *.txt file at any depth")
         return files
     if not _is_glob(str(given)):
         return [given]
     files = sorted(match for match in _matches(given) if match.is_file())
     if not files:
-        raise InputError(f"corpus {path!r} is a glob that matches no file")
+        raise InputError(f"corpus: {path!r} is a glob that matches no file")
     return files
 
 
@@ -215,11 +215,11 @@ def _described(path: Path) -> TextFile:
     try:
         status = path.stat()
     except FileNotFoundError as error:
-        raise InputError(f"corpus {str(path)!r} does not exist") from error
+        raise InputError(f"corpus: {str(path)!r} does not exist") from error
     except OSError as error:
-        raise InputError(f"corpus {str(path)!r} cannot be read: {_reason(error)}") from error
+        raise InputError(f"corpus: {str(path)!r} cannot be read: {_reason(error)}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"corpus {str(path)!r} is not a regular file")
+        raise InputError(f"corpus: {str(path)!r} is not a regular file")
     return TextFile(path, status.st_size, status.st_mtime_ns)
 
 

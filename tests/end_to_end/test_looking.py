@@ -52,12 +52,14 @@ def test_two_files_are_compared_without_loading_pytorch(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--mode=diff"], "compares two runs or configuration files, not 0"),
-        (["--mode=diff", "a"], "compares two runs or configuration files, not 1"),
-        (["--mode=diff", "a", "b", "c"], "compares two runs or configuration files, not 3"),
+        (["--mode=diff"], "configuration files, named without a flag, not 0"),
+        (["--mode=diff", "a"], "configuration files, named without a flag, not 1"),
+        (["--mode=diff", "a", "b", "c"], "configuration files, named without a flag, not 3"),
         (["--mode=diff", "a", "b", "--config=c"], "--config does not apply to --mode=diff"),
         (["--mode=diff", "nope", "default.yaml"], "'nope' is neither a run directory nor a"),
         (["--mode=diff", "a", "b", "--format=gin"], "--format=gin does not apply to --mode=diff"),
+        (["--mode=diff", "--config=a.yaml"], "--config does not apply to --mode=diff"),
+        (["--mode=diff", "base.gin", "fast-trainin"], "did you mean fast-training.yaml?"),
         (["--mode=config", "stray"], "'stray' belongs to no flag"),
         (["--mode=config", "--resume"], "--resume does not apply to --mode=config"),
         (["--mode=config", "--log_config=all"], "--log_config does not apply to --mode=config"),
