@@ -13,7 +13,7 @@
   python run.py --mode=sample --run_dir=runs/latest --gin.Sampler.temperature=0.5
       prints text that the run's model makes up
   python run.py --mode=diff runs/latest fast-training.yaml
-      prints in what two runs or configuration files differ
+      prints how two runs or configuration files differ
 
 Every hyperparameter stands in configs/default.yaml, with its meaning.
 """
@@ -25,7 +25,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# What shells know an end by Ctrl-C by: 128 and the number of SIGINT.
+# The exit code by which shells know an end by Ctrl-C: 128 and the number of SIGINT.
 INTERRUPTED = 130
 if __name__ == "__main__":
     # The imports below take a moment, and Python's own answer to Ctrl-C is a page of traceback.

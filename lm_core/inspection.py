@@ -122,7 +122,7 @@ class _Side(NamedTuple):
 
 
 def show_difference(request: Request) -> None:
-    """Prints in what two runs or configuration files differ.
+    """Prints how two runs or configuration files differ.
 
     Raises:
         InputError: One of them is neither, or is wrong.

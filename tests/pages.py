@@ -1,10 +1,16 @@
-"""The pages of the documentation: their commands, the files they show, and what they print."""
+"""The pages of the documentation: their commands, the files they show, and what they print.
+
+``python -m tests.pages`` writes into the pages what their commands print now.
+"""
 
 import importlib.util
 import re
 import shlex
 import shutil
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 from tests.end_to_end.command_line import PROJECT
 
@@ -100,3 +106,25 @@ def program(folder):
         return code, captured.out.splitlines(), captured.err.splitlines()
 
     return main
+
+
+def refreshed(page, folder):
+    """The text of a page with what its commands print in a copy of the project."""
+
+    def printed(match):
+        command, output = match.groups()
+        if "tokens/s" in output:  # What trains prints times, which differ.
+            return match[0]
+        arguments = [sys.executable, "run.py", *words(command)]
+        done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True)
+        lines = [line.rstrip() for line in (done.stdout + done.stderr).splitlines()]
+        return "\n".join(["```", command, *lines, "```"])
+
+    return re.sub(rf"```\n(\$ {PROGRAM}.*)\n((?:.*\n)*?)```", printed, text_of(page))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        folder = clone(Path(name))
+        for page in PAGES:
+            (PROJECT / page).write_text(refreshed(page, folder))

@@ -224,11 +224,11 @@ def test_a_hyperparameter_is_added_by_following_the_page(tmp_path):
     ignored = shutil.ignore_patterns(".git", "runs", "__pycache__", ".*_cache", "*.egg-info")
     copy = shutil.copytree(PROJECT, tmp_path / "copy", ignore=ignored)
     found = list(edits(page))
-    assert len({file for file, _, _ in found}) == 5
+    assert len({file for file, _, _ in found}) == 6
     for file, before, after in found:
         text = (copy / file).read_text()
         assert text.count(before + "\n") == 1, (file, before)
-        (copy / file).write_text(text.replace(before + "\n", after + "\n"))
+        (copy / file).write_text(text.replace(before + "\n", after + "\n" if after else ""))
 
     def done(*words):
         ran = subprocess.run([sys.executable, *words], cwd=copy, capture_output=True, text=True)
@@ -236,9 +236,12 @@ def test_a_hyperparameter_is_added_by_following_the_page(tmp_path):
         return ran.stdout
 
     done("-m", "lm_core.reference")
-    names = ("hyperparameters", "binding", "reference_pages", "reference_tables", "rendering")
-    tests = [f"tests/test_{name}.py" for name in names]
+    done("-m", "tests.pages")
+    names = ("hyperparameters", "checks", "binding", "rendering", "config_files")
+    references = ("reference_constants", "reference_pages", "reference_tables")
+    tests = [f"tests/test_{name}.py" for name in (*names, *references)]
     tests.append("tests/test_transformer.py::test_initial_weights_have_the_configured_spread")
+    tests.append("tests/test_documentation.py::test_what_a_page_says_is_printed_is_printed")
     done("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
     (arguments,) = commands(page)
     printed = done("run.py", *shortened(arguments), "--run_dir=out")

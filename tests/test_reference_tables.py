@@ -97,7 +97,7 @@ def test_the_audit_says_where_every_hyperparameter_is_defined():
 
 def test_options_of_hooks_and_constants_are_listed():
     assert "`hooks`: `activation_stats.every` | `100`" in tables.option_table()
-    assert "`_INITIAL_STD` | `0.02` | GPT-2" in tables.constant_table()
+    assert "`_LEVELS` | `2**16` | Each element compares" in tables.constant_table()
     assert "`_EPSILON` | `1e-8`" in tables.constant_table()
 
 
