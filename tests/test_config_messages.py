@@ -10,37 +10,18 @@ from lm_core.errors import InputError
 from tests.config_sources import problems, sources
 
 COUNT = "(allowed: an integer from 1 to 2147483647)"
-
-
 STEPS = "(allowed: an integer from 1 to 99999999)"
-
-
 SHARE = "(allowed: a number from 0 to below 1)"
-
-
 STEPS_OR_NULL = "(allowed: an integer from 1 to 99999999, or null)"
-
 POSITIVE = "(allowed: a number greater than 0)"
-
 SEED = "(allowed: an integer from 0 to 9223372036854775807, or null)"
-
 TEXT = "(allowed: a text, not empty)"
-
 TOP_P = "(allowed: a number greater than 0 and at most 1, or null)"
-
 PART = "(allowed: a number greater than 0 and below 1)"
-
 NOT_NEGATIVE = "(allowed: a number of at least 0)"
-
 KIND = "(allowed: ascii, char or byte)"
-
-
 NO_CODE = "a configuration may run no code of its own"
-
-
 NO_SCOPE = "a scope has no place here: one run has one value for each hyperparameter"
-
-
 REFERENCE = "is a reference; a hyperparameter takes a plain value"
 
 

@@ -114,12 +114,14 @@ def test_without_a_seed_one_is_drawn_and_told():
 
 
 def test_a_small_model_learns_a_repeating_pattern_almost_perfectly():
-    # What follows an "a" depends on what came before it, so attention has to work.
+    # What follows an "a" depends on what came before it, so attention has to work. It is learned
+    # with so much to spare that another processor's rounding makes no difference: 0.011 nats, of
+    # which the first tokens of the windows, which have nothing before them, are the most.
     tokens = TOKENIZER.encode("abcadbea" * 200)
-    model = Transformer(256, 2, 32, 2, 64, dropout=0.0, max_seq_len=64, seed=1)
+    model = Transformer(256, 2, 64, 2, 128, dropout=0.0, max_seq_len=64, seed=1)
     evaluate = Evaluator(model, tokens[-400:], TOKENIZER)
     trainer = Trainer(
-        model, tokens[:-400], evaluate, learning_rate=3e-3, batch_size=16, max_steps=250, seed=1
+        model, tokens[:-400], evaluate, learning_rate=1.5e-3, batch_size=16, max_steps=600, seed=1
     )
     assert evaluate().loss > 5
     assert trainer.train().evaluation.loss < 0.05

@@ -225,12 +225,16 @@ def test_an_extends_that_cannot_work_is_told(tmp_path, read, content, problem):
 
 
 @pytest.mark.parametrize("place", ["configs", "../configs"])
-def test_an_extended_file_that_lies_near_by_is_found_for_the_message(tmp_path, read, place):
-    folder = tmp_path / place
-    folder.mkdir()
-    (folder / "base.yaml").write_text("n_layers: 6\n")
-    (told,) = sentences(read("extends: base.yaml"))
-    assert told.startswith(f"my.yaml:1: extends: 'base.yaml': unknown file; did you mean {place}/")
+def test_an_extended_file_that_lies_near_by_is_found_for_the_message(tmp_path, place):
+    own = tmp_path / "experiments"
+    for folder in (own, own / place):
+        folder.mkdir()
+    (own / "my.yaml").write_text("extends: base.yaml")
+    (own / place / "base.yaml").write_text("n_layers: 6\n")
+    reading = Reading()
+    read_yaml(own / "my.yaml", reading)
+    (told,) = sentences(reading)
+    assert f"my.yaml:1: extends: 'base.yaml': unknown file; did you mean {place}/" in told
 
 
 def test_what_is_wrong_in_an_extended_file_is_told_with_its_own_line(tmp_path, read):

@@ -10,8 +10,10 @@ from tests.end_to_end.command_line import PROJECT, TINY, run
 @pytest.fixture
 def folder(tmp_path):
     """A working directory in which PyTorch cannot be imported."""
-    (tmp_path / "torch.py").write_text("raise SystemExit('PyTorch was imported')")
-    return tmp_path
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "torch.py").write_text("raise SystemExit('PyTorch was imported')")
+    return folder
 
 
 def quick(*arguments, cwd, check):
@@ -77,7 +79,7 @@ def test_a_flag_that_would_do_nothing_is_refused(folder, arguments, message):
 
 def test_a_default_file_of_that_name_in_the_working_directory_is_not_taken(folder):
     (folder / "base.gin").write_text("Transformer.n_layers = 9\n")
-    (folder.parent / "configs").mkdir(exist_ok=True)
+    (folder.parent / "configs").mkdir()
     (folder.parent / "configs" / "default.yaml").write_text("n_layers: 8\n")
     done = quick("--mode=config", "--format=json", cwd=folder, check=0)
     found = json.loads(done.stdout)["hyperparameters"]["n_layers"]
