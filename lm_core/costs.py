@@ -5,11 +5,14 @@ pass on tensors without content, so that it stays right whatever the blocks do.
 """
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
 
 from lm_core.config.training_config import TrainingConfig
 from lm_core.model.transformer import Transformer
@@ -144,8 +147,27 @@ def shapes_only(config: TrainingConfig, vocab_size: int) -> Transformer:
         config: The configuration.
         vocab_size: Number of different tokens.
     """
-    with FakeTensorMode():
+    # Fake tensors load PyTorch's compiler, and so do random numbers on the device without content;
+    # that takes as long as importing PyTorch did.
+    with torch.device("meta"), _Uninitialised():
         return _model_of(config, vocab_size)
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leaves out PyTorch's own initialisation of the modules that are built under it."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Calls a function, unless it is one of ``torch.nn.init``."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 class MemoryEstimate(NamedTuple):

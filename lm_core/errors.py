@@ -84,10 +84,21 @@ def unknown(name: str, known: Iterable[str], what: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like another, if any is. Capital letters make no distance."""
-    names = {spelling.lower(): spelling for spelling in known}
-    near = difflib.get_close_matches(name.lower(), list(names), 1)
-    return names[near[0]] if near else None
+    """The known name that is most like another, if any is.
+
+    Capital letters make no distance, and where no name is near, nor does the order of the words.
+    """
+    spellings = list(known)
+    for spelled in (str.lower, _words_sorted):
+        names = {spelled(spelling): spelling for spelling in spellings}
+        near = difflib.get_close_matches(spelled(name), list(names), 1)
+        if near:
+            return names[near[0]]
+    return None
+
+
+def _words_sorted(name: str) -> str:
+    return "_".join(sorted(name.lower().split("_")))
 
 
 def shown(value: Any) -> str:

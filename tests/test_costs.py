@@ -14,6 +14,7 @@ from lm_core.costs import (
     estimate_memory,
     flops_a_step,
     parameters_by_part,
+    shapes_only,
 )
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
@@ -41,6 +42,18 @@ def build(config):
 def loss_of(model, config):
     tokens = torch.zeros(config.batch_size, config.max_seq_len, dtype=torch.long)
     return model(tokens, tokens, key=StepKey(0, 1))
+
+
+def shapes(model):
+    return {name: (tuple(p.shape), p.dtype) for name, p in model.named_parameters()}
+
+
+@given(sizes)
+def test_a_model_without_content_has_the_shapes_and_the_sites_of_the_built_one(config):
+    hollow, model = shapes_only(config, VOCAB_SIZE), build(config)
+    assert all(parameter.is_meta for parameter in hollow.parameters())
+    assert shapes(hollow) == shapes(model)
+    assert hollow.sites.names() == model.sites.names()
 
 
 PLACES = {

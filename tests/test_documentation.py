@@ -30,7 +30,9 @@ from tests.pages import (
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A copy of the project, as a newcomer has it, with the files that the pages show."""
-    return clone(tmp_path_factory.mktemp("newcomer"))
+    folder = tmp_path_factory.mktemp("newcomer") / "lm_core"
+    folder.mkdir()
+    return clone(folder)
 
 
 @pytest.fixture

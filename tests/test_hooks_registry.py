@@ -28,8 +28,13 @@ def messages(table):
     [
         (
             forward({"name": "activation_stat"}),
-            "hooks.forward[0].name: unknown forward hook; did you mean activation_stats? "
-            "(there are ablate_heads, activation_noise, activation_stats",
+            "hooks.forward[0].name: 'activation_stat' is an unknown forward hook; did you mean "
+            "activation_stats? (there are ablate_heads, activation_noise, activation_stats",
+        ),
+        (
+            forward({"name": "head_ablation"}),
+            "hooks.forward[0].name: 'head_ablation' is an unknown "
+            "forward hook; did you mean ablate_heads?",
         ),
         (
             update({"name": "identity"}, {"name": "ablate_heads", "heads": [1]}),

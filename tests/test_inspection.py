@@ -106,7 +106,9 @@ def test_a_wrong_configuration_is_told_and_nothing_printed(folder, capsys):
 
 def test_hooks_are_checked_too(folder):
     (folder / "my.yaml").write_text("hooks:\n  update:\n    - name: identiti\n")
-    with pytest.raises(InputError, match=r"^my.yaml:3: hooks.update\[0\].name: unknown update"):
+    with pytest.raises(
+        InputError, match=r"^my.yaml:3: hooks.update\[0\].name: 'identiti' is an unknown update"
+    ):
         inspection.check(asked("my.yaml").config)
 
 

@@ -18,6 +18,7 @@ from lm_core.config.table import KEY_OF_GIN_PARAMETER
         ("block_size", "max_seq_len"),
         ("max_new_tokens", "sampling_max_length"),
         ("temperature", "sampling_temperature"),
+        ("decay_weight", "weight_decay"),
         ("Transformer.n_layers", "n_layers"),
     ],
 )

@@ -228,7 +228,7 @@ def read_entries(table: Mapping[str, Any] | None) -> tuple[list[HookEntry], list
             if not isinstance(name, str):
                 continue
             if name not in registry:
-                sentence = unknown(name, registry, f"{kind} hook")
+                sentence = f"{shown(name)} is an {unknown(name, registry, f'{kind} hook')}"
                 known = f"there are {', '.join(sorted(registry))}"
                 own = "those of a module of yours come with --allow_gin_import=MODULE"
                 elsewhere = [other for other, names in _KINDS.items() if name in names]

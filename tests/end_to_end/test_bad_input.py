@@ -97,7 +97,7 @@ CASES = [
     # Hooks.
     (
         [f"{BINDING}Trainer.hooks={{'forward': [{{'name': 'x'}}]}}"],
-        "unknown forward hook (there are",
+        "Trainer.hooks.forward[0].name: 'x' is an unknown forward hook (there are",
     ),
     (
         [f"{BINDING}Trainer.hooks={{'forward': [{{'name': 'activation_stats', 'sites': 'x'}}]}}"],

@@ -33,6 +33,15 @@ def test_a_configuration_is_shown_without_loading_pytorch_and_nothing_is_written
     assert contents(folder) == before
 
 
+def test_hooks_are_checked_against_the_model_without_loading_the_compiler_of_pytorch(tmp_path):
+    # The compiler takes as long to load as PyTorch itself; sympy is the first that it needs.
+    (tmp_path / "sympy.py").write_text("raise SystemExit('the compiler was loaded')")
+    hooks = {"forward": [{"name": "ablate_heads", "heads": [9]}]}
+    binding = f"--gin_bindings=Trainer.hooks = {hooks}"
+    done = quick("--mode=config", binding, cwd=tmp_path, check=2)
+    assert "hooks.forward[0].heads: the model has no head 9" in done.stderr
+
+
 def test_a_mistake_is_told_without_loading_pytorch_in_every_mode(folder):
     (folder / "my.yaml").write_text("n_layer: 3\n")
     told = "error: my.yaml:1: n_layer: unknown hyperparameter; did you mean n_layers?\n"

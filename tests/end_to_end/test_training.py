@@ -286,7 +286,7 @@ def test_a_hook_of_ones_own_needs_the_flag_and_then_works(tmp_path):
     hooks = "--gin_bindings=Trainer.hooks = {'update': [{'name': 'zero'}]}"
     options = [*TINY, hooks, "--max_steps=3", "--run_dir=out", "--gin.Trainer.checkpoint_cadence=1"]
     done = run(*options, cwd=tmp_path, check=2)
-    assert "Trainer.hooks.update[0].name: unknown update hook" in done.stderr
+    assert "Trainer.hooks.update[0].name: 'zero' is an unknown update hook" in done.stderr
     assert "--allow_gin_import" in done.stderr
     run(*options, "--allow_gin_import=my_hooks", cwd=tmp_path, check=0)
     folder = tmp_path / "out" / "checkpoints"
