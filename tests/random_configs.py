@@ -99,9 +99,9 @@ mistakes = st.sampled_from([(key, value) for key in KEYS for value in WRONG.get(
 
 @st.composite
 def misspelled(draw):
-    """A key with one letter lost, doubled or changed, which is no key."""
+    """A key with one letter lost, doubled or changed, which is no key; and the key itself."""
     key = draw(st.sampled_from(KEYS))
     place = draw(st.integers(0, len(key) - 1))
     letter = draw(st.sampled_from(["", key[place] * 2, "x"]))
     wrong = key[:place] + letter + key[place + 1 :]
-    return wrong if wrong not in KEYS and wrong.strip("_") else f"{key}x"
+    return (wrong if wrong not in KEYS and wrong.strip("_") else f"{key}x"), key
