@@ -35,7 +35,7 @@ if __name__ == "__main__":
 from absl import flags
 
 from lm_core import inspection
-from lm_core.command_line import help_text, parse
+from lm_core.command_line import help_text, parse, path_given
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError, LabError, MachineError, StoppedError
 from lm_core.output import let_go, say
@@ -77,7 +77,7 @@ def sources(values: flags.FlagValues) -> ConfigSources:
     Raises:
         InputError: A folder to search is none.
     """
-    search_paths = [Path(folder).expanduser() for folder in values.gin_search_paths]
+    search_paths = [path_given("--gin_search_paths", name) for name in values.gin_search_paths]
     for folder in search_paths:
         if not folder.is_dir():
             raise InputError(f"--gin_search_paths: {str(folder)!r} is no folder")
@@ -104,7 +104,7 @@ def request_of(values: flags.FlagValues, bare: Sequence[str]) -> Request:
         config = ConfigSources(bindings=config.bindings, allowed_imports=config.allowed_imports)
     return Request(
         config=config,
-        run_dir=None if values.run_dir is None else Path(values.run_dir).expanduser(),
+        run_dir=None if values.run_dir is None else path_given("--run_dir", values.run_dir),
         resume=values.resume,
         corpus=values.corpus,
         command_line=tuple(sys.argv),

@@ -5,16 +5,17 @@ import re
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from absl import flags
 
-from lm_core.config.names import meant_parameter
+from lm_core.config.names import meant_parameter, near_parameter
 from lm_core.config.statements import GIN_SUFFIXES, YAML_SUFFIXES
-from lm_core.errors import InputError, nearest
+from lm_core.errors import InputError, nearest, shown
 
-GIN_BINDING = re.compile(r"--?gin\.(.*)", re.DOTALL)
+GIN_BINDING = re.compile(r"\A--?gin\.(.*)", re.DOTALL)
+UNDEFOK = re.compile(r"--?undefok\b")
 INTEGER = re.compile(r"[+-]?[0-9]{1,1000}", re.ASCII)
 # The flags that say what the configuration is.
 CONFIGURATION = {"gin_file", "config", "gin_bindings", "gin_search_paths", "corpus", "max_steps"}
@@ -153,13 +154,17 @@ def parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     """
     values = define_flags()
     values.set_gnu_getopt(True)
-    words = [GIN_BINDING.sub(r"--gin_bindings=\1", word, count=1) for word in arguments]
     try:
-        _, *bare = values(["run.py", *words])
+        words = values.read_flags_from_files(list(arguments), force_gnu=True)
+        for word in words:
+            if UNDEFOK.match(word):  # absl's own: other unknown flags would do nothing, in silence.
+                raise InputError("unknown flag --undefok; every flag has to be a known one")
+        _, *bare = values(["run.py", *_with_bindings(words)])
     except flags.UnrecognizedFlagError as error:
         name = error.flagname
-        meant = meant_parameter(name)
-        near = f"gin.{meant}" if meant else nearest(name, [*values])
+        near = None if meant_parameter(name) else nearest(name, [*values])
+        parameter = near_parameter(name)
+        near = f"gin.{parameter}" if parameter and not near else near
         hint = f"did you mean --{near}?" if near else "--help lists the flags"
         raise InputError(f"unknown flag --{name}; {hint}") from error
     except flags.Error as error:
@@ -172,6 +177,35 @@ def parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
         refuse_stray(values.mode, bare)
         refuse_empty(values)
     return values, bare
+
+
+def _with_bindings(words: Sequence[str]) -> list[str]:
+    """The words with ``--gin.NAME=VALUE`` as ``--gin_bindings=NAME=VALUE``.
+
+    Behind a ``--`` no word is a flag.
+    """
+    end = words.index("--") if "--" in words else len(words)
+    flagged = [GIN_BINDING.sub(r"--gin_bindings=\1", word) for word in words[:end]]
+    return [*flagged, *words[end:]]
+
+
+def path_given(who: str, text: str) -> Path:
+    """The path that a person means, with ``~`` for a home directory.
+
+    Args:
+        who: The flag that it was given to, for the message.
+        text: What was given.
+
+    Raises:
+        InputError: The system takes no such path, or nobody has that name.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"{who}: {shown(text)} is no path: {reason}") from error
+    return path
 
 
 def refuse_stray(mode: str, bare: Sequence[str]) -> None:

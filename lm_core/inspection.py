@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lm_core.command_line import path_given
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.rendering import (
     canonical,
@@ -181,7 +182,7 @@ def _sides(request: Request) -> list[_Side]:
 
 
 def _side(name: str, sources: ConfigSources) -> _Side:
-    path = Path(name).expanduser()
+    path = path_given("--mode=diff", name)
     if path.is_dir():
         run = RunDirectory.open(path)
         return _Side(name, _config_of_run(run, ConfigSources()), run.manifest)

@@ -109,9 +109,7 @@ def unknown_parameter(selector: str, argument: str) -> str:
 
 def unused_macro(name: str) -> str:
     """The sentence about a macro that nothing uses, perhaps meant as a hyperparameter."""
-    parameter = meant_parameter(name)
-    near = None if parameter else nearest(name, KEYS)
-    parameter = gin_parameter(near) if near else parameter
+    parameter = near_parameter(name)
     hint = f"; did you mean {parameter}?" if parameter else ""
     return f"{name}: a macro that nothing uses{hint}"
 
@@ -122,8 +120,14 @@ def meant_parameter(name: str) -> str | None:
     return gin_parameter(key) if key else None
 
 
+def near_parameter(name: str) -> str | None:
+    """The gin parameter that is meant by a name, or that is most like it, if any is."""
+    key = None if meant_parameter(name) else nearest(name, KEYS)
+    return gin_parameter(key) if key else meant_parameter(name)
+
+
 def _meant(name: str) -> str | None:
-    """The key meant by its own name, its gin parameter, that's last part, or another's name."""
+    """The key meant by its name, its gin parameter, the last part of that, or another's name."""
     keys = [name] if name in KEYS else _KEYS_OF_ARGUMENT.get(name, [])
     keys = keys or [key for parameter, key in KEY_OF_GIN_PARAMETER.items() if parameter == name]
     return keys[0] if len(keys) == 1 else _KEY_OF_OTHER_NAME.get(name.lower())
