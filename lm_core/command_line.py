@@ -15,7 +15,8 @@ from lm_core.config.statements import GIN_SUFFIXES, YAML_SUFFIXES
 from lm_core.errors import InputError, nearest, shown
 
 GIN_BINDING = re.compile(r"\A--?gin\.(.*)", re.DOTALL)
-UNDEFOK = re.compile(r"--?undefok\b")
+# What absl adds of its own: flags that nobody could see in a record, and such that do nothing.
+OF_ABSL = ("flagfile", "undefok")
 INTEGER = re.compile(r"[+-]?[0-9]{1,1000}", re.ASCII)
 # The flags that say what the configuration is.
 CONFIGURATION = {"gin_file", "config", "gin_bindings", "gin_search_paths", "corpus", "max_steps"}
@@ -57,17 +58,17 @@ class InOrder(flags.ArgumentParser):
 
 
 class Integer(flags.ArgumentParser):
-    """Parses whole numbers, with a message for people where one is none."""
+    """Parses whole numbers; what is none is told with everything else that is wrong."""
 
-    def parse(self, argument: Any) -> int:
-        """The number.
-
-        Raises:
-            ValueError: There is none.
-        """
-        if not INTEGER.fullmatch(str(argument)):
-            raise ValueError("no integer, such as 10000")
-        return int(argument)
+    def parse(self, argument: Any) -> int | float | str:
+        """The number, or the text where there is none."""
+        text = str(argument)
+        if INTEGER.fullmatch(text):
+            return int(text)
+        try:
+            return text if "_" in text else float(text)
+        except ValueError:
+            return text
 
 
 def define_flags() -> flags.FlagValues:
@@ -154,12 +155,11 @@ def parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     """
     values = define_flags()
     values.set_gnu_getopt(True)
+    for name in (word.lstrip("-").split("=")[0] for word in arguments if word.startswith("-")):
+        if name in OF_ABSL:
+            raise InputError(f"unknown flag --{name}; --help lists the flags")
     try:
-        words = values.read_flags_from_files(list(arguments), force_gnu=True)
-        for word in words:
-            if UNDEFOK.match(word):  # absl's own: other unknown flags would do nothing, in silence.
-                raise InputError("unknown flag --undefok; every flag has to be a known one")
-        _, *bare = values(["run.py", *_with_bindings(words)])
+        _, *bare = values(["run.py", *_with_bindings(arguments)])
     except flags.UnrecognizedFlagError as error:
         name = error.flagname
         near = None if meant_parameter(name) else nearest(name, [*values])

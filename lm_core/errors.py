@@ -1,6 +1,7 @@
 """The errors a person is meant to read, the words they use, and their exit codes."""
 
 import difflib
+import itertools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -106,12 +107,25 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     try:
-        text = repr(value)
+        text = repr(_beginning(value, itertools.count()))
     except ValueError:  # Python refuses to print integers of thousands of digits.
         return "a huge integer"
     if len(text) <= _LONGEST_SHOWN:
         return text
     return text[: _LONGEST_SHOWN - len(_ELLIPSIS)] + _ELLIPSIS
+
+
+def _beginning(value: Any, counter: "itertools.count[int]") -> Any:
+    """So much of a value as can be shown: the whole may take long to be written."""
+    if isinstance(value, str):
+        return value[: _LONGEST_SHOWN + 1]
+    if not isinstance(value, (list, tuple, dict)):
+        return value
+    # Whatever a list or mapping holds takes a letter at least.
+    parts = itertools.takewhile(lambda _: next(counter) <= _LONGEST_SHOWN, value)
+    if isinstance(value, dict):
+        return {_beginning(k, counter): _beginning(value[k], counter) for k in parts}
+    return type(value)([_beginning(part, counter) for part in parts])
 
 
 def one_line(text: str) -> str:

@@ -291,7 +291,10 @@ def test_a_mistake_in_a_macro_tells_where_the_macro_stands(folder):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("Transformer.n_layers=", "there is no value after the =, or none that gin knows"),
+        (
+            "Transformer.n_layers=",
+            "there is no value after the =, or its quotation mark is not closed",
+        ),
         ("Transformer.n_layers 3 = 4", "a line is NAME = VALUE, as in `Transformer.n_layers = 4`"),
         (
             "Trainer.learning_rate=0,001",

@@ -82,13 +82,13 @@ def test_none_true_and_false_keep_their_meaning(read):
     ("content", "problem"),
     [
         ("Tokenizer.kind = byte", "my.gin:1: not valid gin: "),
-        ("\nTransformer.n_layers =", "my.gin:2: not valid gin: "),
-        ("Transformer.n_layers = [1,\n", "my.gin:2: not valid gin: "),
+        ("\nTransformer.n_layers =", "my.gin:2: not valid gin: there is no value after the ="),
+        ("Transformer.n_layers = [1,\n", "my.gin:1: not valid gin: a bracket or a quotation mark"),
         ("Transformer.n_layers = 3 4", "my.gin:1: not valid gin: more follows after the value"),
         ("what is this", "my.gin:1: not valid gin: "),
-        ("Trainer.hooks = {[1]: 2}", "my.gin: not valid gin: "),
+        ("Trainer.hooks = {[1]: 2}", "my.gin:1: not valid gin: a list or a mapping is no name"),
         ("Sampler.prompt = 'open", "my.gin:1: not valid gin: "),
-        ("  a = 1\n b = 2", "my.gin:2: not valid gin: "),
+        ("  a = 1\n b = 2", "my.gin:2: not valid gin: unindent does not match"),
         ("$", "my.gin:1: not valid gin: "),
         (
             "Transformer.n_layer = 6",
@@ -166,6 +166,12 @@ def test_none_true_and_false_keep_their_meaning(read):
             "my.gin:1: not valid gin: 'six' is no value; a text needs quotes",
         ),
         (
+            "load_corpus.path = 'C:\\Users\\x.txt'",
+            "my.gin:1: not valid gin: a \\ in a text begins an escape; write \\\\ for",
+        ),
+        ("Trainer.hooks = {'a': 1, ('a'): 2}", "my.gin:1: a: set twice in one mapping"),
+        ("a = %nope\nTrainer.seed = %a", "my.gin:2: Trainer.seed: %nope: unknown macro"),
+        (
             "Trainer.seed = null",
             "my.gin:1: not valid gin: null is YAML; gin has None",
         ),
@@ -175,6 +181,68 @@ def test_what_is_wrong_is_told_with_its_line(read, content, problem):
     problems = sentences(read(content))
     assert len(problems) == 1, problems
     assert problems[0].startswith(problem)
+
+
+def test_what_follows_a_mistake_is_read_all_the_same(read):
+    reading = read(
+        "Transformer.n_layers = six\nTransformer.d_f = 3\nTrainer.seed = 4\n"
+        "Trainer.hooks = {'update': [\nTokenizer.kind = byte\nw = 5\nTransformer.d_ff = %w\n"
+    )
+    assert [line.partition(": ")[0] for line in sentences(reading)] == [
+        f"my.gin:{line}" for line in (1, 2, 4, 5)
+    ]
+    assert {s.key: s.value for s in reading.statements} == {"seed": 4, "d_ff": 5}
+    assert reading.unread == {"n_layers", "hooks", "tokenizer"}
+    assert reading.is_complete
+
+
+def test_no_macro_is_told_for_what_cannot_be_read(read):
+    content = "Trainer.seed = a %used\nused = 3\nbroken = a b\nTransformer.d_ff = %broken\n"
+    told = sentences(read(content))
+    assert [line.partition(": ")[0] for line in told] == ["my.gin:1", "my.gin:3"]
+    told = sentences(read("Transformer:\n  d_ff = x\n  n_layers = %elsewhere\nunused = 3\n"))
+    assert [line.partition(": ")[0] for line in told] == ["my.gin:2"]
+
+
+def test_a_macro_that_cannot_be_is_told_even_where_a_later_one_overrides_it(read):
+    reading = read("x = %nope\nTrainer.seed = %x\n", bindings=["x = 5"])
+    (told,) = sentences(reading)
+    assert told.startswith("my.gin:1: x: %nope: unknown macro")
+
+
+def test_macros_that_become_too_deep_are_used_all_the_same(read):
+    chain = "".join(f"x{i} = %x{i + 1}\n" for i in range(60)) + "x60 = 1\nTrainer.seed = %x0\n"
+    (told,) = sentences(read(chain))
+    assert told.startswith("my.gin:62: Trainer.seed: is far too large or deep")
+
+
+@pytest.mark.parametrize(
+    ("binding", "value"),
+    [
+        ("Tokenizer.kind=byte", {"tokenizer": "byte"}),
+        ("load_corpus.path=my-text.txt", {"corpus": "my-text.txt"}),
+        ("load_corpus.path=~/data/*.txt", {"corpus": "~/data/*.txt"}),
+        ("load_corpus.path=None", {"corpus": None}),
+        ("Sampler.prompt=true", {"sampling_prompt": "true"}),
+        ("Sampler.prompt=Once", {"sampling_prompt": "Once"}),
+    ],
+)
+def test_a_text_of_one_word_needs_no_quotes_on_the_command_line(read, binding, value):
+    assert values(read(bindings=[binding])) == value
+
+
+@pytest.mark.parametrize(
+    ("binding", "told"),
+    [
+        ("Tokeniser.kind=byte", "Tokeniser.kind: unknown parameter; did you mean Tokenizer.kind?"),
+        ("kind=byte", "kind: a macro that nothing uses; did you mean Tokenizer.kind?"),
+        ("load_corpus.path=null", "load_corpus.path: null is YAML; gin has None"),
+        ("Trainer.seed=a.b", "'Trainer.seed=a.b': not valid gin: 'a' is no value; a text needs"),
+    ],
+)
+def test_a_bare_word_is_told_for_what_is_wrong_with_it(read, binding, told):
+    (sentence,) = sentences(read(bindings=[binding]))
+    assert sentence.startswith(f"--gin_bindings: {told}")
 
 
 def test_macros_that_define_each_other_are_told(read):

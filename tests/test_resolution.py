@@ -6,7 +6,7 @@ from lm_core.config.hyperparameters import KEYS
 from lm_core.config.resolution import ConfigSources, FileArgument, resolve
 from lm_core.config.statements import Source
 from lm_core.config.training_config import TrainingConfig
-from lm_core.errors import Problem
+from lm_core.errors import InputError, Problem
 from tests.config_sources import PROJECT, problems, sources
 
 
@@ -59,6 +59,33 @@ def test_in_every_pair_of_sources_the_later_one_wins(folder, pair):
     assert sources(**merged).values.max_steps == strong[1]
 
 
+def test_a_file_that_extends_wins_over_what_it_extends_wherever_the_line_stands(folder):
+    places(folder)
+    (folder / "own.yaml").write_text("max_steps: 21\nextends: a.yaml\n")
+    assert sources(files=["own.yaml"]).values.max_steps == 21
+
+
+@pytest.mark.parametrize(
+    ("content", "steps"),
+    [
+        ("include 'a.yaml'\nTrainer.max_steps = 22\n", 22),
+        ("Trainer.max_steps = 22\ninclude 'a.yaml'\n", 11),
+        ("include 'a.yaml'\ninclude 'b.gin'\n", 12),
+    ],
+)
+def test_an_include_stands_where_it_is_written(folder, content, steps):
+    places(folder)
+    (folder / "own.gin").write_text(content)
+    assert sources(files=["own.gin"]).values.max_steps == steps
+
+
+def test_a_flag_for_the_corpus_wins_over_files_and_bindings(folder):
+    (folder / "a.yaml").write_text("corpus: a.txt\n")
+    bindings = ["load_corpus.path='b.txt'"]
+    assert sources(files=["a.yaml"], bindings=bindings).values.corpus == "b.txt"
+    assert sources(files=["a.yaml"], bindings=bindings, corpus="c.txt").values.corpus == "c.txt"
+
+
 def test_files_win_in_their_order_on_the_command_line_across_both_flags(folder):
     places(folder)
     assert sources(files=["a.yaml", "b.gin"]).values.max_steps == 12
@@ -80,20 +107,52 @@ def test_a_wrong_statement_is_told_even_where_a_later_one_overrides_it(folder):
 
 def test_all_problems_are_told_at_once(folder):
     (folder / "my.yaml").write_text("n_head: 3\ndropout: 1.5\nd_model: 250\n")
+    (folder / "hooks.yaml").write_text("hooks: {update: [{}]}\n")
     found = problems(
-        files=["my.yaml", "nope.yaml"],
+        files=["my.yaml", "hooks.yaml"],
         bindings=["Transformer.n_layer=6", "Trainer.seed='x'"],
         max_steps=0,
     )
     assert [line.split(": ")[0] for line in found] == [
         "my.yaml:1",
         "my.yaml:2",
-        "--config",
         "--gin_bindings",
+        "hooks.yaml:1",
         "--gin_bindings",
         "--max_steps",
         "d_model 250 (my.yaml:3) is not divisible by n_heads 4 (default)",
     ]
+
+
+UNFIT = "d_model 250 (my.yaml:1) is not divisible by n_heads 4 (default)"
+
+
+@pytest.mark.parametrize(
+    "unread",
+    [
+        {"files": ["my.yaml", "nope.yaml"]},
+        {"files": ["my.yaml", "not.yaml"]},
+        {"files": ["my.yaml"], "bindings": ["Transformer.n_heads = a b"]},
+        {"files": ["my.yaml"], "bindings": ["Transformer.n_heads = %nope"]},
+        {"files": ["my.yaml", "tagged.yaml"]},
+        {"files": ["my.yaml", "inner.gin"]},
+    ],
+    ids=str,
+)
+def test_no_rule_is_held_against_what_may_be_set_where_nothing_can_be_read(folder, unread):
+    (folder / "my.yaml").write_text("d_model: 250\n")
+    (folder / "not.yaml").write_text("n_heads: [5\n")
+    (folder / "tagged.yaml").write_text("n_heads: !number 5\n")
+    (folder / "inner.gin").write_text("include 'nope.yaml'\n")
+    assert problems(files=["my.yaml"]) == [UNFIT]
+    (told,) = problems(**unread)
+    assert "divisible" not in told
+
+
+def test_a_rule_holds_where_only_other_values_cannot_be_read(folder):
+    (folder / "my.yaml").write_text("d_model: 250\n")
+    _, unfit = problems(files=["my.yaml"], bindings=["Trainer.seed = a b"])
+    assert unfit == UNFIT
 
 
 def test_the_rule_between_values_holds_for_what_results(folder):
@@ -225,6 +284,63 @@ def test_a_seed_left_open_does_not_change_the_recorded_one(folder):
     assert sources(base=base, files=["default.yaml"]).values.seed == 9
     assert sources(base=base, bindings=["Trainer.seed=None"]).values.seed == 9
     assert sources(base=base, bindings=["Trainer.seed=3"]).values.seed == 3
+    (folder / "five.yaml").write_text("seed: 5\n")
+    last = {"files": ["five.yaml"], "bindings": ["Trainer.seed=None"]}
+    assert sources(base=base, **last).values.seed == 9
+    assert sources(base=base, files=["default.yaml", "five.yaml"]).values.seed == 5
+
+
+def test_a_seed_that_is_wrong_is_told_even_where_it_is_left_open_at_last(folder):
+    (folder / "config.yaml").write_text("seed: 9\n")
+    bindings = ["Trainer.seed=-1", "Trainer.seed=None"]
+    (told,) = problems(base=folder / "config.yaml", bindings=bindings)
+    assert told.startswith("--gin_bindings: Trainer.seed: -1 is less than 0")
+
+
+def test_a_search_path_that_is_no_folder_is_told_with_everything_else(folder):
+    given = ConfigSources(
+        files=[FileArgument("--config", "default.yaml")],
+        yaml_folders=[PROJECT / "configs"],
+        gin_folders=[folder / "nope"],
+        overrides={"max_steps": 0},
+    )
+    with pytest.raises(InputError) as error:
+        resolve(given)
+    one, other = error.value.message.splitlines()
+    assert one.startswith("--gin_search_paths: ")
+    assert other.startswith("--max_steps: 0 is less than 1")
+
+
+def fit_of(files, told=()):
+    asked = []
+
+    def check_fit(values):
+        asked.append(values)
+        return [Problem("hooks.update[0].limit", message) for message in told]
+
+    given = ConfigSources(files=[FileArgument("--config", name) for name in files])
+    try:
+        resolve(given, None, check_fit)
+    except InputError as error:
+        return asked, error.message.splitlines()
+    return asked, []
+
+
+def test_whether_hooks_fit_the_model_is_told_with_everything_else(folder):
+    (folder / "a.yaml").write_text("hooks:\n  update:\n    - name: x\n      limit: 3\nseed: -1\n")
+    (values,), told = fit_of(["a.yaml"], ["does not fit"])
+    assert values.hooks == {"update": [{"name": "x", "limit": 3}]}
+    assert [line.partition(": ")[0] for line in told] == ["a.yaml:4", "a.yaml:5"]
+    assert told[0] == "a.yaml:4: hooks.update[0].limit: does not fit"
+
+
+@pytest.mark.parametrize("other", ["d_model: 0", "d_model: 3", "n_layers: x", "hooks: 3", "- x"])
+def test_whether_hooks_fit_a_model_that_is_wrong_is_not_asked(folder, other):
+    (folder / "a.yaml").write_text("hooks: {update: [{name: x}]}\n")
+    (folder / "b.yaml").write_text(other)
+    asked, told = fit_of(["a.yaml", "b.yaml"])
+    assert asked == []
+    assert len(told) == 1
 
 
 def test_every_key_can_be_traced(folder):

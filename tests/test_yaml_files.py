@@ -12,6 +12,7 @@ def read(tmp_path, monkeypatch):
         path = tmp_path / "my.yaml"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         reading = Reading()
+        reading.take_from(tmp_path)
         read_yaml(path, reading)
         return reading
 
@@ -235,6 +236,31 @@ def test_an_extended_file_that_lies_near_by_is_found_for_the_message(tmp_path, p
     read_yaml(own / "my.yaml", reading)
     (told,) = sentences(reading)
     assert f"my.yaml:1: extends: 'base.yaml': unknown file; did you mean {place}/" in told
+
+
+def test_what_lies_outside_the_folders_of_the_configuration_is_not_extended(tmp_path, read):
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    (outside / "base.yaml").write_text("n_layers: 6\n")
+    for name in (str(outside / "base.yaml"), f"../{outside.name}/base.yaml", "link.yaml"):
+        (tmp_path / "link.yaml").unlink(missing_ok=True)
+        (tmp_path / "link.yaml").symlink_to(outside / "base.yaml")
+        reading = read(f"extends: {name}")
+        (told,) = sentences(reading)
+        assert told.startswith(f"my.yaml:1: extends: {name!r} lies outside the folders")
+        assert told.endswith(f"--gin_search_paths={outside} allows its folder")
+        assert not reading.is_complete
+
+
+@pytest.mark.parametrize("content", ["n_layers: [", "n_layers: 3\nextends: nope.yaml", "- x"])
+def test_a_file_that_cannot_be_read_may_set_anything(read, content):
+    assert not read(content).is_complete
+
+
+def test_a_value_that_cannot_be_read_is_known_to_be_unknown(read):
+    reading = read("n_layers: !x 3\n!y d_ff: 3\nseed: 4\n")
+    assert reading.unread == {"n_layers", "d_ff"}
+    assert reading.is_complete
 
 
 def test_what_is_wrong_in_an_extended_file_is_told_with_its_own_line(tmp_path, read):

@@ -4,13 +4,11 @@ It builds a plain dict at once, which keeps the last of two equal names and forg
 """
 
 import ast
-import io
 import tokenize
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-_PADDING = {tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT}
+from lm_core.config.gin_syntax import tokens
 
 
 class RepeatedName(NamedTuple):
@@ -41,30 +39,23 @@ def repeated_names(text: str) -> list[RepeatedName]:
     """
     found: list[RepeatedName] = []
     brackets: list[_Bracket] = []
-    for token in _tokens(text):
+    for token in tokens(text):
         if token.string in ("{", "[", "("):
             brackets.append(_Bracket(token.string == "{"))
         elif token.string in ("}", "]", ")"):
-            if brackets:
-                brackets.pop()
-        elif not brackets or not brackets[-1].is_mapping:
+            inner = brackets.pop() if brackets else None
+            # To gin, a name in parentheses is the name itself.
+            if inner and token.string == ")" and brackets:
+                brackets[-1].item += inner.item
+        elif not brackets:
             continue
         elif token.string == ",":
             brackets[-1].item.clear()
-        elif token.string == ":":
+        elif token.string == ":" and brackets[-1].is_mapping:
             found += _note(brackets[-1], token.start[0])
         else:
             brackets[-1].item.append(_unquoted(token))
     return found
-
-
-def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(text).readline):
-            if token.type not in _PADDING:
-                yield token
-    except (SyntaxError, tokenize.TokenError):
-        return
 
 
 def _note(mapping: _Bracket, line: int) -> list[RepeatedName]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from lm_core.config.checks import check_value
 from lm_core.config.gin_files import GinReader
-from lm_core.config.hyperparameters import KEYS, broken_rules
+from lm_core.config.hyperparameters import KEYS, BrokenRule, broken_rules
 from lm_core.config.statements import (
     YAML_SUFFIXES,
     Finding,
@@ -16,11 +16,14 @@ from lm_core.config.statements import (
     Statement,
     find_config,
 )
+from lm_core.config.table import gin_parameter
 from lm_core.config.training_config import TrainingConfig
 from lm_core.config.yaml_files import read_yaml
 from lm_core.errors import InputError, Problem, one_line, shown
 
 DEFAULT_GIN_FILE = "base.gin"
+# What decides whether hooks fit the model: its sites, its parameters, and the hooks themselves.
+FIT = {key for key in KEYS if gin_parameter(key).startswith("Transformer.")} | {"hooks"}
 
 
 class FileArgument(NamedTuple):
@@ -102,14 +105,20 @@ class ResolvedConfig:
 
 
 CheckHooks = Callable[[Mapping[str, Any]], list[Problem]]
+CheckFit = Callable[[TrainingConfig], list[Problem]]
 
 
-def resolve(sources: ConfigSources, check_hooks: CheckHooks | None = None) -> ResolvedConfig:
+def resolve(
+    sources: ConfigSources,
+    check_hooks: CheckHooks | None = None,
+    check_fit: CheckFit | None = None,
+) -> ResolvedConfig:
     """Reads all sources, checks every statement and then the whole.
 
     Args:
         sources: Where to read from.
         check_hooks: Further checks of the value of ``hooks``, by those who know the hooks.
+        check_fit: Further checks of whether the hooks fit the model, of a sound configuration.
 
     Returns:
         The configuration, with every value as it was written: the check never edits one.
@@ -120,33 +129,46 @@ def resolve(sources: ConfigSources, check_hooks: CheckHooks | None = None) -> Re
     reading = _read(sources)
     findings = list(reading.findings)
     winners: dict[str, Statement] = {}
-    rejected: set[str] = set()
+    # What these were meant to be is unknown, and so is whether it fits the others.
+    unknown = set(reading.unread) if reading.is_complete else set(KEYS)
     for statement in reading.statements:
-        wrong = check_value(statement.key, statement.value)
-        if statement.key == "hooks" and check_hooks and isinstance(statement.value, dict):
-            told = {problem.path for problem in wrong}
-            wrong += [p for p in check_hooks(statement.value) if p.path not in told]
+        wrong = _check(statement, check_hooks)
         findings += [_finding(statement, problem) for problem in wrong]
         if wrong:
-            rejected.add(statement.key)
+            unknown.add(statement.key)
         else:
-            rejected.discard(statement.key)
+            if reading.is_complete and statement.key not in reading.unread:
+                unknown.discard(statement.key)
             winners[statement.key] = statement
     values = TrainingConfig().model_dump() | {key: s.value for key, s in winners.items()}
     origins = {key: winners[key].source if key in winners else Source("default") for key in KEYS}
     names = {key: winners[key].name if key in winners else key for key in KEYS}
-    for key, relation, other in broken_rules(values):
-        if rejected & {key, other}:
-            continue  # What the rejected value was meant to be is unknown, so is whether it fits.
-        mine, theirs = f"{key} {shown(values[key])}", f"{other} {shown(values[other])}"
-        sentence = f"{mine} ({origins[key]}) {relation} {theirs} ({origins[other]})"
-        findings.append(Finding(None, sentence))
+    lines = winners["hooks"].lines if "hooks" in winners else {}
+    broken = [rule for rule in broken_rules(values) if not unknown & {rule.key, rule.other_key}]
+    findings += [_broken(rule, values, origins) for rule in broken]
+    if check_fit and "hooks" in winners and not broken and not unknown & FIT:
+        sound = TrainingConfig(**{key: values[key] for key in FIT})
+        findings += [_finding(winners["hooks"], problem) for problem in check_fit(sound)]
     if findings:
         # A name from a file may hold what ends a line or moves a cursor.
-        lines = [one_line(finding.text) for finding in _in_order(findings)]
-        raise InputError("\n".join(dict.fromkeys(lines)))
-    lines = winners["hooks"].lines if "hooks" in winners else {}
+        told = [one_line(finding.text) for finding in _in_order(findings)]
+        raise InputError("\n".join(dict.fromkeys(told)))
     return ResolvedConfig(TrainingConfig(**values), origins, names, lines)
+
+
+def _check(statement: Statement, check_hooks: CheckHooks | None) -> list[Problem]:
+    """What is wrong with a statement, whatever the others are."""
+    wrong = check_value(statement.key, statement.value)
+    if statement.key == "hooks" and check_hooks and isinstance(statement.value, dict):
+        told = {problem.path for problem in wrong}
+        wrong += [p for p in check_hooks(statement.value) if p.path not in told]
+    return wrong
+
+
+def _broken(rule: BrokenRule, values: Mapping[str, Any], origins: Mapping[str, Source]) -> Finding:
+    key, relation, other = rule
+    mine, theirs = f"{key} {shown(values[key])}", f"{other} {shown(values[other])}"
+    return Finding(None, f"{mine} ({origins[key]}) {relation} {theirs} ({origins[other]})")
 
 
 def _read(sources: ConfigSources) -> Reading:
@@ -155,6 +177,9 @@ def _read(sources: ConfigSources) -> Reading:
         read_yaml(sources.base, reading)
     n_recorded = len(reading.statements)
     folders = [*sources.gin_folders, *sources.yaml_folders]
+    for folder in folders:
+        if not folder.is_dir():
+            reading.failure(InputError(f"--gin_search_paths: {str(folder)!r} is no folder"))
     gin_reader = GinReader(reading, folders, sources.allowed_imports)
     if not sources.files and sources.base is None:
         # Not one of that name in the working directory, which nobody asked for.
@@ -172,11 +197,20 @@ def _read(sources: ConfigSources) -> Reading:
         flag = f"--{key}"
         reading.statements.append(Statement(key, key, value, Source(flag), {}))
     if sources.base is not None:
-        # A recorded seed was drawn where the configuration said null, and still says null.
-        later = reading.statements[n_recorded:]
-        kept = [s for s in later if not (s.key == "seed" and s.value is None)]
-        reading.statements[n_recorded:] = kept
+        reading.statements[n_recorded:] = _without_open_seed(reading.statements[n_recorded:])
     return reading
+
+
+def _without_open_seed(statements: list[Statement]) -> list[Statement]:
+    """What is to change in a run, which is not its seed where that is left open at last.
+
+    Where the configuration said null, a seed was drawn and recorded; null still means that one.
+    """
+    seeds = [statement.value for statement in statements if statement.key == "seed"]
+    if not seeds or seeds[-1] is not None:
+        return statements
+    # What is overridden is still checked, so only a good value leaves.
+    return [s for s in statements if s.key != "seed" or check_value(s.key, s.value)]
 
 
 def _read_file(
@@ -186,7 +220,9 @@ def _read_file(
     if file.flag == "--config":
         if suffix == ".gin":
             raise InputError(f"--config: {file.name!r} is a gin file; give it to --gin_file")
-        read_yaml(find_config(file.name, [Path(), *sources.yaml_folders], file.flag), reading)
+        path = find_config(file.name, [Path(), *sources.yaml_folders], file.flag)
+        reading.take_from(path.resolve().parent)
+        read_yaml(path, reading)
     else:
         if suffix in YAML_SUFFIXES:
             raise InputError(f"--gin_file: {file.name!r} is a YAML file; give it to --config")

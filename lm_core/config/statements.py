@@ -1,6 +1,7 @@
 """What configuration sources come down to: statements, each with the place it stands."""
 
 import os
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ LARGEST_FILE = 1_000_000
 # Aliases and macros repeat what they stand for: nested ones can make terabytes of a page. No
 # configuration that a person wrote comes near this many values.
 MOST_VALUES = 10_000
+# The same for the characters of all texts in a value.
+MOST_CHARACTERS = 1_000_000
 # Nesting of lists and mappings: a table of hooks is four levels deep.
 DEEPEST = 50
 # Files that include each other twice over can make a billion readings of thirty files.
@@ -74,11 +77,44 @@ class Finding(NamedTuple):
 
 @dataclass
 class Reading:
-    """What reading sources gave: good statements in their order, and everything found wrong."""
+    """What reading sources gave: good statements in their order, and everything found wrong.
+
+    Attributes:
+        statements: The good ones.
+        findings: What is wrong.
+        unread: Keys that a source sets to what cannot be read: nobody knows what they are.
+        is_complete: Whether nothing else can be set by what cannot be read.
+        n_files: Files that have been opened.
+        folders: The folders below which the files lie that others may include or extend.
+    """
 
     statements: list[Statement] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    unread: set[str] = field(default_factory=set)
+    is_complete: bool = True
     n_files: int = 0
+    folders: set[Path] = field(default_factory=set)
+
+    def take_from(self, folder: Path) -> None:
+        """Allows the files below a folder to be included and extended."""
+        self.folders.add(folder.resolve())
+
+    def require_own(self, path: Path, name: str, who: str) -> None:
+        """Refuses a file that another one names, unless it lies below one of the folders.
+
+        Args:
+            path: The file.
+            name: Its name as it was written.
+            who: What names it, for the message.
+
+        Raises:
+            InputError: It lies elsewhere.
+        """
+        resolved = path.resolve()
+        if not any(resolved.is_relative_to(folder) for folder in self.folders):
+            flag = shlex.quote(f"--gin_search_paths={display_name(resolved.parent)}")
+            message = f"{name!r} lies outside the folders of this configuration"
+            raise InputError(f"{who}: {message}; {flag} allows its folder")
 
     def open(self, path: Path) -> str:
         """The text of a configuration file, which counts as one of the files of this reading.
@@ -98,6 +134,7 @@ class Reading:
 
     def failure(self, error: InputError, source: Source | None = None) -> None:
         """Notes that a file cannot be read at all, and the place that asked for it."""
+        self.is_complete = False
         self.findings.append(Finding(source, error.message))
 
     def add(self, statement: Statement, seen: dict[str, Source]) -> None:
