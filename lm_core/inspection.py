@@ -20,6 +20,7 @@ from lm_core.config.rendering import (
     yaml_value,
 )
 from lm_core.config.resolution import ConfigSources, FileArgument, ResolvedConfig, resolve
+from lm_core.config.training_config import TrainingConfig
 from lm_core.errors import InputError, Problem, nearest, one_line
 from lm_core.output import print_table
 from lm_core.record import RunDirectory
@@ -44,27 +45,17 @@ def check(sources: ConfigSources) -> ResolvedConfig:
     Raises:
         InputError: Anything is wrong; the message has one line for each problem.
     """
-    return resolve(sources, _check_hooks)
+    return resolve(sources, _check_hooks, _check_fit)
 
 
-def _check_fit(config: ResolvedConfig) -> None:
-    """Checks whether the hooks fit the model, on one that has shapes and no content.
-
-    Raises:
-        InputError: One does not; the message has one line for each problem.
-    """
-    if not config.values.hooks:
-        return
+def _check_fit(values: TrainingConfig) -> list[Problem]:
+    """Checks whether the hooks fit the model, on one that has shapes and no content."""
+    if not values.hooks:
+        return []
     from lm_core.costs import shapes_only
-    from lm_core.hooks import Hooks
+    from lm_core.hooks import check_fit
 
-    try:
-        Hooks(config.values.hooks, shapes_only(config.values, _ANY_VOCABULARY))
-    except InputError as error:
-        raise InputError(config.with_places(error.message)) from error
-    except (RuntimeError, TypeError, ValueError, NotImplementedError):
-        # A hook of the user's may look at weights, which are not there: training will tell.
-        return
+    return check_fit(values.hooks, shapes_only(values, _ANY_VOCABULARY))
 
 
 def _check_hooks(table: Mapping[str, Any]) -> list[Problem]:
@@ -83,7 +74,6 @@ def show_config(request: Request) -> None:
         config = check(request.config)
     else:
         config = _config_of_run(RunDirectory.open(request.run_dir), request.config)
-    _check_fit(config)
     if request.format == "yaml":
         print(yaml_text(config, "every value, as --mode=config found it"), end="")
     elif request.format == "gin":
@@ -96,7 +86,7 @@ def show_config(request: Request) -> None:
 
 def _config_of_run(run: RunDirectory, sources: ConfigSources) -> ResolvedConfig:
     recorded = read_record(run)
-    config = resolve_upon(run, sources, _check_hooks)
+    config = resolve_upon(run, sources, _check_hooks, _check_fit)
     # What is shown is what the run is, or would be: no mixture that --resume refuses.
     require_same_experiment(run, recorded, config)
     return with_first_sources(config, run)

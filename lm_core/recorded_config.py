@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.rendering import canonical, config_hash, yaml_text
-from lm_core.config.resolution import CheckHooks, ConfigSources, ResolvedConfig, resolve
+from lm_core.config.resolution import CheckFit, CheckHooks, ConfigSources, ResolvedConfig, resolve
 from lm_core.config.statements import Source, display_name
 from lm_core.config.training_config import TrainingConfig
 from lm_core.errors import InputError
@@ -60,14 +60,17 @@ def read_record(run: RunDirectory) -> Recorded:
 
 
 def resolve_upon(
-    run: RunDirectory, sources: ConfigSources, check_hooks: CheckHooks | None = None
+    run: RunDirectory,
+    sources: ConfigSources,
+    check_hooks: CheckHooks | None = None,
+    check_fit: CheckFit | None = None,
 ) -> ResolvedConfig:
     """The configuration of a run with what sources change in it.
 
     Raises:
         InputError: Anything is wrong, as ``resolve`` has it.
     """
-    return resolve(replace(sources, base=run.path / "config.yaml"), check_hooks)
+    return resolve(replace(sources, base=run.path / "config.yaml"), check_hooks, check_fit)
 
 
 def require_same_experiment(
@@ -110,4 +113,6 @@ def with_first_sources(config: ResolvedConfig, run: RunDirectory) -> ResolvedCon
         for key, source in config.sources.items()
         if source.place == place and key in recorded
     }
-    return replace(config, sources=config.sources | first)
+    # The lines inside the hooks are those of the record, not of where they were first set.
+    lines = {} if "hooks" in first else config.lines
+    return replace(config, sources=config.sources | first, lines=lines)

@@ -1,10 +1,13 @@
 import math
 import sys
+from typing import Literal
 
+import numpy as np
 import pytest
 
+from lm_core.config import checks, table
 from lm_core.config.checks import allowed, check_value, require_valid
-from lm_core.config.hyperparameters import KEYS
+from lm_core.config.hyperparameters import KEYS, Hyperparameters
 from lm_core.config.table import value_types
 
 
@@ -201,3 +204,59 @@ def test_null_is_a_value_of_these_keys_and_of_no_other():
         "sampling_top_p",
         "checkpoint_cadence",
     }
+
+
+class Grown(Hyperparameters):
+    """The table with kinds of values that it does not have yet."""
+
+    activation: Literal["gelu", "relu"] = "gelu"
+    clip: Literal["norm", "value"] | None = None
+    norm: Literal["layer"] = "layer"
+    tied: bool = True
+    bias: bool | None = None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("activation", "gel", "'gel' is an unknown activation; did you mean gelu? (allowed: gelu"),
+        ("activation", None, "null is an unknown activation (allowed: gelu or relu)"),
+        ("clip", "norms", "'norms' is an unknown clip; did you mean norm? (allowed: norm or value"),
+        ("clip", 3, "3 is an unknown clip (allowed: norm or value, or null)"),
+        ("norm", "rms", "'rms' is an unknown norm (allowed: layer)"),
+        ("tied", 1, "1 is an integer (allowed: true or false)"),
+        ("tied", "true", "'true' is a text (allowed: true or false)"),
+        ("bias", "x", "'x' is a text (allowed: true or false, or null)"),
+    ],
+)
+def test_a_hyperparameter_of_any_kind_is_checked_by_its_type(monkeypatch, key, value, message):
+    for module in (checks, table):
+        monkeypatch.setattr(module, "Hyperparameters", Grown)
+    (problem,) = check_value(key, value)
+    assert problem.message.startswith(message)
+    assert check_value(key, Grown.model_fields[key].default) == []
+
+
+def deep(n):
+    value = []
+    for _ in range(n):
+        value = [value]
+    return {"update": [{"name": "x", "option": value}]}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"update": [{"name": "x", "option": np.float64(0.2)}]}, "float64, which is no plain"),
+        ({"update": [{"name": "x", "option": (1, 2)}]}, "tuple, which is no plain"),
+        ({"update": [{"name": "x", "o" * 2000: 1}]}, "is longer than a name can be"),
+        (deep(60), "is nested too deep"),
+    ],
+)
+def test_what_a_record_could_not_give_back_is_refused(value, message):
+    assert [p for p in check_value("hooks", value) if message in p.message]
+
+
+def test_a_name_that_is_no_text_is_told_once():
+    (problem,) = check_value("hooks", {1: []})
+    assert problem == ("hooks", "1 is not a text, as the name of an option must be")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from lm_core.hooks import ForwardHook, Hooks, UpdateHook, forward_hook, update_hook
+from lm_core.hooks import ForwardHook, Hooks, UpdateHook, check_fit, forward_hook, update_hook
 from tests.hooked_model import KEY, TOKENS, build, forward, update, with_gradients
 
 
@@ -224,3 +224,29 @@ def test_one_tensor_may_be_kept_under_two_names():
 
     state = Hooks(update({"name": "test_sharing"}), build()).state()
     assert torch.equal(load(save(state))["hooks.update[0]/b"], torch.ones(2))
+
+
+@update_hook("test_prepares_with_numbers")
+class PreparesWithNumbers(UpdateHook):
+    def prepare(self, model):
+        model.token_embedding.weight.norm().item()
+
+
+def test_whatever_does_not_fit_a_model_is_told_also_where_it_is_off():
+    table = {
+        **forward({"name": "ablate_heads", "heads": [7], "enabled": False}),
+        **update({"name": "test_prepares_with_numbers"}, {"name": "freeze", "parameters": "nope"}),
+    }
+    with torch.device("meta"):
+        hollow = build(seed=None)
+    problems = check_fit(table, hollow)
+    assert [problem.path for problem in problems] == [
+        "hooks.forward[0].heads",
+        "hooks.update[1].parameters",
+    ]
+    assert problems[0].message.startswith("the model has no head 7")
+
+
+def test_a_table_that_fits_has_no_problem():
+    assert check_fit(forward({"name": "activation_stats"}), build()) == []
+    assert check_fit(None, build()) == []

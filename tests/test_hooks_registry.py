@@ -2,10 +2,15 @@
 
 import json
 import math
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pytest
 import torch
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from lm_core.hooks import ForwardHook, Hooks, UpdateHook, check_hooks, forward_hook, update_hook
 from lm_core.hooks.builtin import Identity
@@ -138,8 +143,80 @@ def test_only_a_hook_can_be_registered():
 def test_entries_keep_their_place_in_the_table_when_others_are_off():
     table = update({"name": "identity", "enabled": False}, {"name": "gradient_stats"})
     entries, problems = read_entries(table)
-    assert [entry.path for entry in entries] == ["hooks.update[1]"]
+    assert [(entry.path, entry.is_enabled) for entry in entries] == [
+        ("hooks.update[0]", False),
+        ("hooks.update[1]", True),
+    ]
     assert problems == []
+
+
+class Point(TypedDict):
+    x: float
+
+
+@update_hook("test_typed")
+class Typed(UpdateHook):
+    def __init__(
+        self,
+        rate: float = 1.0,
+        count: Annotated[int, Field(ge=1)] = 1,
+        sizes: tuple[int, ...] = (),
+        point: Point | None = None,
+        kind: Literal["a", "b"] = "a",
+        odd: Path | None = None,
+        unknown: torch.nn.Module | None = None,
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "taken"),
+    [
+        ({"rate": 2}, {"rate": 2.0}),
+        ({"rate": 10**300}, {"rate": 1e300}),
+        ({"sizes": [1, 2]}, {"sizes": (1, 2)}),
+        ({"point": {"x": 1}}, {"point": {"x": 1.0}}),
+        ({"kind": "b", "count": 3}, {"kind": "b", "count": 3}),
+        ({"odd": "a/b"}, {"odd": Path("a/b")}),
+    ],
+)
+def test_a_hook_takes_its_options_in_the_types_that_it_states(options, taken):
+    (entry,), problems = read_entries(update({"name": "test_typed", **options}))
+    assert problems == []
+    assert entry.options == taken
+    assert [type(v) for v in entry.options.values()] == [type(v) for v in taken.values()]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rate": 10**400}, "hooks.update[0].rate: 1000"),
+        ({"rate": "2"}, "hooks.update[0].rate: '2': "),
+        ({"rate": True}, "hooks.update[0].rate: true: "),
+        ({"count": 0}, "hooks.update[0].count: 0: "),
+        ({"sizes": [1, "2"]}, "hooks.update[0].sizes: [1, '2']: "),
+        ({"sizes": 3}, "hooks.update[0].sizes: 3: "),
+        ({"point": {"y": 1}}, "hooks.update[0].point: {'y': 1}: "),
+        ({"kind": "c"}, "hooks.update[0].kind: 'c': "),
+        ({"unknown": 3}, "hooks.update[0].unknown: its type in the hook's __init__, "),
+        ({"Enabled": True}, "hooks.update[0].Enabled: unknown option; did you mean enabled?"),
+    ],
+)
+def test_an_option_of_another_type_is_told(options, message):
+    (told,) = messages(update({"name": "test_typed", **options}))
+    assert told.startswith(message)
+
+
+@pytest.mark.parametrize("pattern", ["a{99999999999999999999}", "(" * 5000 + ")" * 5000, "[", 3])
+def test_a_pattern_that_cannot_be_is_told(pattern):
+    (told,) = messages(forward({"name": "activation_stats", "sites": pattern}))
+    assert told.startswith("hooks.forward[0].sites: ")
+
+
+def test_a_pattern_that_a_later_python_reads_otherwise_is_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert messages(forward({"name": "activation_stats", "sites": "[[a]b"})) == []
 
 
 @pytest.mark.parametrize("value", [3, 3.0, np.float32(3), torch.tensor(3.0), torch.tensor([[3]])])

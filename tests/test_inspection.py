@@ -120,16 +120,22 @@ def test_hooks_that_do_not_fit_the_model_are_told_together_with_their_lines(fold
         "    - {name: freeze, parameters: nope2}\n"
         "  forward:\n"
         "    - {name: ablate_heads, heads: [7]}\n"
-        "    - {name: activation_stats, sites: x}\n"
+        "    - {name: activation_stats, sites: x, enabled: false}\n"
     )
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=r"^my.yaml:3") as error:
         inspection.show_config(asked("my.yaml"))
+    assert len(error.value.message.splitlines()) == 4
+    with (folder / "my.yaml").open("a") as file:
+        file.write("beta1: 7\n")
+    with pytest.raises(InputError) as error:
+        inspection.check(asked("my.yaml").config)
     places = [line.split(": ")[:2] for line in error.value.message.splitlines()]
     assert places == [
-        ["my.yaml:6", "hooks.forward[0].heads"],
-        ["my.yaml:7", "hooks.forward[1].sites"],
         ["my.yaml:3", "hooks.update[0].parameters"],
         ["my.yaml:4", "hooks.update[1].parameters"],
+        ["my.yaml:6", "hooks.forward[0].heads"],
+        ["my.yaml:7", "hooks.forward[1].sites"],
+        ["my.yaml:8", "beta1"],
     ]
 
 

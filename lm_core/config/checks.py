@@ -9,7 +9,8 @@ from pydantic_core import ErrorDetails
 
 from lm_core.config.hyperparameters import KEYS, Hyperparameters, broken_rules
 from lm_core.config.names import unknown_key
-from lm_core.config.table import default, gin_parameter, value_types
+from lm_core.config.statements import DEEPEST
+from lm_core.config.table import default, gin_parameter, value_types, words
 from lm_core.errors import InputError, Problem, shown, unknown
 
 
@@ -32,7 +33,7 @@ def check_value(key: str, value: Any) -> list[Problem]:
     except ValidationError as error:
         # An error without a place is about values that do not fit each other.
         placed = [details for details in error.errors() if details["loc"]]
-        problems = [Problem(_path(details["loc"]), _in_words(details)) for details in placed]
+        problems = [Problem(_place(details), _in_words(details)) for details in placed]
     told = {problem.path for problem in problems}
     return problems + [problem for problem in unwritable if problem.path not in told]
 
@@ -62,32 +63,41 @@ def check_table(values: Mapping[str, Any]) -> list[Problem]:
 
 # Python prints integers of at least 640 digits whatever its settings are, which is 2,126 bits.
 _MOST_BITS = 2_000
+# YAML's parsers take names of up to 1,024 letters, of which a character may take ten.
+_LONGEST_NAME = 100
 
 
-def _unwritable(path: str, value: Any) -> Iterator[Problem]:
+def _unwritable(path: str, value: Any, depth: int = 0) -> Iterator[Problem]:
     """What a run's record could not give back, because YAML or gin has no way to write it."""
-    if isinstance(value, dict):
+    if depth > DEEPEST:
+        yield Problem(path, "is nested too deep")
+    elif type(value) is dict:
         for name, item in value.items():
-            if isinstance(name, str):
-                yield from _unwritable(path, name)
-            else:  # JSON, and with it the hash of a configuration, knows no other names.
-                message = "is not a text, as the name of an option must be"
-                yield Problem(path, f"{shown(name)} {message}")
-            yield from _unwritable(f"{path}.{name}", item)
-    elif isinstance(value, list):
+            yield from _unwritable_name(path, name)
+            yield from _unwritable(f"{path}.{name}", item, depth + 1)
+    elif type(value) is list:
         for index, item in enumerate(value):
-            yield from _unwritable(f"{path}[{index}]", item)
-    elif isinstance(value, str):
+            yield from _unwritable(f"{path}[{index}]", item, depth + 1)
+    elif type(value) is str:
         if any("\ud800" <= character <= "\udfff" for character in value):
             yield Problem(path, "holds half of a surrogate pair, which is no character")
-    elif isinstance(value, float):
+    elif type(value) is float:
         if not math.isfinite(value):
             yield Problem(path, f"{shown(value)} is not finite")
-    elif isinstance(value, int):
+    elif type(value) is int:
         if value.bit_length() > _MOST_BITS:
             yield Problem(path, f"{shown(value)} is too large to be written down")
-    elif value is not None:
+    elif not isinstance(value, (bool, type(None))):
         yield Problem(path, f"{shown(value)} is a {type(value).__name__}, which is no plain value")
+
+
+def _unwritable_name(path: str, name: Any) -> Iterator[Problem]:
+    if not isinstance(name, str):  # JSON, and with it the hash of a configuration, knows no others.
+        yield Problem(path, f"{shown(name)} is not a text, as the name of an option must be")
+    elif len(name) > _LONGEST_NAME:
+        yield Problem(path, f"{shown(name)} is longer than a name can be")
+    else:
+        yield from _unwritable(path, name)
 
 
 def require_valid(values: Mapping[str, Any]) -> None:
@@ -109,14 +119,17 @@ def require_valid(values: Mapping[str, Any]) -> None:
 
 
 def allowed(key: str) -> str:
-    """The values a hyperparameter takes, in words: ``an integer of at least 1, or null``."""
+    """The values a hyperparameter takes, in words: ``an integer of at least 1, or null``.
+
+    Args:
+        key: A key of the table.
+    """
     types = value_types(key)
-    if key == "tokenizer":
-        return " or ".join((", ".join(types[:-1]), types[-1]))
-    if key == "hooks":
-        return "a mapping with the keys forward and update, or null"
-    noun = {int: "an integer", float: "a number", str: "a text"}[types[0]]
     or_null = ", or null" if type(None) in types else ""
+    if words(key):
+        *most, last = words(key)
+        return (f"{', '.join(most)} or {last}" if most else last) + or_null
+    noun = _NOUNS.get(types[0], "a mapping with the keys forward and update")
     if _limits(key).get("min_length"):
         noun += ", not empty"
     return f"{noun} {_range(key)}".rstrip() + or_null
@@ -142,6 +155,12 @@ def _limits(key: str) -> dict[str, Any]:
         for name in ("ge", "gt", "le", "lt", "min_length")
         if hasattr(limit, name)
     }
+
+
+def _place(details: ErrorDetails) -> str:
+    """The path of the culprit; of a name that is none, the path of the mapping it stands in."""
+    location = details["loc"]
+    return _path(location[:-1] if details["type"] == "invalid_key" else location)
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -186,7 +205,7 @@ def _verdict(key: str, kind: str, value: Any) -> str:
         limit, comparison = _COMPARISONS[kind]
         return f"{comparison} {_limits(key)[limit]}"
     if kind == "literal_error":
-        return "is an " + unknown(str(value), value_types(key), key)
+        return "is an " + unknown(str(value), words(key), key)
     if kind == "string_too_short":
         return "is empty"
     if kind == "finite_number":
@@ -199,6 +218,7 @@ def _verdict(key: str, kind: str, value: Any) -> str:
     return "is " + _KINDS.get(type(value), f"a {type(value).__name__}")
 
 
+_NOUNS = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
 _KINDS = {
     bool: "a truth value",
     int: "an integer",

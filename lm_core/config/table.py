@@ -1,6 +1,7 @@
 """Questions to the table of hyperparameters."""
 
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from lm_core.config.fields import Entry
 from lm_core.config.hyperparameters import KEYS, Hyperparameters
@@ -47,6 +48,12 @@ KEY_OF_GIN_PARAMETER: dict[str, str] = {gin_parameter(key): key for key in KEYS}
 
 
 def value_types(key: str) -> tuple[Any, ...]:
-    """The types a hyperparameter takes; for ``tokenizer``, the words it takes."""
+    """The types a hyperparameter takes; a ``Literal`` stands for the words it takes."""
     annotation = Hyperparameters.model_fields[key].annotation
-    return get_args(annotation) or (annotation,)
+    is_union = get_origin(annotation) in (Union, UnionType)
+    return get_args(annotation) if is_union else (annotation,)
+
+
+def words(key: str) -> tuple[str, ...]:
+    """The words a hyperparameter takes; none where it takes something else."""
+    return tuple(word for t in value_types(key) if get_origin(t) is Literal for word in get_args(t))

@@ -1,6 +1,6 @@
 """Hooks on activations and updates; what a person needs to write one is imported here."""
 
-from lm_core.hooks.attachment import Hooks
+from lm_core.hooks.attachment import Hooks, check_fit
 from lm_core.hooks.registry import (
     Cadence,
     ForwardHook,
@@ -22,6 +22,7 @@ __all__ = [
     "Site",
     "StepKey",
     "UpdateHook",
+    "check_fit",
     "check_hooks",
     "forward_hook",
     "keyed_generator",

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lm_core.errors import InputError, shown, unknown
+from lm_core.errors import InputError, Problem, shown, unknown
 from lm_core.hooks import builtin  # noqa: F401 -- makes the ready hooks known
 from lm_core.hooks.registry import ForwardHook, Hook, HookEntry, UpdateHook, read_entries
 from lm_core.model.sites import ForwardContext, Site, SiteHook
@@ -35,10 +35,11 @@ class Hooks:
         self._all: list[tuple[str, Hook]] = []
         wrong = []
         for entry in entries:
-            try:
-                self._all.append((entry.path, _built(entry, model)))
-            except InputError as error:
-                wrong.append(error.message)
+            if entry.is_enabled:
+                try:
+                    self._all.append((entry.path, _built(entry, model)))
+                except InputError as error:
+                    wrong.append(error.message)
         if wrong:
             raise InputError("\n".join(wrong))
         updates = [(path, hook) for path, hook in self._all if isinstance(hook, UpdateHook)]
@@ -146,6 +147,26 @@ class Hooks:
             }
             with _blaming(path):
                 hook.load_state(own)
+
+
+def check_fit(table: Mapping[str, Any] | None, model: Transformer) -> list[Problem]:
+    """Everything about a ``hooks`` table that does not fit a model, also where it is off.
+
+    Args:
+        table: The ``hooks`` hyperparameter.
+        model: A model of the right shapes, which the hooks stay attached to. It may be without
+            content: hooks that look at weights are passed over then; training will tell.
+    """
+    problems = []
+    for entry in read_entries(table)[0]:
+        try:
+            _built(entry, model)
+        except InputError as error:
+            path, _, message = error.message.partition(": ")
+            problems.append(Problem(path, message))
+        except (RuntimeError, TypeError, ValueError, NotImplementedError):
+            continue
+    return problems
 
 
 def _overrides(hook: UpdateHook, method: str) -> bool:

@@ -1,12 +1,21 @@
 """What a hook is, and how a person adds one."""
 
 import inspect
+import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
 import torch
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 
 from lm_core.errors import InputError, Problem, shown, unknown
 from lm_core.metrics import COLUMNS
@@ -17,8 +26,11 @@ from lm_core.randomness import StepKey
 
 def _compiles(pattern: str) -> str:
     try:
-        re.compile(pattern)
-    except re.error as error:
+        with warnings.catch_warnings():
+            # What a later Python may read otherwise is read as this one does.
+            warnings.simplefilter("ignore", FutureWarning)
+            re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"is no regular expression: {error}") from error
     return pattern
 
@@ -194,7 +206,7 @@ def _check_forward_hook(name: str, cls: type[ForwardHook]) -> None:
 
 
 class HookEntry(NamedTuple):
-    """One enabled entry of the ``hooks`` table.
+    """One entry of the ``hooks`` table.
 
     Attributes:
         path: Where it stands, such as ``hooks.forward[0]``.
@@ -209,10 +221,11 @@ class HookEntry(NamedTuple):
     hook_class: type[Hook]
     options: dict[str, Any]
     sites: str
+    is_enabled: bool
 
 
 def read_entries(table: Mapping[str, Any] | None) -> tuple[list[HookEntry], list[Problem]]:
-    """The entries of a ``hooks`` table that are enabled, and all that is wrong with any.
+    """The entries of a ``hooks`` table in which nothing is wrong, and all that is wrong with any.
 
     Args:
         table: ``{"forward": [...], "update": [...]}``. What is wrong with its outer form is told
@@ -238,11 +251,13 @@ def read_entries(table: Mapping[str, Any] | None) -> tuple[list[HookEntry], list
                 continue
             named = {k: v for k, v in given.items() if isinstance(k, str)}
             options = {k: v for k, v in named.items() if k not in ("name", "enabled")}
-            wrong = _check_options(path, registry[name], options, kind)
+            options, wrong = _checked_options(path, registry[name], options, kind)
             problems += wrong
             sites = options.pop("sites", ".*") if kind == "forward" else ""
-            if given.get("enabled", True) and not wrong:
-                entries.append(HookEntry(path, index, registry[name], options, sites))
+            is_enabled = given.get("enabled", True)
+            if not wrong:
+                entry = HookEntry(path, index, registry[name], options, sites, is_enabled)
+                entries.append(entry)
     return entries, problems
 
 
@@ -251,31 +266,34 @@ def check_hooks(table: Mapping[str, Any]) -> list[Problem]:
     return read_entries(table)[1]
 
 
-def _check_options(
+def _checked_options(
     path: str, hook_class: type[Hook], options: Mapping[str, Any], kind: str
-) -> list[Problem]:
+) -> tuple[dict[str, Any], list[Problem]]:
+    """The options as their hook takes them, and what is wrong with them."""
     parameters = options_of(hook_class)
     try:
         hints = get_type_hints(hook_class.__init__, include_extras=True)
     except (NameError, TypeError, SyntaxError) as error:
         message = f"the types of the options of {hook_class.__name__} cannot be read: {error}"
-        return [Problem(f"{path}.name", message)]
+        return {}, [Problem(f"{path}.name", message)]
     types = {name: hints.get(name, Any) for name in parameters}
     if kind == "forward":
         types["sites"] = Pattern
-    problems = []
+    taken, problems = {}, []
     for name, value in options.items():
         if name not in types:
+            sentence = unknown(name, [*types, *_TABLE_KEYS], "option")
             known = f"it has {', '.join(sorted(types))}" if types else "it has none"
-            problems.append(
-                Problem(f"{path}.{name}", f"{unknown(name, types, 'option')} ({known})")
-            )
-        else:
-            problems += _check_option(f"{path}.{name}", types[name], value)
+            problems.append(Problem(f"{path}.{name}", f"{sentence} ({known})"))
+            continue
+        try:
+            taken[name] = _option(types[name], value)
+        except ValueError as error:
+            problems.append(Problem(f"{path}.{name}", str(error)))
     for name, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and name not in options:
             problems.append(Problem(f"{path}.{name}", "is missing, and has no default"))
-    return problems
+    return taken, problems
 
 
 def known_hooks() -> dict[str, type[Hook]]:
@@ -290,12 +308,29 @@ def options_of(hook_class: type[Hook]) -> dict[str, inspect.Parameter]:
     return {p.name: p for p in parameters if p.kind not in variable}
 
 
-def _check_option(path: str, annotation: Any, value: Any) -> list[Problem]:
-    adapter = TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
+def _option(annotation: Any, value: Any) -> Any:
+    """An option as its hook takes it: a number for a whole one, a tuple for a list.
+
+    Raises:
+        ValueError: Its type does not take the value; or is none that can be checked.
+    """
     try:
-        adapter.validate_python(value)
+        adapter = _adapter(annotation)
+        # What JSON has no word for, such as a tuple, it writes in one of its own.
+        return adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
-        return [Problem(path, f"{shown(value)}: {message}")]
-    return []
+        raise ValueError(f"{shown(value)}: {message}") from error
+    except PydanticUserError as error:
+        message = f"its type in the hook's __init__, {annotation!r}, is none that can be checked"
+        raise ValueError(f"{message}; take one that pydantic knows") from error
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
+    except PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":
+            raise
+        return TypeAdapter(annotation)  # A class with a configuration of its own.
