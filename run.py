@@ -37,7 +37,7 @@ from absl import flags
 from lm_core import inspection
 from lm_core.command_line import help_text, parse, path_given
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
-from lm_core.errors import InputError, LabError, MachineError, StoppedError
+from lm_core.errors import InputError, LabError, MachineError, StoppedError, one_line
 from lm_core.output import let_go, say
 from lm_core.request import Request
 
@@ -142,10 +142,10 @@ def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
 
 def told(error: LabError) -> str:
     """What a person reads of an error: the sentence, or a line for each of several problems."""
-    lines = error.message.splitlines()
+    lines = [one_line(line) for line in error.message.split("\n")]
     if isinstance(error, InputError) and len(lines) > 1 and not lines[1].startswith(" "):
         return "\n".join([f"error: {len(lines)} problems", *lines])
-    return f"error: {error.message}"
+    return "\n".join([f"error: {lines[0]}", *lines[1:]])
 
 
 def main(arguments: Sequence[str]) -> int:

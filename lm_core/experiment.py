@@ -69,7 +69,7 @@ def train(request: Request) -> None:
         parts = replace(parts, config=with_first_sources(parts.config, run))
     table = parts.config.values.to_dict()
     manifest = {
-        **describe_world(),
+        **describe_world(request.config.allowed_imports),
         "command_line": list(request.command_line),
         "corpus": {
             "path": parts.data.corpus.path,

@@ -33,7 +33,7 @@ from lm_core.recorded_config import (
 from lm_core.request import Request
 
 # Facts about two runs that explain why equal configurations may give different numbers.
-_FACTS = ("corpus.sha256", "git.commit", "git.dirty", "versions", "numerics")
+_FACTS = ("corpus.sha256", "git.commit", "git.dirty", "versions", "numerics", "modules")
 
 # Sites and parameters are the same for any size of the vocabulary.
 _ANY_VOCABULARY = 128
@@ -140,11 +140,9 @@ def show_difference(request: Request) -> None:
         }
         print(json.dumps(document, indent=2))
         return
-    lines: list[tuple[str, ...]] = [
-        ("", one_line(left.name), "set by", one_line(right.name), "set by")
-    ]
+    lines: list[tuple[str, ...]] = [("", left.name, "set by", right.name, "set by")]
     for key, both in hyperparameters.items():
-        cells = [(yaml_value(one["value"]), one_line(one["source"])) for one in both]
+        cells = [(yaml_value(one["value"]), one["source"]) for one in both]
         lines.append((key, *cells[0], *cells[1]))
     lines += [(name, _word(mine), "", _word(theirs)) for name, (mine, theirs) in facts.items()]
     if len(lines) > 1:
@@ -155,7 +153,7 @@ def show_difference(request: Request) -> None:
 
 
 def _word(fact: Any) -> str:
-    return one_line(fact if isinstance(fact, str) else json.dumps(fact))
+    return fact if isinstance(fact, str) else json.dumps(fact)
 
 
 def _sides(request: Request) -> list[_Side]:

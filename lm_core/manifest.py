@@ -1,7 +1,10 @@
 """What a run has to say about the world it ran in."""
 
+import hashlib
 import platform
 import subprocess
+import sys
+from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,13 @@ _GIT_TIMEOUT_SECONDS = 5
 _PACKAGES = ("torch", "numpy", "gin-config", "safetensors", "lm_core")
 
 
-def describe_world() -> dict[str, Any]:
+def describe_world(modules: Collection[str] = ()) -> dict[str, Any]:
     """Versions, the state of the project's git checkout, and the numerics fingerprint.
 
     Two runs of one configuration are equal bit for bit where their fingerprints are.
+
+    Args:
+        modules: Modules that the user has allowed, such as one with hooks; they are imported.
     """
     return {
         "versions": {
@@ -24,6 +30,9 @@ def describe_world() -> dict[str, Any]:
             **{name: _version(name) for name in _PACKAGES},
         },
         "platform": platform.platform(),
+        # What the paths in the sources of a configuration are relative to.
+        "working_directory": str(Path.cwd()),
+        "modules": {name: _sha256_of_module(name) for name in modules},
         "git": _git_state(Path(__file__).resolve().parents[1]),
         "numerics": {
             "torch": torch.__version__,
@@ -32,6 +41,15 @@ def describe_world() -> dict[str, Any]:
             "precision": "float32",
         },
     }
+
+
+def _sha256_of_module(name: str) -> str | None:
+    """SHA-256 of a module's file; None for a module that is none."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
+    except OSError:
+        return None
 
 
 def _version(package: str) -> str | None:

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
+from lm_core.errors import one_line
+
 
 def say(text: str, stream: TextIO | None = None) -> None:
     """Prints a line. A stream that takes no more is silent from then on, instead of failing.
@@ -26,7 +28,8 @@ def print_table(rows: Iterable[Sequence[str]]) -> None:
     Args:
         rows: The cells of each row; a row may have fewer than others.
     """
-    rows = list(rows)
+    # A name from outside must not end a line or move a cursor.
+    rows = [[one_line(cell) for cell in row] for row in rows]
     n_columns = max(len(row) for row in rows)
     # A row's last cell may run on: nothing stands behind it.
     widths = [

@@ -1,5 +1,6 @@
 """The configuration in a run's record: written, read, and gone on from."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from lm_core.config.rendering import canonical, config_hash, yaml_text
 from lm_core.config.resolution import CheckFit, CheckHooks, ConfigSources, ResolvedConfig, resolve
 from lm_core.config.statements import Source, display_name
 from lm_core.config.training_config import TrainingConfig
-from lm_core.errors import InputError
+from lm_core.errors import InputError, shown
 from lm_core.record import RunDirectory
 
 # What a run that is gone on with may change: none of it alters a step, but through hooks that keep
@@ -29,7 +30,8 @@ class Recorded(NamedTuple):
 
 def record_yaml(config: ResolvedConfig, path: Path) -> str:
     """The text of the ``config.yaml`` of the run at a path."""
-    return yaml_text(config, f"python run.py --config={path / 'config.yaml'} runs this again")
+    flag = shlex.quote(f"--config={path / 'config.yaml'}")
+    return yaml_text(config, f"python run.py {flag} runs this again")
 
 
 def record_sources(config: ResolvedConfig) -> dict[str, str]:
@@ -89,7 +91,7 @@ def require_same_experiment(
     """
     before, now = recorded.values.model_dump(), config.values.model_dump()
     differences = [
-        f"{key}: {before[key]!r} in the run, {now[key]!r} now ({config.sources[key]})"
+        f"{key}: {shown(before[key])} in the run, {shown(now[key])} now ({config.sources[key]})"
         for key in KEYS
         if canonical(before[key]) != canonical(now[key]) and key not in _CHANGEABLE
     ]

@@ -42,7 +42,7 @@ def take_up(
     same_text = run.manifest["corpus"]["sha256"] == corpus.sha256
     another = f"the text of {corpus.description} is another one than before"
     require_same_experiment(run, recorded, config, [] if same_text else [another])
-    _warn_of_other_numerics(run, manifest)
+    _warn_of_another_world(run, manifest)
     clean_up(run.checkpoints)
     checkpoint = newest_sound_checkpoint(run.checkpoints, warn)
     if checkpoint is not None:
@@ -84,13 +84,23 @@ def _taken_up(before: Mapping[str, Any], step: int, manifest: Mapping[str, Any])
     return {"step": step, "before": ended, **goes_on}
 
 
-def _warn_of_other_numerics(run: RunDirectory, manifest: dict[str, Any]) -> None:
-    last = [run.manifest, *run.manifest.get("resumed", [])][-1].get("numerics", {})
-    changes = [
-        f"{name} {last.get(name)!r} then, {value!r} now"
-        for name, value in manifest["numerics"].items()
-        if last.get(name) != value
-    ]
+def _warn_of_another_world(run: RunDirectory, manifest: Mapping[str, Any]) -> None:
+    """Warns of what is neither configuration nor text and decides about the steps all the same."""
+    last = [run.manifest, *run.manifest.get("resumed", [])][-1]
+    changes = _changes(last.get("numerics"), manifest["numerics"])
     if changes:
         message = f"{'; '.join(changes)}: the run goes on, but not bit for bit as it would have"
         warn(f"another machine or setting than {run.path} had: {message}")
+    changes = _changes(last.get("modules"), manifest["modules"])
+    if changes:
+        who = f"other code in modules than {run.path} had, by SHA-256"
+        warn(f"{who}: {'; '.join(changes)}: the run goes on, with hooks that may be others")
+
+
+def _changes(then: Any, now: Mapping[str, Any]) -> list[str]:
+    then = then if isinstance(then, Mapping) else {}
+    return [
+        f"{name} {then.get(name)!r} then, {value!r} now"
+        for name, value in now.items()
+        if then.get(name) != value
+    ]

@@ -9,7 +9,8 @@ PROJECT = Path(__file__).parents[1]
 
 # From the ground up. A file may import from its own floor's folder and from lower floors.
 FLOORS = [
-    ["errors", "output", "randomness", "atomic_files"],
+    ["errors"],
+    ["output", "randomness", "atomic_files"],
     ["config"],
     [
         "command_line",

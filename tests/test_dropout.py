@@ -41,6 +41,12 @@ def test_the_scale_belongs_to_the_rounded_rate():
     assert layer.scale * (1 - 6554 / 65536) == pytest.approx(1, abs=1e-15)
 
 
+def test_a_rate_is_rounded_neither_to_nothing_nor_to_everything():
+    assert Dropout(1e-9, 0).n_dropped_levels == 1
+    assert Dropout(0.9999999, 0).n_dropped_levels == 65535
+    assert Dropout(0.9999999, 0).scale == 65536
+
+
 def test_nothing_is_dropped_outside_training_or_at_rate_zero():
     x = torch.randn(2, 5)
     assert Dropout(0.5, 0)(x, ForwardContext(KEY, training=False)) is x

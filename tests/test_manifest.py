@@ -1,4 +1,7 @@
+import hashlib
+import importlib
 import subprocess
+from pathlib import Path
 
 from lm_core import manifest
 from lm_core.manifest import describe_world
@@ -9,6 +12,18 @@ def test_the_world_names_versions_and_numerics():
     assert {"python", "torch", "numpy", "gin-config", "lm_core"} <= set(world["versions"])
     assert set(world["numerics"]) == {"torch", "threads", "cpu_capability", "precision"}
     assert world["numerics"]["threads"] >= 1
+
+
+def test_the_world_names_the_code_of_modules_that_the_user_brings(tmp_path, monkeypatch):
+    (tmp_path / "test_brought.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("test_brought")
+    world = describe_world(["test_brought", "sys"])
+    assert world["modules"] == {
+        "test_brought": hashlib.sha256(b"x = 1\n").hexdigest(),
+        "sys": None,
+    }
+    assert world["working_directory"] == str(Path.cwd())
 
 
 def git(folder, *arguments):

@@ -1,6 +1,8 @@
 import errno
+import importlib
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -103,6 +105,27 @@ def test_a_kill_before_each_of_two_changes_of_the_record_does_no_harm(tmp_path, 
     train(tmp_path, 5)
     assert "going on after step 4" in capsys.readouterr().out
     assert max_steps_of(tmp_path) == [5, 5]
+
+
+def test_other_code_in_a_module_of_hooks_is_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "test_brought_along.py"
+    module.write_text("x = 1\n")
+    importlib.import_module("test_brought_along")
+
+    def train_with_module(max_steps):
+        asked = request(tmp_path, resume=True, Trainer__max_steps=max_steps)
+        config = replace(asked.config, allowed_imports=("test_brought_along",))
+        experiment.train(replace(asked, config=config))
+        return capsys.readouterr().err
+
+    assert train_with_module(1) == ""
+    assert train_with_module(2) == ""
+    module.write_text("x = 2\n")
+    told = train_with_module(3)
+    assert "other code in modules than" in told
+    assert "test_brought_along" in told
+    assert train_with_module(4) == ""
 
 
 def test_lost_lines_and_checkpoints_are_told(tmp_path, capsys):

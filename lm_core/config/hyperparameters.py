@@ -62,7 +62,8 @@ class Hyperparameters(BaseModel):
         ge=1,
         le=LARGEST_SIZE,
         usual="64 to 4096",
-        change="wider for a larger corpus; parameters and time grow with its square",
+        change="wider for a larger corpus; with d_ff in proportion, parameters and time of the "
+        "blocks grow with its square",
         interactions="a multiple of n_heads; d_ff usually follows it; wider models want a smaller "
         "learning_rate",
     )
@@ -96,10 +97,11 @@ class Hyperparameters(BaseModel):
         ge=0,
         lt=1,
         usual="0 to 0.3",
-        change="0 when the corpus is seen less than once or twice; more when the validation loss "
+        change="0 when the corpus is seen a few times at the most; more when the validation loss "
         "rises while the training loss still falls",
         interactions="needed with many passes over the corpus (max_steps x batch_size x "
-        "max_seq_len); costs time, since every mask is drawn anew",
+        "max_seq_len); costs time, since every mask is drawn anew; rounded to a multiple of "
+        "1/65536",
     )
     """Share of activations zeroed in training, on embeddings, attention weights and both sublayers'
     outputs, against learning the corpus by heart."""
@@ -155,7 +157,7 @@ class Hyperparameters(BaseModel):
         ge=0,
         usual="0 to 0.1",
         change="smaller for short runs, larger against learning the corpus by heart",
-        interactions="a step shrinks the matrices by learning_rate x weight_decay",
+        interactions="a step takes the share learning_rate x weight_decay off the matrices",
     )
     """Decoupled weight decay of AdamW, on matrices only, not on norms, biases and embeddings."""
 

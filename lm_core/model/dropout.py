@@ -22,14 +22,16 @@ class Dropout(nn.Module):
     pieces nor on what was drawn before.
 
     Args:
-        rate: Share of elements that become zero, 0 to 1, rounded to a multiple of 1/65536. The
-            scale belongs to the rounded rate, so that expectations are exact.
+        rate: Share of elements that become zero, 0 to 1, rounded to a multiple of 1/65536, but
+            not to 0 or 1. The scale belongs to the rounded rate, so that expectations are exact.
         index: Number of this layer in the model, different for each.
     """
 
     def __init__(self, rate: float, index: int) -> None:
         super().__init__()
-        self.n_dropped_levels = round(rate * _LEVELS)
+        nearest = round(rate * _LEVELS)
+        # What is neither nothing nor everything does not become so.
+        self.n_dropped_levels = min(max(nearest, 1), _LEVELS - 1) if 0 < rate < 1 else nearest
         self.index = index
 
     @property
