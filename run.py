@@ -27,6 +27,8 @@ from pathlib import Path
 
 # The exit code by which shells know an end by Ctrl-C: 128 and the number of SIGINT.
 INTERRUPTED = 130
+# The exit code of what went well.
+DONE = 0
 if __name__ == "__main__":
     # The imports below take a moment, and Python's own answer to Ctrl-C is a page of traceback.
     # Nothing is written yet, so the program may just end; main() sets the handler that stays.
@@ -176,15 +178,15 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as error:
         # The lab itself never raises it: without a word, a failed run would look like a good one.
         say(f"error: a hook ended the program: SystemExit({error.code!r})", sys.stderr)
-        return 1
+        return MachineError.exit_code
     except BrokenPipeError as error:
         # Whoever read the output has gone; there is nobody to tell.
         let_go(sys.stdout, error)
-        return 1
+        return MachineError.exit_code
     except OSError as error:
         say(f"error: {error}", sys.stderr)
-        return 1
-    return 0
+        return MachineError.exit_code
+    return DONE
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ from lm_core.request import Request
 from lm_core.sampling import Sampler
 from lm_core.training.trainer import Trainer
 
-# After a first step that nobody counts, this many are measured,
+# Steps that are measured, after a first one that nobody counts.
 _MEASURED_STEPS = 10
-# or as many as there are in this time.
+# Where so many steps take longer, those that are done in this time are enough.
 _MEASURED_SECONDS = 10.0
 # What is measured of an evaluation: this many windows of the validation part, one batch of them.
 _MEASURED_WINDOWS = 16
@@ -122,9 +122,9 @@ def _measured(config: ResolvedConfig, data: Data) -> dict[str, float]:
     with memory_explained():
         step = _seconds_a_step(trainer)
         evaluation = _seconds_an_evaluation(trainer, data)
-        sample = 0.0
-        if values.sampling_cadence is not None:
-            sample = _seconds_a_sample(trainer, data, values.sampling_max_length)
+        is_sampled = values.sampling_cadence is not None
+        n_tokens = values.sampling_max_length
+        sample = _seconds_a_sample(trainer, data, n_tokens) if is_sampled else 0
     run = _run(values, data)
     total = run["steps"] * step + run["evaluations"] * evaluation + run["samples"] * sample
     return {"step": step, "evaluation": evaluation, "sample": sample, "run": total}

@@ -4,6 +4,7 @@
 """
 
 import importlib.util
+import itertools
 import re
 import shlex
 import shutil
@@ -50,10 +51,45 @@ def commands(page):
     return [words(line) for line in [*lines, *in_tables]]
 
 
+def _with_output(page):
+    bodies = [body for _, body in blocks(page) if body and body[0].startswith(f"$ {PROGRAM}")]
+    return [(words(body[0]), body[1:]) for body in bodies]
+
+
+def _trains(lines):
+    return "tokens/s" in "".join(lines)
+
+
 def shown(page):
     """What a page says that commands print: for each, its words and the lines of its output."""
-    bodies = [body for _, body in blocks(page) if body and body[0].startswith(f"$ {PROGRAM}")]
-    return [(words(body[0]), body[1:]) for body in bodies if "tokens/s" not in "".join(body)]
+    return [(arguments, lines) for arguments, lines in _with_output(page) if not _trains(lines)]
+
+
+def trainings(page):
+    """The same for commands that train: the lines before the first step, which speak of no time."""
+    return [
+        (arguments, list(itertools.takewhile(_is_before_steps, lines)))
+        for arguments, lines in _with_output(page)
+        if _trains(lines)
+    ]
+
+
+def _is_before_steps(line):
+    return not line.startswith("step ")
+
+
+def beginning(arguments, folder):
+    """What a training prints before its first step, by what the lines are about."""
+    words = [sys.executable, "-u", "run.py", *arguments]
+    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        lines = [line.rstrip() for line in itertools.takewhile(_is_before_steps, process.stdout)]
+        process.kill()
+    return {subject(line): line for line in lines}
+
+
+def subject(line):
+    """What a line of the output is about."""
+    return "configuration" if line.startswith("configuration ") else line.partition(":")[0]
 
 
 def files(page):
@@ -113,8 +149,10 @@ def refreshed(page, folder):
 
     def printed(match):
         command, output = match.groups()
-        if "tokens/s" in output:  # What trains prints times, which differ.
-            return match[0]
+        if _trains(output):  # What follows the first step speaks of times, which differ.
+            printed = beginning(words(command), folder) | {"run directory": None}
+            found = [(line, printed.get(subject(line))) for line in output.splitlines()]
+            return "\n".join(["```", command, *(now or line for line, now in found), "```"])
         arguments = [sys.executable, "run.py", *words(command)]
         done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True)
         lines = [line.rstrip() for line in (done.stdout + done.stderr).splitlines()]

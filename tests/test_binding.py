@@ -1,27 +1,30 @@
+import copy
 import inspect
 
 import gin
 import pytest
+import torch
 
 from lm_core.config.binding import bind
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.names import RUNTIME_ARGUMENTS
-from lm_core.config.resolution import ResolvedConfig
-from lm_core.config.statements import Source
 from lm_core.config.table import gin_parameter
 from lm_core.config.training_config import TrainingConfig
 from lm_core.data.corpus import load_corpus, split_corpus
 from lm_core.data.tokenizer import build_tokenizer
 from lm_core.evaluation import Evaluation
 from lm_core.model.transformer import Transformer
+from lm_core.randomness import StepKey
 from lm_core.reference.tables import CONSTRUCTORS
 from lm_core.sampling import Sampler
+from lm_core.training.optimizer import build_adamw
 from lm_core.training.trainer import Trainer
+from tests import config_sources
+from tests.tiny_trainer import new_run, saved_steps
 
 
 def resolved(**values):
-    sources, names = {key: Source("test") for key in KEYS}, {key: key for key in KEYS}
-    return ResolvedConfig(TrainingConfig(**values), sources, names, lines={})
+    return config_sources.resolved(TrainingConfig(**values))
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -71,45 +74,80 @@ def test_functions_receive_the_values():
     assert build_tokenizer(load_corpus()).kind == "byte"
 
 
-def test_the_trainer_and_the_sampler_receive_the_values():
-    bind(
-        resolved(
-            d_model=8,
-            n_heads=2,
-            d_ff=8,
-            max_seq_len=8,
-            n_layers=1,
-            max_steps=6,
-            batch_size=3,
-            eval_cadence=2,
-            sampling_cadence=3,
-            checkpoint_cadence=4,
-            learning_rate=0.5,
-            seed=7,
-            sampling_temperature=0.25,
-            sampling_prompt="Ab",
-            sampling_max_length=5,
-            sampling_seed=9,
-            sampling_top_k=3,
-            sampling_top_p=0.5,
-        )
-    )
+def trainer_of(**values):
+    """A trainer as the wiring builds it, of a model that is small, and what it did when."""
+    sizes = {"d_model": 8, "n_heads": 2, "d_ff": 8, "max_seq_len": 8, "n_layers": 1}
+    bind(resolved(**{**sizes, **values}))
     tokenizer = build_tokenizer(load_corpus())
-    model = Transformer(tokenizer.vocab_size)
-    sampler = Sampler(model, tokenizer)
-    names = ("temperature", "prompt", "max_length", "seed", "top_k", "top_p")
-    assert [getattr(sampler, name) for name in names] == [0.25, "Ab", 5, 9, 3, 0.5]
     evaluated, sampled = [], []
     trainer = Trainer(
-        model,
+        Transformer(tokenizer.vocab_size),
         tokenizer.encode("the quick brown fox " * 9),
         evaluate=lambda: evaluated.append(trainer.step) or Evaluation(1.0, 1.0, 1.0, 1),
         sample=lambda: sampled.append(trainer.step) or "text",
     )
-    trainer.train()
+    return trainer, evaluated, sampled
+
+
+def test_the_sampler_receives_the_values():
+    trainer_of(
+        sampling_temperature=0.25,
+        sampling_prompt="Ab",
+        sampling_max_length=5,
+        sampling_seed=9,
+        sampling_top_k=3,
+        sampling_top_p=0.5,
+    )
+    tokenizer = build_tokenizer(load_corpus())
+    sampler = Sampler(Transformer(tokenizer.vocab_size), tokenizer)
+    names = ("temperature", "prompt", "max_length", "seed", "top_k", "top_p")
+    assert [getattr(sampler, name) for name in names] == [0.25, "Ab", 5, 9, 3, 0.5]
+
+
+def test_the_trainer_receives_the_values(tmp_path):
+    trainer, evaluated, sampled = trainer_of(
+        max_steps=6, batch_size=3, eval_cadence=2, sampling_cadence=3, checkpoint_cadence=4, seed=7
+    )
+    run = new_run(tmp_path / "run")
+    trainer.train(run)
     assert (trainer.seed, trainer.max_steps) == (7, 6)
     assert evaluated == [2, 4, 6]
     assert sampled == [3, 6]
+    # The evaluation of step 2 was the best so far; later ones were no better.
+    assert saved_steps(run) == [2, 4, 6]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_a_step_sees_a_batch_of_the_configured_size(monkeypatch, batch_size):
+    trainer, _, _ = trainer_of(max_steps=1, batch_size=batch_size)
+    seen = []
+    forward = Transformer.forward
+    monkeypatch.setattr(
+        Transformer,
+        "forward",
+        lambda self, *a, **k: seen.append(a[0].shape) or forward(self, *a, **k),
+    )
+    trainer.train()
+    assert seen == [(batch_size, 8)]
+
+
+def test_the_optimizer_and_the_hooks_receive_the_values():
+    values = {"learning_rate": 0.02, "weight_decay": 0.3, "beta1": 0.7, "beta2": 0.6, "seed": 5}
+    hooks = {"update": [{"name": "freeze", "parameters": "token_embedding.*"}]}
+    trainer, _, _ = trainer_of(max_steps=3, batch_size=2, dropout=0.0, hooks=hooks, **values)
+    model = copy.deepcopy(trainer.model)
+    frozen = model.token_embedding.weight
+    optimizer = build_adamw(model, 0.02, 0.3, 0.7, 0.6)
+    for step in (1, 2, 3):
+        inputs, targets = trainer._batches.batch(step)
+        optimizer.zero_grad()
+        model(inputs, targets, key=StepKey(5, step)).backward()
+        frozen.grad = None
+        optimizer.step()
+    trainer.train()
+    trained = dict(trainer.model.named_parameters())
+    for name, parameter in model.named_parameters():
+        assert torch.equal(trained[name], parameter), name
 
 
 def test_what_was_bound_before_is_gone_and_what_is_bound_is_locked():

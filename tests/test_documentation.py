@@ -16,6 +16,7 @@ from tests.config_sources import plain_yaml
 from tests.end_to_end.command_line import PROJECT, run
 from tests.pages import (
     PAGES,
+    beginning,
     blocks,
     clone,
     commands,
@@ -23,7 +24,9 @@ from tests.pages import (
     program,
     shortened,
     shown,
+    subject,
     text_of,
+    trainings,
 )
 
 
@@ -75,6 +78,17 @@ def test_what_a_page_says_is_printed_is_printed(main, page, arguments, lines):
 
 def test_there_are_examples_of_what_is_printed():
     assert [page for page, _, _ in SHOWN] == ["README.md"] * 5 + ["configs/README.md"]
+
+
+def test_what_the_readme_says_is_printed_before_the_first_step_is_printed(project):
+    ((arguments, lines),) = trainings("README.md")
+    printed = beginning(arguments, project)
+    lines = [line for line in lines if line != "..." and not line.startswith("run directory")]
+    if lines[0] != printed["corpus"]:  # Another Python has another documentation.
+        lines = [line for line in lines if line.startswith(("model", "  "))]
+    assert len(lines) >= 3
+    for line in lines:
+        assert printed[subject(line)] == line
 
 
 def test_the_check_before_a_commit_passes_good_files_and_stops_at_wrong_ones(project):
@@ -221,6 +235,42 @@ def edits(page):
             yield body[0].removeprefix("--- "), "\n".join(before), "\n".join(after)
 
 
+# What has to do with the table. Of the documentation, not the test that this is for.
+TESTS_OF_THE_TABLE = [
+    *(
+        f"tests/test_{name}.py"
+        for name in (
+            "architecture",
+            "binding",
+            "checks",
+            "config_files",
+            "config_messages",
+            "costs",
+            "gin_files",
+            "hyperparameters",
+            "inspection",
+            "names",
+            "recorded_config",
+            "reference_constants",
+            "reference_pages",
+            "reference_tables",
+            "rendering",
+            "resolution",
+            "training_config",
+            "transformer",
+        )
+    ),
+    "tests/end_to_end/test_looking.py",
+    *(
+        f"tests/test_documentation.py::test_what_{what}_is_printed"
+        for what in (
+            "a_page_says_is_printed",
+            "the_readme_says_is_printed_before_the_first_step",
+        )
+    ),
+]
+
+
 def test_a_hyperparameter_is_added_by_following_the_page(tmp_path):
     page = "docs/adding-a-hyperparameter.md"
     ignored = shutil.ignore_patterns(".git", "runs", "__pycache__", ".*_cache", "*.egg-info")
@@ -239,12 +289,7 @@ def test_a_hyperparameter_is_added_by_following_the_page(tmp_path):
 
     done("-m", "lm_core.reference")
     done("-m", "tests.pages")
-    names = ("hyperparameters", "checks", "binding", "rendering", "config_files")
-    references = ("reference_constants", "reference_pages", "reference_tables")
-    tests = [f"tests/test_{name}.py" for name in (*names, *references)]
-    tests.append("tests/test_transformer.py::test_initial_weights_have_the_configured_spread")
-    tests.append("tests/test_documentation.py::test_what_a_page_says_is_printed_is_printed")
-    done("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    done("-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS_OF_THE_TABLE)
     (arguments,) = commands(page)
     printed = done("run.py", *shortened(arguments), "--run_dir=out")
     assert "  initial_std: 0.05 (--gin_bindings)" in printed

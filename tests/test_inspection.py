@@ -59,7 +59,7 @@ def test_every_hyperparameter_is_shown_with_value_default_and_source(folder, cap
     assert rows["d_model"] == ["256", "256", "default"]
     marked = [line.split()[1] for line in printed.splitlines() if line.startswith("*")]
     assert marked == ["n_layers", "dropout", "max_steps", "beta1", "sampling_seed"]
-    assert printed.endswith("5 of 26 values differ from the default (*)\n")
+    assert printed.endswith(f"5 of {len(KEYS)} values differ from the default (*)\n")
 
 
 def test_no_cell_is_cut_however_long(folder, capsys):

@@ -4,7 +4,7 @@ from lm_core.reference.constants import (
     Number,
     configurables,
     named_constants,
-    numbers_in_calls,
+    numbers_that_decide,
     source_files,
     unnamed_numbers,
 )
@@ -29,6 +29,7 @@ def test_the_entry_point_and_the_wiring_are_among_the_files():
     assert {"run.py", "lm_core/experiment.py", "lm_core/assembly.py"} <= set(NAMES)
 
 
+# What hands on what others configured, and what does with it what it was told.
 WIRING = [
     "run.py",
     *(
@@ -36,19 +37,58 @@ WIRING = [
         for name in (
             "assembly",
             "command_line",
+            "evaluation",
             "experiment",
             "inspection",
+            "manifest",
             "planning",
             "recorded_config",
+            "request",
             "resumption",
+            "sampling",
+            "training/optimizer",
+            "training/trainer",
         )
     ),
 ]
+# Every number that has a name there. None of them changes what a run learns, but for AdamW's
+# epsilon, on which the field agrees. One that does belongs into the table of hyperparameters.
+NAMED_IN_THE_WIRING = {
+    "DONE",
+    "HELP_INDENT",
+    "HELP_WIDTH",
+    "INTERRUPTED",
+    "SPIN_COUNT",
+    "_ANY_VOCABULARY",
+    "_ARITHMETIC",
+    "_DRAWN_SEEDS",
+    "_EPSILON",
+    "_GIT_TIMEOUT_SECONDS",
+    "_MATRIX_DIMENSIONS",
+    "_MEASURED_SECONDS",
+    "_MEASURED_STEPS",
+    "_MEASURED_TOKENS",
+    "_MEASURED_WINDOWS",
+    "_MEBIBYTE",
+    "_NONE_DONE",
+    "_NO_DECAY",
+    "_SECONDS_BETWEEN_FLUSHES",
+    "_TYPICAL_PROGRAM",
+    "_WINDOWS_A_BATCH",
+}
 
 
 @pytest.mark.parametrize("name", WIRING)
-def test_the_entry_point_and_the_wiring_hand_no_number_to_anything(name):
-    assert numbers_in_calls((PROJECT / name).read_text(), name) == []
+def test_the_entry_point_and_the_wiring_hold_no_number_that_decides_anything(name):
+    source = (PROJECT / name).read_text()
+    assert numbers_that_decide(source, name) == []
+    assert {constant.name for constant in named_constants(source, name)} <= NAMED_IN_THE_WIRING
+
+
+def test_every_name_that_the_wiring_may_have_for_a_number_is_there():
+    sources = [(PROJECT / name).read_text() for name in WIRING]
+    found = {c.name for source in sources for c in named_constants(source, "x.py")}
+    assert found == NAMED_IN_THE_WIRING
 
 
 @pytest.mark.parametrize(
@@ -62,17 +102,45 @@ def test_the_entry_point_and_the_wiring_hand_no_number_to_anything(name):
         "build(*(1 if x else y,))",
         "build(int('500'))",
         "build(-1)",
+        "n_layers = 2",
+        "trainer.warmup = 2",
+        "trainer.clip = 1.0",
+        "def train(request, n_extra: int = 2): ...",
+        "def train(request, *, n_extra=0): ...",
+        "more = {'dropout': 1.0}",
+        "(loss * 2).backward()",
+        "loss = loss / 3",
+        "def rate(): return 1",
+        "rate = 1 if x else y",
+        "for step in range(3): ...",
+        "if step % 2: ...",
+        "x = y + 2",
+        "x = y - 1.0",
+        "split(tokens, 0.5)",
+        "if loss > 1.5: ...",
     ],
 )
 def test_a_number_planted_in_the_wiring_is_found_however_small(source):
-    assert numbers_in_calls(source, "x.py")
+    assert numbers_that_decide(source, "x.py")
 
 
 @pytest.mark.parametrize(
-    "source", ["text.split(':', 1)", "json.dumps(x, indent=2)", "f(x[0])", "f(x, 'a')", "f(True)"]
+    "source",
+    [
+        "text.split(':', 1)",
+        "json.dumps(x, indent=2)",
+        "f(x[0])",
+        "f(x, 'a')",
+        "f(True)",
+        "x = y if z else 0",
+        "x = len(y) - 1",
+        "if len(x) > 1: ...",
+        "LIMIT = 3",
+        "@gin.configurable\ndef f(x: int = 3): ...",
+    ],
 )
-def test_what_python_itself_counts_is_left_alone(source):
-    assert numbers_in_calls(source, "x.py") == []
+def test_what_is_a_mere_count_is_left_alone(source):
+    assert numbers_that_decide(source, "x.py") == []
 
 
 def test_whatever_gin_knows_has_its_arguments_in_the_table():
@@ -98,6 +166,7 @@ def test_whatever_gin_knows_has_its_arguments_in_the_table():
         "@gin.configurable\ndef f(x: int = 64):\n    return x * 12",
         "f(4j)",
         "n = 1.5",
+        "clip(parameters, 1.0)",
     ],
 )
 def test_a_planted_number_is_found(source):
@@ -109,7 +178,7 @@ def test_a_planted_number_is_found(source):
     [
         "WIDTH = 256",
         "_LIMITS: tuple[int, ...] = (5, 6)",
-        "x = y[3] + 2 * z - 1 if w > 0.0 else 1.0",
+        "x = y[3] + 2 * z - 1 if w > 0.0 else 1",
         "@gin.configurable(denylist=['a'])\ndef f(a, x: int = 64): ...",
         "@gin.configurable\nclass Model:\n    def __init__(self, x=64): ...",
         "@forward_hook('x')\nclass Hook:\n    def __init__(self, every: int = 100): ...",

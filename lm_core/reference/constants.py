@@ -4,14 +4,14 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 # Counts, positions and dimensions of tensors, which speak for themselves where they stand.
 _PLAIN = (0, 1, 2, 3)
 # Decorators of what has tables of its own for the defaults of its arguments.
 _WITH_TABLES = {"configurable", "forward_hook", "update_hook"}
-# Functions of Python's library whose numbers are positions, counts and widths of indentation.
-_OF_PYTHON = {"insert", "dumps", "sub", "split"}
+# Functions of libraries whose numbers are positions, counts, dimensions and widths of indentation.
+_OF_PYTHON = {"insert", "dumps", "sub", "split", "flatten"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # The class whose fields are the table of hyperparameters.
 _TABLE = "Hyperparameters"
@@ -85,22 +85,44 @@ def unnamed_numbers(source: str, file: str) -> list[Number]:
     ]
 
 
-def numbers_in_calls(source: str, file: str) -> list[Number]:
-    """The numbers that a module hands to functions, however small: a hyperparameter may be 1.
+def numbers_that_decide(source: str, file: str) -> list[Number]:
+    """The numbers of a module, however small, that are no mere count: a hyperparameter may be 1.
+
+    What is left out are positions in brackets, what is compared with, one more and one less, a
+    zero in the place of nothing, and what Python's library counts.
 
     Args:
         source: The text of the module, which ought to hand on what others configured.
         file: Its name.
     """
-    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    tree = ast.parse(source)
+    named = [node for node in tree.body if _is_constant(node)]
+    tables = {id(number) for node in _tables(tree) for number in _numbers(node)}
+    counts = {id(number) for node in ast.walk(tree) for number in _counts(node)}
     return [
-        Number(file, number.lineno, ast.unparse(call))
-        for call in calls
-        if ast.unparse(call.func).split(".")[-1] not in _OF_PYTHON
-        for given in (*call.args, *(keyword.value for keyword in call.keywords))
-        if not isinstance(given, ast.Call)
-        for number in _numbers(given, with_positions=False)
+        Number(file, number.lineno, ast.unparse(number))
+        for statement in tree.body
+        if statement not in named
+        for number in _numbers(statement, with_positions=False)
+        if id(number) not in tables | counts
     ]
+
+
+def _counts(node: ast.AST) -> Iterator[ast.Constant]:
+    """The numbers right below a piece of code that are counts for what it does with them."""
+    if isinstance(node, ast.Compare):
+        yield from (part for part in (node.left, *node.comparators) if _is(part, _PLAIN))
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)):
+        yield from (part for part in (node.left, node.right) if _is(part, (1,)))
+    elif isinstance(node, ast.IfExp):
+        yield from (part for part in (node.body, node.orelse) if _is(part, (0,)))
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in _OF_PYTHON:
+        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        yield from (part for part in given if _is(part, _PLAIN))
+
+
+def _is(node: ast.AST, numbers: tuple[int, ...]) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and type(node.value) is int and node.value in numbers
 
 
 def configurables(source: str) -> list[str]:
@@ -113,7 +135,7 @@ def configurables(source: str) -> list[str]:
 def _is_plain(value: complex | str) -> bool:
     if isinstance(value, str):
         return False
-    return value in _PLAIN if isinstance(value, int) else value in (0.0, 1.0)
+    return value in _PLAIN if isinstance(value, int) else value == 0
 
 
 def _is_number(value: object) -> bool:

@@ -12,6 +12,9 @@ _MATRIX_DIMENSIONS = 2
 # PyTorch's default, and the value of Kingma and Ba, "Adam" (2015): keeps the division by a mean of
 # zero finite.
 _EPSILON = 1e-8
+# Norms, biases and embeddings are not pulled towards zero: there, size means something, and the
+# embedding of a rare token would shrink in all the steps that do not see it.
+_NO_DECAY = 0.0
 # What AdamW keeps for a parameter.
 _KINDS_OF_STATE = {"step", "exp_avg", "exp_avg_sq"}
 
@@ -36,7 +39,7 @@ def build_adamw(
         (decayed if is_matrix else plain).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+        {"params": plain, "weight_decay": _NO_DECAY},
     ]
     return torch.optim.AdamW(
         groups, lr=learning_rate, betas=(beta1, beta2), eps=_EPSILON, fused=True

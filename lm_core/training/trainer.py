@@ -28,6 +28,8 @@ from lm_core.training.signals import StopSignals
 
 # Drawn seeds are short enough to be typed again.
 _DRAWN_SEEDS = 2**31
+# The steps that a new run has done.
+_NONE_DONE = 0
 # Metrics are fetched from the device and written when this many seconds have passed.
 _SECONDS_BETWEEN_FLUSHES = 1.0
 
@@ -123,7 +125,7 @@ class Trainer:
         self.model = model
         self.seed = draw_seed() if seed is None else seed
         self.max_steps = max_steps
-        self.step = 0
+        self.step = _NONE_DONE
         self._evaluate, self._sample, self._tokenizer = evaluate, sample, tokenizer
         self._learning_rate = learning_rate
         self._checkpoint_cadence = checkpoint_cadence

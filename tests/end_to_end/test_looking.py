@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from lm_core.config.hyperparameters import KEYS
 from tests.end_to_end.command_line import PROJECT, TINY, run
 
 
@@ -28,7 +29,7 @@ def test_a_configuration_is_shown_without_loading_pytorch_and_nothing_is_written
     before = contents(folder)
     done = quick("--mode=config", "--gin.Transformer.n_layers=6", cwd=folder, check=0)
     assert "*    n_layers              6        4        --gin_bindings" in done.stdout
-    assert done.stdout.endswith("1 of 26 values differ from the default (*)\n")
+    assert done.stdout.endswith(f"1 of {len(KEYS)} values differ from the default (*)\n")
     assert done.stderr == ""
     assert contents(folder) == before
 
@@ -104,7 +105,7 @@ def test_a_run_logs_its_configuration_with_sources_and_its_hash_names_it(tmp_pat
     name = json.loads((tmp_path / "first" / "manifest.json").read_text())["config_hash"]
     lines = done.stdout.splitlines()
     (head,) = [line for line in lines if line.startswith(f"configuration {name}: ")]
-    assert head.endswith(" of 26 values differ from the default")
+    assert head.endswith(f" of {len(KEYS)} values differ from the default")
     logged = lines[lines.index(head) + 1 :]
     assert "  n_layers: 1 (--gin_bindings)" in logged
     assert "  max_steps: 2 (--max_steps)" in logged
