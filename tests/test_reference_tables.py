@@ -1,14 +1,17 @@
 import json
+from typing import Annotated
 
 import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import Field
 
 from lm_core.config.checks import check_value
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.table import default, entry, gin_parameter, meaning
 from lm_core.config.training_config import TrainingConfig
+from lm_core.hooks.registry import known_hooks, options_of
 from lm_core.reference import tables
 from lm_core.reference.tables import PROJECT
 from tests.config_sources import plain_yaml
@@ -95,8 +98,35 @@ def test_the_audit_says_where_every_hyperparameter_is_defined():
         assert cells[1] == cells[5]
 
 
-def test_options_of_hooks_and_constants_are_listed():
-    assert "`hooks`: `activation_stats.every` | `100`" in tables.option_table()
+BUILT_IN_HOOKS = [h for h in known_hooks().values() if h.__module__.startswith("lm_core.")]
+
+
+def test_options_of_hooks_are_listed_with_their_constraints():
+    table = tables.option_table()
+    assert "| `activation_stats.every` | `100` |" in table
+    assert "| an integer of at least 1 | Steps from one report to the next |" in table
+    assert "| `clip_gradient_value.limit` | must be given |" in table
+    assert "| a number greater than 0 | The largest magnitude that passes |" in table
+    assert "| a list, not empty, of items each an integer of at least 0 |" in table
+    rows = table.splitlines()[2:]
+    assert len(rows) == 2 + sum(len(options_of(hook)) for hook in BUILT_IN_HOOKS)
+    for row in rows:
+        assert all(cell.strip() for cell in row.strip("|").split("|")), row
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (int, "an integer"),
+        (Annotated[float, Field(gt=0.5)], "a number greater than 0.5"),
+        (list[str], "a list, of items each a text"),
+    ],
+)
+def test_the_type_of_an_option_is_told_in_words(annotation, words):
+    assert tables.constraints(annotation) == words
+
+
+def test_constants_are_listed():
     assert "`_LEVELS` | `2**16` | Each element compares" in tables.constant_table()
     assert "`_EPSILON` | `1e-8`" in tables.constant_table()
 

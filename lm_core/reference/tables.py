@@ -1,10 +1,13 @@
 """The table of hyperparameters as documentation and as a schema for editors."""
 
 import inspect
+import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter
 
 from lm_core.config.checks import allowed
 from lm_core.config.fields import Entry
@@ -14,7 +17,7 @@ from lm_core.config.table import default, entry, gin_parameter, keys_by_section,
 from lm_core.config.yaml_files import EXTENDS
 from lm_core.data.corpus import load_corpus, split_corpus
 from lm_core.data.tokenizer import build_tokenizer
-from lm_core.hooks.registry import known_hooks, options_of
+from lm_core.hooks.registry import Pattern, known_hooks, options_of
 from lm_core.model.transformer import Transformer
 from lm_core.reference.constants import named_constants, source_files
 from lm_core.sampling import Sampler
@@ -103,22 +106,85 @@ def _audit_row(key: str) -> tuple[str, ...]:
 
 def option_table() -> str:
     """Every option of the hooks that the lab brings, with its place in the code."""
-    rows = []
+    head = (
+        "option",
+        "current value",
+        "defined in",
+        "category",
+        "configurable",
+        "suggested default",
+        "constraints",
+        "notes",
+    )
+    return _markdown(head, [*_OPTIONS_OF_ALL_HOOKS, *_option_rows()])
+
+
+def _option_row(name: str, default: str, place: str, constraints: str, notes: str) -> list[str]:
+    configurable = "yes, in the table of `hooks`"
+    return [f"`{name}`", default, place, "Training", configurable, default, constraints, notes]
+
+
+_OPTIONS_OF_ALL_HOOKS = [
+    _option_row(
+        "enabled",
+        "`true`",
+        "`lm_core/config/fields.py`, `HookEntry(enabled)`",
+        "true or false",
+        "of every hook; one that is off is checked all the same",
+    ),
+    _option_row(
+        "sites",
+        '`".*"`',
+        "`lm_core/hooks/registry.py`, `ForwardHook`",
+        "a regular expression",
+        "of every forward hook; has to match the whole name of a site",
+    ),
+]
+
+
+def _option_rows() -> Iterator[list[str]]:
     for name, hook_class in known_hooks().items():
         if not hook_class.__module__.startswith("lm_core."):
             continue
+        hints = get_type_hints(hook_class.__init__, include_extras=True)
         for option, parameter in options_of(hook_class).items():
             is_needed = parameter.default is inspect.Parameter.empty
-            rows.append(
-                (
-                    f"`hooks`: `{name}.{option}`",
-                    "must be given" if is_needed else f"`{yaml_value(parameter.default)}`",
-                    f"`{_file_of(hook_class)}`, `{hook_class.__name__}({option})`",
-                    "Training",
-                    "yes, in the table of `hooks`",
-                )
+            yield _option_row(
+                f"{name}.{option}",
+                "must be given" if is_needed else f"`{yaml_value(parameter.default)}`",
+                f"`{_file_of(hook_class)}`, `{hook_class.__name__}({option})`",
+                constraints(hints[option]),
+                _said_of_argument(hook_class, option),
             )
-    return _markdown(("option", "default", "defined in", "category", "configurable"), rows)
+
+
+def constraints(annotation: Any) -> str:
+    """The values that a type of an option takes, in words.
+
+    Args:
+        annotation: A number, text or regular expression, or a list of such, with limits.
+    """
+    if annotation == Pattern:
+        return "a regular expression"
+    return _constraints(TypeAdapter(annotation).json_schema())
+
+
+def _constraints(schema: Mapping[str, Any]) -> str:
+    if schema["type"] == "array":
+        least = ", not empty" if schema.get("minItems") else ""
+        return f"a list{least}, of items each {_constraints(schema['items'])}"
+    noun = {"integer": "an integer", "number": "a number", "string": "a text"}[schema["type"]]
+    if "minimum" in schema:
+        return f"{noun} of at least {schema['minimum']}"
+    if "exclusiveMinimum" in schema:
+        return f"{noun} greater than {schema['exclusiveMinimum']}"
+    return noun
+
+
+def _said_of_argument(documented: type, argument: str) -> str:
+    """What a docstring says of an argument, in its part ``Args``."""
+    found = re.search(rf"^    {argument}: (.*?)\.?$", inspect.getdoc(documented) or "", re.M)
+    return found[1] if found else ""
 
 
 def constant_table() -> str:
