@@ -11,6 +11,7 @@ from lm_core.config.binding import bind
 from lm_core.config.resolution import ResolvedConfig
 from lm_core.config.statements import Source
 from lm_core.config.training_config import TrainingConfig
+from lm_core.data.batches import require_window
 from lm_core.data.corpus import Corpus, absolute_path, load_corpus, split_corpus
 from lm_core.data.token_store import encode_corpus
 from lm_core.data.tokenizer import Tokenizer, build_tokenizer
@@ -48,7 +49,11 @@ class Parts:
 
 
 def completed(config: ResolvedConfig) -> ResolvedConfig:
-    """The configuration with what only the start of a run can fill in."""
+    """The configuration with what only the start of a run can fill in: seed and absolute paths.
+
+    Args:
+        config: A checked configuration.
+    """
     if config.values.seed is None:
         config = config.with_value("seed", draw_seed(), Source("drawn"))
     path = config.values.corpus
@@ -74,13 +79,15 @@ def load_data(config: ResolvedConfig) -> Data:
     """The text of a configuration and its tokens; the configuration becomes gin's.
 
     Raises:
-        InputError: There is no such text, or the tokenizer does not take it.
+        InputError: There is no such text, the tokenizer does not take it, or it is too short.
     """
     bind(config)
     with sources_named(config), memory_explained():
         corpus = load_corpus()
         tokenizer = build_tokenizer(corpus)
         training, validation = split_corpus(encode_corpus(corpus, tokenizer))
+        require_window(training, config.values.max_seq_len, "training")
+        require_window(validation, config.values.max_seq_len, "validation")
     return Data(corpus, tokenizer, training, validation)
 
 

@@ -5,7 +5,7 @@ configuration has any.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from lm_core.errors import InputError, Problem, nearest, one_line
 from lm_core.output import print_table
 from lm_core.record import RunDirectory
 from lm_core.recorded_config import (
+    Recorded,
     read_record,
     require_same_experiment,
     resolve_upon,
@@ -88,8 +89,23 @@ def _config_of_run(run: RunDirectory, sources: ConfigSources) -> ResolvedConfig:
     recorded = read_record(run)
     config = resolve_upon(run, sources, _check_hooks, _check_fit)
     # What is shown is what the run is, or would be: no mixture that --resume refuses.
-    require_same_experiment(run, recorded, config)
+    require_same_experiment(run, recorded, config, list(_refused_by_resume(run, recorded, config)))
     return with_first_sources(config, run)
+
+
+def _refused_by_resume(
+    run: RunDirectory, recorded: Recorded, config: ResolvedConfig
+) -> Iterator[str]:
+    """What is no matter of one value against another, and is refused all the same."""
+    n_done, n_steps = run.manifest.get("last_step"), config.values.max_steps
+    if isinstance(n_done, int) and n_done > n_steps:
+        yield f"max_steps: {n_steps} ({config.sources['max_steps']}), and {n_done} are done already"
+    if config.values.corpus != recorded.values.corpus:
+        from lm_core.data.corpus import load_corpus
+
+        corpus = load_corpus(config.values.corpus)
+        if corpus.sha256 != run.manifest["corpus"]["sha256"]:
+            yield f"the text of {corpus.description} is another one than before"
 
 
 def _print_config(config: ResolvedConfig) -> None:
@@ -185,7 +201,7 @@ def _side(name: str, sources: ConfigSources) -> _Side:
         near = nearest(name, names)
         hint = f"; did you mean {near}?" if near else ""
         raise InputError(f"--mode=diff: {message}{hint}")
-    file = FileArgument(flags[path.suffix], name)
+    file = FileArgument(flags[path.suffix], name, "--mode=diff")
     only = ConfigSources(
         files=[file],
         yaml_folders=sources.yaml_folders,

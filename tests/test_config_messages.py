@@ -183,7 +183,7 @@ REFERENCE = "is a reference; a hyperparameter takes a plain value"
             "Sampler.top_k: 5",
             "1: Sampler.top_k: unknown hyperparameter; did you mean sampling_top_k?",
         ),
-        ("include: default.yaml", "1: include: unknown hyperparameter"),
+        ("include: default.yaml", "1: include: unknown hyperparameter; did you mean extends?"),
     ],
 )
 def test_each_mistake_in_a_yaml_file_is_one_exact_sentence(folder, content, sentence):

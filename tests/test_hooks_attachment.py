@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from lm_core.errors import InputError
 from lm_core.hooks import ForwardHook, Hooks, UpdateHook, check_fit, forward_hook, update_hook
 from tests.hooked_model import KEY, TOKENS, build, forward, update, with_gradients
 
@@ -250,3 +251,24 @@ def test_whatever_does_not_fit_a_model_is_told_also_where_it_is_off():
 def test_a_table_that_fits_has_no_problem():
     assert check_fit(forward({"name": "activation_stats"}), build()) == []
     assert check_fit(None, build()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("no"), "ValueError in the __init__ of Refusing: no"),
+        (KeyError("x"), "KeyError in the __init__ of Refusing: 'x'"),
+        (InputError("rate: is odd"), "is odd"),
+    ],
+)
+def test_a_hook_that_cannot_be_made_is_told_and_hides_no_other(error, message):
+    @update_hook("test_refusing")
+    class Refusing(UpdateHook):
+        def __init__(self, rate: float = 1.0):
+            raise error
+
+    table = update({"name": "test_refusing", "rate": 2.0}, {"name": "freeze", "parameters": "no"})
+    first, second = check_fit(table, build())
+    assert first.message == message
+    assert first.path == ("hooks.update[0].rate" if message == "is odd" else "hooks.update[0]")
+    assert second.path == "hooks.update[1].parameters"

@@ -9,7 +9,7 @@ from lm_core import experiment, inspection
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError
-from lm_core.hooks import UpdateHook, update_hook
+from lm_core.hooks import UpdateHook, builtin, update_hook
 from lm_core.request import Request
 from tests.config_sources import PROJECT, plain_yaml
 from tests.config_sources import sources as resolved
@@ -186,6 +186,11 @@ def test_names_in_options_are_texts(folder, table):
         inspection.check(asked("my.yaml").config)
 
 
+def test_a_file_that_is_not_there_is_told_as_one_to_be_compared(folder):
+    with pytest.raises(InputError, match=r"^--mode=diff: 'nope.yaml': unknown file"):
+        inspection.show_difference(asked(compared=("nope.yaml", "default.yaml")))
+
+
 def test_both_sides_of_a_comparison_are_told(folder):
     (folder / "a.yaml").write_text("n_layer: 3\n")
     (folder / "b.yaml").write_text("dropout: 3\n")
@@ -318,3 +323,35 @@ def test_a_mixture_with_a_run_that_a_resume_would_refuse_is_not_shown(
     with pytest.raises(ValueError, match=r"cannot go on .*\n  n_layers: 1 in the run, 2 now"):
         inspection.show_config(asked(bindings=["Transformer.n_layers=2"], run_dir=tmp_path / "run"))
     assert capsys.readouterr().out == ""
+
+
+def test_what_a_resume_would_refuse_for_its_steps_or_its_text_is_not_shown(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "my.txt").write_text("the quick brown fox jumps over the lazy dog. " * 40)
+    (tmp_path / "copy.txt").write_text((tmp_path / "my.txt").read_text())
+    (tmp_path / "other.txt").write_text("pack my box with five dozen liquor jugs. " * 40)
+    train(tmp_path, monkeypatch, load_corpus__path="my.txt")
+    run = tmp_path / "run"
+    inspection.show_config(asked(overrides={"corpus": "copy.txt", "max_steps": 3}, run_dir=run))
+    with pytest.raises(InputError, match=r"max_steps: 2 \(--max_steps\), and 3 are done already"):
+        inspection.show_config(asked(overrides={"max_steps": 2}, run_dir=run))
+    with pytest.raises(InputError, match=r"the text of .*other.txt is another one than before"):
+        inspection.show_config(asked(overrides={"corpus": "other.txt"}, run_dir=run))
+
+
+def test_a_hook_of_a_run_that_does_not_fit_is_told_with_its_line_in_the_record(
+    tmp_path, monkeypatch
+):
+    hooks = {"update": [{"name": "freeze", "parameters": "final_norm.*"}]}
+    train(tmp_path, monkeypatch, Trainer__hooks=hooks)
+    monkeypatch.setattr(builtin.Freeze, "prepare", refuses)
+    with pytest.raises(InputError) as error:
+        inspection.show_config(asked(run_dir=tmp_path / "run"))
+    record = (tmp_path / "run" / "config.yaml").read_text().splitlines()
+    line = 1 + next(i for i, text in enumerate(record) if text.startswith("hooks:"))
+    assert error.value.message == f"run/config.yaml:{line}: hooks.update[0].parameters: refused"
+
+
+def refuses(hook, model):
+    raise InputError("parameters: refused")

@@ -62,4 +62,19 @@ def test_a_section_of_hyperparameters_is_told_from_a_misspelled_one():
     assert unknown_key("model", inside=["d_model"]) == (
         "unknown hyperparameter; all of them stand in one list, without sections"
     )
+    assert unknown_key("model", inside=["n_layer"]).endswith("in one list, without sections")
     assert unknown_key("hook", inside=["forward"]).endswith("did you mean hooks?")
+
+
+@pytest.mark.parametrize("name", ["include", "defaults", "Base"])
+def test_what_others_call_inheriting_leads_to_extends(name):
+    assert unknown_key(name, ["extends"]).endswith("did you mean extends?")
+    assert "extends" not in unknown_key(name)
+
+
+def test_what_the_program_gives_to_one_constructor_may_be_a_hyperparameter_of_another():
+    told = unknown_parameter("Transformer", "seed")
+    assert told.startswith("is not a hyperparameter: the program itself gives it a value")
+    assert told.endswith("; did you mean Trainer.seed?")
+    assert unknown_parameter("Trainer", "tokenizer").endswith("did you mean Tokenizer.kind?")
+    assert "did you mean" not in unknown_parameter("Transformer", "vocab_size")

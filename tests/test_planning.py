@@ -145,3 +145,10 @@ def test_costs_in_a_plan_are_those_of_the_configuration(tmp_path, capsys):
     plan = planned(capsys, tmp_path)
     assert plan["step"]["flops"] == flops_a_step(values, 128)
     assert plan["parameters"]["total"] == count_parameters(values, 128)
+
+
+def test_a_text_that_is_too_short_is_told(tmp_path):
+    (tmp_path / "short.txt").write_text("much too short a text for one window")
+    settings = {"load_corpus__path": str(tmp_path / "short.txt"), "split_corpus__train_ratio": 0.01}
+    with pytest.raises(InputError, match="the training part of the corpus has 0 tokens"):
+        planning.plan(request(tmp_path, **settings))

@@ -4,6 +4,7 @@ import gin
 
 from lm_core.config.rendering import gin_text
 from lm_core.config.resolution import ResolvedConfig
+from lm_core.errors import InputError
 
 
 def bind(config: ResolvedConfig) -> None:
@@ -11,7 +12,18 @@ def bind(config: ResolvedConfig) -> None:
 
     What gin parses is the text that the run records as ``config.gin``. The modules that define
     the configurables must have been imported.
+
+    Args:
+        config: A checked configuration.
+
+    Raises:
+        InputError: A module of the user's has registered a configurable of a name of the lab's.
     """
     gin.clear_config()
-    gin.parse_config(gin_text(config))
+    try:
+        gin.parse_config(gin_text(config))
+    except (ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        message = "another module has registered a configurable of a name that the lab has"
+        raise InputError(f"{message}: {reason}") from error
     gin.finalize()

@@ -61,6 +61,10 @@ _KEY_OF_OTHER_NAME = {
     "steps": "max_steps",
     "wd": "weight_decay",
 }
+# What gin, Hydra and others call the file that one inherits from.
+_NAMES_OF_EXTENDS = {"_base_", "base", "defaults", "import", "include", "inherits", "parent"}
+# The keys of a mapping that may be meant as hooks.
+_INSIDE_HOOKS = {"forward", "update"}
 _KEYS_OF_ARGUMENT: dict[str, list[str]] = {}
 for _parameter, _key in KEY_OF_GIN_PARAMETER.items():
     _KEYS_OF_ARGUMENT.setdefault(_parameter.split(".")[1], []).append(_key)
@@ -75,8 +79,10 @@ def unknown_key(name: str, others: Iterable[str] = (), inside: Iterable[str] = (
         inside: The keys of the mapping that is its value; with hyperparameters among them, it is
             a section, as other programs want them.
     """
-    if any(_meant(key) for key in inside):
+    if any(_meant(key) or nearest(key, KEYS) for key in inside if key not in _INSIDE_HOOKS):
         return "unknown hyperparameter; all of them stand in one list, without sections"
+    if "extends" in others and name.lower() in _NAMES_OF_EXTENDS:
+        return "unknown hyperparameter; did you mean extends?"
     meant = _meant(name)
     if meant is None and f"Transformer.{name}" in RUNTIME_ARGUMENTS:
         return _OF_RUNTIME
@@ -96,7 +102,9 @@ def unknown_parameter(selector: str, argument: str) -> str:
     if last in KEY_OF_GIN_PARAMETER:
         return f"unknown parameter; write {last}"
     if last in RUNTIME_ARGUMENTS:
-        return _OF_RUNTIME
+        # Of another constructor it is a hyperparameter: Trainer.seed, Tokenizer.kind.
+        meant = _meant(argument)
+        return _OF_RUNTIME + (f"; did you mean {gin_parameter(meant)}?" if meant else "")
     key = _meant(argument)
     if key:
         return f"unknown parameter; did you mean {gin_parameter(key)}?"

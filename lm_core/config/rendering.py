@@ -126,10 +126,13 @@ def yaml_value(value: Any) -> str:
     return json.dumps(value)
 
 
+_SHORT_ESCAPES = {'"': '"', "\\": "\\", "\n": "n", "\t": "t", "\r": "r"}
+
+
 def _yaml_character(character: str) -> str:
     """A character inside double quotes; YAML's escapes are whole code points, unlike JSON's."""
-    if character in '"\\':
-        return "\\" + character
+    if character in _SHORT_ESCAPES:
+        return "\\" + _SHORT_ESCAPES[character]
     if character.isprintable():
         return character
     return f"\\U{ord(character):08x}"

@@ -27,10 +27,17 @@ FIT = {key for key in KEYS if gin_parameter(key).startswith("Transformer.")} | {
 
 
 class FileArgument(NamedTuple):
-    """A configuration file named on the command line: the flag, and the name as given."""
+    """A configuration file named on the command line.
+
+    Attributes:
+        flag: ``--config`` for a YAML file, ``--gin_file`` for a gin file.
+        name: Its name as given.
+        who: What it was given to, for messages; empty: the flag.
+    """
 
     flag: str
     name: str
+    who: str = ""
 
 
 class Binding(NamedTuple):
@@ -81,7 +88,13 @@ class ResolvedConfig:
     lines: dict[str, int]
 
     def with_value(self, key: str, value: Any, source: Source) -> "ResolvedConfig":
-        """The same configuration with one value set by the program, such as a drawn seed."""
+        """The same configuration with one value set by the program, such as a drawn seed.
+
+        Args:
+            key: A key of the table.
+            value: A value that it takes.
+            source: Where it comes from, such as ``drawn``.
+        """
         values = self.values.model_dump() | {key: value}
         sources = self.sources | {key: source}
         return replace(self, values=TrainingConfig(**values), sources=sources)
@@ -220,14 +233,14 @@ def _read_file(
     if file.flag == "--config":
         if suffix == ".gin":
             raise InputError(f"--config: {file.name!r} is a gin file; give it to --gin_file")
-        path = find_config(file.name, [Path(), *sources.yaml_folders], file.flag)
+        path = find_config(file.name, [Path(), *sources.yaml_folders], file.who or file.flag)
         reading.take_from(path.resolve().parent)
         read_yaml(path, reading)
     else:
         if suffix in YAML_SUFFIXES:
             raise InputError(f"--gin_file: {file.name!r} is a YAML file; give it to --config")
         folders = [Path(), *sources.gin_folders]
-        gin_reader.read_file(find_config(file.name, folders, file.flag))
+        gin_reader.read_file(find_config(file.name, folders, file.who or file.flag))
 
 
 def _in_order(findings: Sequence[Finding]) -> list[Finding]:

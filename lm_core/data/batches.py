@@ -23,7 +23,7 @@ class RandomBatches:
     """
 
     def __init__(self, tokens: np.ndarray, batch_size: int, seq_len: int, seed: int) -> None:
-        _require_window(tokens, seq_len, "training")
+        require_window(tokens, seq_len, "training")
         self._tokens = tokens
         self._batch_size = batch_size
         self._offsets = np.arange(seq_len + 1)
@@ -57,7 +57,7 @@ def validation_windows(
     Raises:
         InputError: Too few tokens for one window and the token after it.
     """
-    _require_window(tokens, seq_len, "validation")
+    require_window(tokens, seq_len, "validation")
     n_windows, rest = divmod(len(tokens) - 1, seq_len)
     offsets = np.arange(seq_len + 1)
     for first in range(0, n_windows, windows_a_batch):
@@ -72,7 +72,17 @@ def _inputs_and_targets(windows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor
     return both[:, :-1].contiguous(), both[:, 1:].contiguous()
 
 
-def _require_window(tokens: np.ndarray, seq_len: int, part: str) -> None:
+def require_window(tokens: np.ndarray, seq_len: int, part: str) -> None:
+    """Refuses a part of the corpus that is too short for one window and the token after it.
+
+    Args:
+        tokens: The part, ``(n_tokens,)``.
+        seq_len: Length of a window, in tokens.
+        part: What to call it, such as ``training``.
+
+    Raises:
+        InputError: It is.
+    """
     if len(tokens) <= seq_len:
         raise InputError(
             f"the {part} part of the corpus has {len(tokens):,} tokens; one window needs "

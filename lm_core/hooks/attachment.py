@@ -37,7 +37,9 @@ class Hooks:
         for entry in entries:
             if entry.is_enabled:
                 try:
-                    self._all.append((entry.path, _built(entry, model)))
+                    hook = _made(entry)
+                    _attach(entry, hook, model)
+                    self._all.append((entry.path, hook))
                 except InputError as error:
                     wrong.append(error.message)
         if wrong:
@@ -155,18 +157,32 @@ def check_fit(table: Mapping[str, Any] | None, model: Transformer) -> list[Probl
     Args:
         table: The ``hooks`` hyperparameter.
         model: A model of the right shapes, which the hooks stay attached to. It may be without
-            content: hooks that look at weights are passed over then; training will tell.
+            content: what a hook fails at when it looks at weights is passed over; training will
+            tell.
     """
     problems = []
     for entry in read_entries(table)[0]:
         try:
-            _built(entry, model)
+            hook = _made(entry)
         except InputError as error:
-            path, _, message = error.message.partition(": ")
-            problems.append(Problem(path, message))
-        except (RuntimeError, TypeError, ValueError, NotImplementedError):
+            problems.append(_problem(error))
             continue
+        except Exception as error:
+            what = f"{type(error).__name__} in the __init__ of {entry.hook_class.__name__}"
+            problems.append(Problem(entry.path, f"{what}: {error}"))
+            continue
+        # Whatever is raised by what is not there.
+        with contextlib.suppress(Exception):
+            try:
+                _attach(entry, hook, model)
+            except InputError as error:
+                problems.append(_problem(error))
     return problems
+
+
+def _problem(error: InputError) -> Problem:
+    path, _, message = error.message.partition(": ")
+    return Problem(path, message)
 
 
 def _overrides(hook: UpdateHook, method: str) -> bool:
@@ -202,15 +218,19 @@ def _require_like(value: Any, like: torch.Tensor, what: str) -> None:
         raise InputError(f"{what} a tensor of {value.dtype}, where {like.dtype} belongs")
 
 
-def _built(entry: HookEntry, model: Transformer) -> Hook:
+def _made(entry: HookEntry) -> Hook:
     with _blaming(entry.path, entry.options):
         hook = entry.hook_class(**entry.options)
         hook.index = entry.index
+    return hook
+
+
+def _attach(entry: HookEntry, hook: Hook, model: Transformer) -> None:
+    with _blaming(entry.path, entry.options):
         hook.prepare(model)
     if isinstance(hook, ForwardHook):
         for name in _site_names(entry, hook, model):
             model.sites[name].hooks.append(_site_hook(entry.path, hook))
-    return hook
 
 
 def _site_names(entry: HookEntry, hook: ForwardHook, model: Transformer) -> list[str]:

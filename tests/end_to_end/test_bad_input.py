@@ -229,3 +229,26 @@ def test_wrong_flags_are_told_without_loading_pytorch(folder):
     (folder / "torch.py").write_text("raise SystemExit('PyTorch was imported')")
     done = run("--nope", cwd=folder, check=2, PYTHONPATH=str(folder))
     assert "unknown flag --nope" in done.stderr
+
+
+def test_a_configurable_of_a_name_of_the_labs_is_told(folder):
+    (folder / "clash.py").write_text("import gin\n\n@gin.configurable\nclass Trainer: pass\n")
+    options = [*TINY, "--allow_gin_import=clash", "--max_steps=1", "--run_dir=out"]
+    done = run(*options, cwd=folder, check=2)
+    assert "another module has registered a configurable of a name that the lab has" in done.stderr
+    assert not (folder / "out").exists()
+
+
+def test_a_hook_that_cannot_be_made_is_told_before_anything_is_written(folder):
+    (folder / "mine.py").write_text(
+        "from lm_core.hooks import UpdateHook, update_hook\n\n\n"
+        '@update_hook("mine")\nclass Mine(UpdateHook):\n'
+        "    def __init__(self):\n        raise ValueError('not today')\n"
+    )
+    hooks = "--gin_bindings=Trainer.hooks = {'update': [{'name': 'mine'}]}"
+    for mode in ("config", "train", "plan"):
+        options = ["--allow_gin_import=mine", hooks, f"--mode={mode}"]
+        done = run(*options, cwd=folder, check=2)
+        told = "hooks.update[0]: ValueError in the __init__ of Mine: not today"
+        assert done.stderr == f"error: --gin_bindings: Trainer.{told}\n"
+    assert not (folder / "runs").exists()
