@@ -1,7 +1,10 @@
+import warnings
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lm_core.config.gin_mappings import repeated_names
 from lm_core.config.gin_syntax import Mistake, parse, tokens
 
 GOOD = "Trainer.seed = 3\n"
@@ -88,3 +91,11 @@ def test_any_text_comes_to_an_end_with_lines_in_their_order(text):
     places = [piece.line if isinstance(piece, Mistake) else piece[0] for piece in pieces]
     assert all(1 <= place <= text.count("\n") + 1 for place in places)
     list(tokens(text))
+
+
+def test_a_pattern_with_signs_that_are_no_escapes_is_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ((_, statement),) = parse(r"a.b = {'blocks\.\d+': 'x\,'}")
+        assert repeated_names(r"a.b = {'blocks\.\d+': 'x\,'}") == []
+    assert statement.value == {r"blocks\.\d+": r"x\,"}

@@ -5,6 +5,7 @@ It builds a plain dict at once, which keeps the last of two equal names and forg
 
 import ast
 import tokenize
+import warnings
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -73,6 +74,8 @@ def _unquoted(token: tokenize.TokenInfo) -> str:
     if token.type != tokenize.STRING:
         return token.string
     try:
-        return str(ast.literal_eval(token.string))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return str(ast.literal_eval(token.string))
     except (SyntaxError, ValueError):  # An escape that Python does not know.
         return token.string

@@ -8,6 +8,7 @@ import io
 import itertools
 import re
 import tokenize
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -94,15 +95,23 @@ class _Lines:
         return next(self._rest, "")
 
 
-def parse(text: str) -> Iterator[tuple[int, Any] | Mistake]:
+def parse(text: str) -> list[tuple[int, Any] | Mistake]:
     """The statements of a gin text with their lines, and what is none, in their order.
 
     Args:
         text: Gin bindings.
 
-    Yields:
-        A line, counted from 1, and one of gin's statements; or a mistake.
+    Returns:
+        For each a line, counted from 1, and one of gin's statements; or a mistake.
     """
+    with warnings.catch_warnings():
+        # To Python, a \\ that begins no escape is itself, and worth a warning to a programmer.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", SyntaxWarning)
+        return list(_pieces(text))
+
+
+def _pieces(text: str) -> Iterator[tuple[int, Any] | Mistake]:
     line = _line_of_many_pieces(text)
     if line is not None:
         message = f"a text of more than {_MOST_PIECES} pieces; write it in one"
