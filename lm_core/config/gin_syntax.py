@@ -105,7 +105,7 @@ def parse(text: str) -> list[tuple[int, Any] | Mistake]:
         For each a line, counted from 1, and one of gin's statements; or a mistake.
     """
     with warnings.catch_warnings():
-        # To Python, a \\ that begins no escape is itself, and worth a warning to a programmer.
+        # To Python, a \ that begins no escape is itself, and worth a warning to a programmer.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", SyntaxWarning)
         return list(_pieces(text))
