@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
+from lm_core.config.files import FLAGS
 from lm_core.config.names import meant_parameter, near_parameter
-from lm_core.config.statements import GIN_SUFFIXES, YAML_SUFFIXES
 from lm_core.errors import InputError, nearest, shown
 
 GIN_BINDING = re.compile(r"\A--?gin\.(.*)", re.DOTALL)
@@ -225,10 +225,9 @@ def refuse_stray(mode: str, bare: Sequence[str]) -> None:
 
 def _meant_by(word: str) -> str:
     """What somebody may mean who writes a word that belongs to no flag."""
-    suffix = PurePath(word).suffix
-    for suffixes, flag in ((YAML_SUFFIXES, "config"), (GIN_SUFFIXES, "gin_file")):
-        if suffix in suffixes:
-            return f"did you mean --{flag}={shlex.quote(word)}? Each file needs a flag of its own"
+    flag = FLAGS.get(PurePath(word).suffix)
+    if flag:
+        return f"did you mean {flag}={shlex.quote(word)}? Each file needs a flag of its own"
     name = word.partition("=")[0]
     if "=" in word and "." in name and not word.startswith("-"):
         return f"did you mean --gin_bindings={shlex.quote(word)}?"

@@ -12,10 +12,10 @@ import numpy as np
 
 from lm_core.assembly import Parts, build, completed, sources_named
 from lm_core.config.binding import bind
+from lm_core.config.files import display_name
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.rendering import config_hash, gin_text, rows
 from lm_core.config.resolution import ResolvedConfig, resolve
-from lm_core.config.statements import display_name
 from lm_core.config.table import gin_parameter
 from lm_core.data.corpus import load_corpus, split_corpus
 from lm_core.data.token_store import encode_corpus

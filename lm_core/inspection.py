@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lm_core.command_line import path_given
+from lm_core.config.files import FLAGS
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.rendering import (
     canonical,
@@ -190,8 +191,7 @@ def _side(name: str, sources: ConfigSources) -> _Side:
     if path.is_dir():
         run = RunDirectory.open(path)
         return _Side(name, _config_of_run(run, ConfigSources()), run.manifest)
-    flags = {".gin": "--gin_file", ".yaml": "--config", ".yml": "--config"}
-    if path.suffix not in flags:
+    if path.suffix not in FLAGS:
         message = f"{name!r} is neither a run directory nor a configuration (*.yaml, *.gin)"
         names = [
             file.name
@@ -201,7 +201,7 @@ def _side(name: str, sources: ConfigSources) -> _Side:
         near = nearest(name, names)
         hint = f"; did you mean {near}?" if near else ""
         raise InputError(f"--mode=diff: {message}{hint}")
-    file = FileArgument(flags[path.suffix], name, "--mode=diff")
+    file = FileArgument(FLAGS[path.suffix], name, "--mode=diff")
     only = ConfigSources(
         files=[file],
         yaml_folders=sources.yaml_folders,

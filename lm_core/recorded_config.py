@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from lm_core.config.files import display_name
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.rendering import canonical, config_hash, yaml_text
 from lm_core.config.resolution import CheckFit, CheckHooks, ConfigSources, ResolvedConfig, resolve
-from lm_core.config.statements import Source, display_name
+from lm_core.config.statements import Source
 from lm_core.config.training_config import TrainingConfig
 from lm_core.errors import InputError, shown
 from lm_core.record import RunDirectory

@@ -1,72 +1,14 @@
-import os
 from pathlib import Path
 
 import pytest
 
-from lm_core.config.statements import (
-    MOST_FILES,
-    Reading,
-    Source,
-    display_name,
-    find_config,
-    read_text,
-)
+from lm_core.config.statements import MOST_FILES, Reading, Source, Statement
+from lm_core.errors import InputError
 
 
 def test_a_source_is_written_as_editors_jump_to_it():
     assert str(Source("configs/my.yaml", 7)) == "configs/my.yaml:7"
     assert str(Source("--gin_bindings")) == "--gin_bindings"
-
-
-def test_paths_below_the_working_directory_are_shown_short(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert display_name(tmp_path / "configs" / "my.yaml") == "configs/my.yaml"
-    assert display_name(tmp_path.parent / "my.yaml") == str(tmp_path.parent / "my.yaml")
-
-
-def test_a_name_is_looked_for_in_the_folders_in_their_order(tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    (tmp_path / "configs").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    (tmp_path / "configs" / "a.yaml").write_text("")
-    folders = [Path(), tmp_path / "configs"]
-    assert find_config("a.yaml", folders, "--config") == tmp_path / "configs/a.yaml"
-    (tmp_path / "here" / "a.yaml").write_text("")
-    found = find_config("a.yaml", folders, "--config")
-    assert found.resolve() == tmp_path / "here" / "a.yaml"
-
-
-def test_a_missing_file_says_where_it_was_looked_for_and_what_is_near(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "default.yaml").write_text("")
-    with pytest.raises(ValueError, match=r"did you mean default.yaml\? .*directory, configs\)"):
-        find_config("defualt.yaml", [Path(), tmp_path / "configs"], "--config")
-
-
-@pytest.mark.parametrize(
-    "name", ["", ".", "a\0b", "x" * 5000, "~nobody-of-this-name/a", "a.**", "a.["]
-)
-def test_names_that_are_no_files_are_refused_in_words(name):
-    with pytest.raises(ValueError, match="--config"):
-        find_config(name, [Path()], "--config")
-
-
-def test_a_pipe_is_no_configuration(tmp_path):
-    os.mkfifo(tmp_path / "a.yaml")
-    with pytest.raises(ValueError, match="not a regular file"):
-        find_config(str(tmp_path / "a.yaml"), [Path()], "--config")
-
-
-def test_an_unreadable_file_gives_the_reason(tmp_path):
-    with pytest.raises(ValueError, match="cannot be read: Is a directory"):
-        read_text(tmp_path)
-
-
-def test_a_folder_is_refused_in_one_plain_sentence(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"^--config: '\.' is not a regular file$"):
-        find_config(".", [Path()], "--config")
 
 
 def test_a_reading_ends_after_many_files(tmp_path):
@@ -76,3 +18,41 @@ def test_a_reading_ends_after_many_files(tmp_path):
         assert reading.open(tmp_path / "a.yaml") == ""
     with pytest.raises(ValueError, match="more than 100 files are read for this configuration"):
         reading.open(tmp_path / "a.yaml")
+
+
+def test_a_key_that_one_file_sets_twice_is_told_and_the_first_stands():
+    reading, seen = Reading(), {}
+    for line in (2, 5):
+        reading.add(Statement("seed", "Trainer.seed", line, Source("my.gin", line), {}), seen)
+    assert [statement.value for statement in reading.statements] == [2]
+    (finding,) = reading.findings
+    assert finding.text == "my.gin:5: Trainer.seed: set twice in this file, first in line 2"
+
+
+def test_on_the_command_line_the_later_of_two_bindings_counts():
+    reading, seen = Reading(), {}
+    for value in (1, 2):
+        reading.add(Statement("seed", "Trainer.seed", value, Source("--gin_bindings"), {}), seen)
+    assert [statement.value for statement in reading.statements] == [1, 2]
+    assert reading.findings == []
+
+
+def test_a_file_that_cannot_be_read_makes_a_reading_incomplete():
+    reading = Reading()
+    reading.problem(Source("my.yaml", 1), "wrong")
+    assert reading.is_complete
+    reading.failure(InputError("my.yaml: unknown file"))
+    assert not reading.is_complete
+
+
+def test_files_are_taken_from_below_the_allowed_folders_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    reading = Reading()
+    reading.take_from(Path("own"))
+    reading.require_own(tmp_path / "own" / "deep" / "a.yaml", "a.yaml", "my.yaml:1")
+    with pytest.raises(InputError) as error:
+        reading.require_own(tmp_path / "o t" / "a.yaml", "../o t/a.yaml", "my.yaml:1: extends")
+    assert error.value.message == (
+        "my.yaml:1: extends: '../o t/a.yaml' lies outside the folders of this configuration; "
+        "'--gin_search_paths=o t' allows its folder"
+    )

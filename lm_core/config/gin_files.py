@@ -11,19 +11,12 @@ from typing import Any
 
 from gin import config_parser
 
+from lm_core.config.files import chain, display_name, find_config, is_yaml
 from lm_core.config.gin_macros import Macros, UnknownMacroError
 from lm_core.config.gin_mappings import repeated_names
 from lm_core.config.gin_syntax import WORDS_OF_YAML, Mistake, parse
 from lm_core.config.names import unknown_parameter, unused_macro
-from lm_core.config.statements import (
-    YAML_SUFFIXES,
-    Reading,
-    Source,
-    Statement,
-    chain,
-    display_name,
-    find_config,
-)
+from lm_core.config.statements import Reading, Source, Statement
 from lm_core.config.table import KEY_OF_GIN_PARAMETER, value_types
 from lm_core.config.yaml_files import read_yaml
 from lm_core.errors import InputError, shown
@@ -186,7 +179,7 @@ class GinReader:
             if path.resolve() in [file.resolve() for file in self._including]:
                 circle = chain((*self._including, path))
                 raise InputError(f"{who}: the files include each other in a circle: {circle}")
-            if path.suffix in YAML_SUFFIXES:
+            if is_yaml(path):
                 read_yaml(path, self._reading)
             else:
                 self._read_file(path)

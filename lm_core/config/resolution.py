@@ -6,16 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lm_core.config.checks import check_value
+from lm_core.config.files import FLAGS, find_config, is_yaml
 from lm_core.config.gin_files import GinReader
 from lm_core.config.hyperparameters import KEYS, BrokenRule, broken_rules
-from lm_core.config.statements import (
-    YAML_SUFFIXES,
-    Finding,
-    Reading,
-    Source,
-    Statement,
-    find_config,
-)
+from lm_core.config.statements import Finding, Reading, Source, Statement
 from lm_core.config.table import gin_parameter
 from lm_core.config.training_config import TrainingConfig
 from lm_core.config.yaml_files import read_yaml
@@ -229,18 +223,18 @@ def _without_open_seed(statements: list[Statement]) -> list[Statement]:
 def _read_file(
     file: FileArgument, sources: ConfigSources, reading: Reading, gin_reader: GinReader
 ) -> None:
-    suffix = Path(file.name).suffix
-    if file.flag == "--config":
-        if suffix == ".gin":
-            raise InputError(f"--config: {file.name!r} is a gin file; give it to --gin_file")
-        path = find_config(file.name, [Path(), *sources.yaml_folders], file.who or file.flag)
+    wanted = FLAGS.get(Path(file.name).suffix, file.flag)
+    if wanted != file.flag:
+        kind = "YAML" if is_yaml(Path(file.name)) else "gin"
+        raise InputError(f"{file.flag}: {file.name!r} is a {kind} file; give it to {wanted}")
+    is_gin = file.flag == FLAGS[".gin"]
+    folders = sources.gin_folders if is_gin else sources.yaml_folders
+    path = find_config(file.name, [Path(), *folders], file.who or file.flag)
+    if is_gin:
+        gin_reader.read_file(path)
+    else:
         reading.take_from(path.resolve().parent)
         read_yaml(path, reading)
-    else:
-        if suffix in YAML_SUFFIXES:
-            raise InputError(f"--gin_file: {file.name!r} is a YAML file; give it to --config")
-        folders = [Path(), *sources.gin_folders]
-        gin_reader.read_file(find_config(file.name, folders, file.who or file.flag))
 
 
 def _in_order(findings: Sequence[Finding]) -> list[Finding]:

@@ -1,16 +1,13 @@
 """What configuration sources come down to: statements, each with the place it stands."""
 
-import os
 import shlex
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lm_core.errors import InputError, nearest
+from lm_core.config.files import display_name, read_text
+from lm_core.errors import InputError
 
-# A configuration is a page or two of text; what is far longer is not one.
-LARGEST_FILE = 1_000_000
 # Aliases and macros repeat what they stand for: nested ones can make terabytes of a page. No
 # configuration that a person wrote comes near this many values.
 MOST_VALUES = 10_000
@@ -20,10 +17,6 @@ MOST_CHARACTERS = 1_000_000
 DEEPEST = 50
 # Files that include each other twice over can make a billion readings of thirty files.
 MOST_FILES = 100
-
-
-YAML_SUFFIXES = (".yaml", ".yml")
-GIN_SUFFIXES = (".gin",)
 
 
 class Source(NamedTuple):
@@ -151,80 +144,3 @@ class Reading:
         else:
             seen[statement.key] = statement.source
             self.statements.append(statement)
-
-
-def display_name(path: Path) -> str:
-    """A path as a person at this working directory would write it."""
-    relative = os.path.relpath(path)
-    return os.path.abspath(path) if relative.startswith("..") else relative  # noqa: PTH100
-
-
-def find_config(
-    name: str, folders: Iterable[Path], who: str, elsewhere: Callable[[], list[str]] = list
-) -> Path:
-    """The configuration file that a name on the command line or in a file means.
-
-    Args:
-        name: A path, relative to one of the folders.
-        folders: Where to look, in order.
-        who: Who asks, for the message.
-        elsewhere: Finds what may be meant when there is no such file.
-
-    Raises:
-        InputError: No such file anywhere; says where it was looked for and what is near.
-    """
-    folders = list(folders)
-    try:
-        for folder in folders:
-            candidate = folder / Path(name).expanduser()
-            if candidate.is_file():
-                return candidate
-            if candidate.exists():
-                raise InputError(f"{who}: {name!r} is not a regular file")
-        suffix = Path(name).suffix
-        files = [file for folder in folders for file in sorted(folder.glob("*"))]
-    except InputError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{who}: {name!r} cannot be opened: {error}") from error
-    # The suffix, which all of them have, makes names look alike that are not.
-    # Of the same kind, where the name tells one.
-    kinds = [kind for kind in (YAML_SUFFIXES, GIN_SUFFIXES) if suffix in kind]
-    suffixes = kinds[0] if kinds else (*YAML_SUFFIXES, *GIN_SUFFIXES)
-    names = {file.stem: file.name for file in reversed(files) if file.suffix in suffixes}
-    near = nearest(Path(name).stem, names)
-    meant = [*elsewhere(), *([names[near]] if near else [])]
-    hint = f"; did you mean {meant[0]}?" if meant else ""
-    where = ", ".join(dict.fromkeys(map(_folder_name, folders)))
-    raise InputError(f"{who}: {name!r}: unknown file{hint} (looked in {where})")
-
-
-def _folder_name(folder: Path) -> str:
-    name = display_name(folder)
-    return "the working directory" if name == "." else name
-
-
-def chain(files: Iterable[Path]) -> str:
-    """Files that lead from one to the next, for the message about a circle of them."""
-    return " -> ".join(display_name(path) for path in files)
-
-
-def read_text(path: Path) -> str:
-    """The text of a configuration file.
-
-    Raises:
-        InputError: It cannot be read, is far too large, or is not UTF-8.
-    """
-    shown = display_name(path)
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise InputError(f"{shown}: cannot be read: {error.strerror}") from error
-    if len(data) > LARGEST_FILE:
-        raise InputError(f"{shown}: is larger than {LARGEST_FILE:,} bytes, so no configuration")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(f"{shown}:{line}: is not UTF-8 text") from error

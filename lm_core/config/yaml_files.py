@@ -6,16 +6,10 @@ from pathlib import Path
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
+from lm_core.config.files import FLAGS, chain, display_name, find_config, is_yaml
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.names import unknown_key
-from lm_core.config.statements import (
-    Reading,
-    Source,
-    Statement,
-    chain,
-    display_name,
-    find_config,
-)
+from lm_core.config.statements import Reading, Source, Statement
 from lm_core.config.yaml_syntax import YamlMistake, compose
 from lm_core.config.yaml_values import NestedError, PlainValue, require_plain_name
 from lm_core.errors import InputError, shown
@@ -92,7 +86,7 @@ def _extend(statement: Statement, files: tuple[Path, ...], reading: Reading) -> 
         folder = files[-1].parent
         path = find_config(name, [folder], who, lambda: _elsewhere(name, folder))
         reading.require_own(path, name, who)
-        if path.suffix == ".gin":
+        if path.suffix in FLAGS and not is_yaml(path):
             raise InputError(f"{who}: {name!r} is a gin file; only YAML can be extended")
         if path.resolve() in [file.resolve() for file in files]:
             raise InputError(
