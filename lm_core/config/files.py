@@ -8,8 +8,8 @@ from lm_core.errors import InputError, nearest
 
 # The kinds of configuration files, by their suffix, each with the flag that takes it.
 FLAGS = {".yaml": "--config", ".yml": "--config", ".gin": "--gin_file"}
-# A configuration is a page or two of text; what is far longer is not one.
-LARGEST_FILE = 1_000_000
+# A configuration is a page or two of text; what is far longer, in bytes, is not one.
+LARGEST_FILE = 200_000
 
 
 def is_yaml(path: Path) -> bool:
