@@ -145,7 +145,7 @@ def test_a_file_that_is_no_text_is_refused(read):
 
 
 def test_a_file_far_too_large_is_refused(read):
-    with pytest.raises(ValueError, match="is larger than 1,000,000 bytes"):
+    with pytest.raises(ValueError, match="is larger than 200,000 bytes"):
         read(b"#" * 1_000_001)
 
 
