@@ -90,7 +90,8 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_multi_string(
         "gin_search_paths",
         [],
-        "A folder to look for gin files in, after the working directory and gin_configs/. Repeats.",
+        "A folder to look for gin files in, after the working directory and gin_configs/, and from "
+        "which files may be included and extended. Repeats.",
         values,
     )
     flags.DEFINE_multi_string(
