@@ -44,8 +44,6 @@ from lm_core.output import let_go, say
 from lm_core.request import Request
 
 PROJECT = Path(__file__).resolve().parent
-# Problems that a person is told of at once; who has more mends these first.
-MOST_TOLD = 100
 # Turns of waiting before a thread sleeps, of GNU's OpenMP, https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html.
 SPIN_COUNT = "1000"
 
@@ -148,9 +146,7 @@ def told(error: LabError) -> str:
     """What a person reads of an error: the sentence, or a line for each of several problems."""
     lines = [one_line(line) for line in error.message.split("\n")]
     if isinstance(error, InputError) and len(lines) > 1 and not lines[1].startswith(" "):
-        n_more = len(lines) - MOST_TOLD
-        rest = [f"... and {n_more} more"] if n_more > 0 else []
-        return "\n".join([f"error: {len(lines)} problems", *lines[:MOST_TOLD], *rest])
+        return "\n".join([f"error: {len(lines)} problems", *lines])
     return "\n".join([f"error: {lines[0]}", *lines[1:]])
 
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 # A message stays readable when a value in it is no longer than this.
 _LONGEST_SHOWN = 60
 _ELLIPSIS = "..."
+# Among more names than this, to look for the nearest for each of many wrong ones takes seconds.
+_MOST_COMPARED = 500
 # Shells add the number of the signal to this, see https://pubs.opengroup.org/onlinepubs/9799919799,
 # "Exit Status for Commands".
 _EXIT_CODE_OF_SIGNAL = 128
@@ -90,6 +92,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     Capital letters make no distance, and where no name is near, nor does the order of the words.
     """
     spellings = list(known)
+    if len(spellings) > _MOST_COMPARED:
+        return None
     for spelled in (str.lower, _words_sorted):
         names = {spelled(spelling): spelling for spelling in spellings}
         near = difflib.get_close_matches(spelled(name), list(names), 1)

@@ -26,19 +26,25 @@ def test_the_later_definition_wins_and_the_earlier_one_is_kept_to_be_checked():
     made = macros(a=1)
     made.define("a", 2, Source("--gin_bindings"))
     assert made.resolve(Macro("a"))[0] == 2
-    assert list(made.overridden()) == [("a", 1, HERE)]
+    assert list(made.overridden()) == []
+    made = macros(a=Macro("nope"))
+    made.define("a", 2, Source("--gin_bindings"))
+    ((name, source, error),) = made.overridden()
+    assert (name, source, error.name) == ("a", HERE, "nope")
 
 
 def test_what_nothing_uses_is_known():
     made = macros(a=Macro("b"), b=1, c=2, d=3)
-    made.resolve([Macro("a")])
-    made.use("d")
+    made.use([Macro("a")])
+    made.use({"x": Macro("d")})
     assert [name for name, _ in made.unused()] == ["c"]
 
 
 def test_an_unknown_macro_is_told_with_the_nearest_name():
     with pytest.raises(UnknownMacroError, match="%wdth: unknown macro; did you mean width"):
         macros(width=1).resolve(Macro("wdth"))
+    with pytest.raises(UnknownMacroError, match="%x, in the value of %width: unknown macro"):
+        macros(width=Macro("x")).resolve(Macro("width"))
 
 
 @pytest.mark.parametrize(

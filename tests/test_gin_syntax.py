@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_core.config.gin_mappings import repeated_names
-from lm_core.config.gin_syntax import Mistake, parse, tokens
+from lm_core.config.gin_syntax import Mistake, Parsed, parse
 
 GOOD = "Trainer.seed = 3\n"
 
@@ -15,13 +14,12 @@ def mistakes(text):
 
 
 def lines_of(text):
-    return [piece[0] for piece in parse(text) if not isinstance(piece, Mistake)]
+    return [piece.line for piece in parse(text) if isinstance(piece, Parsed)]
 
 
 BAD = [
     "n = six\n",
     "n = {\n",
-    "n = '''abc\n",
     'n = "abc\n',
     "n m = 3\n",
     "n\n",
@@ -29,7 +27,6 @@ BAD = [
     "n = 05\n",
     "n = {[]: 3}\n",
     "n = 'C:\\Users'\n",
-    "a.b:\n  c = six\n  d = 4\n",
     "a.b:\n",
     "include 3\n",
     "n =\n",
@@ -59,7 +56,7 @@ def test_a_mistake_loses_nothing_that_stands_around_it(bad):
         ),
         (
             "x:\n  y = six\n  z = 3\n",
-            Mistake(2, "'six' is no value; a text needs quotes", ["x"], [], True),
+            Mistake(2, "'six' is no value; a text needs quotes", ["x.y"], [], False),
         ),
     ],
 )
@@ -67,9 +64,57 @@ def test_a_mistake_tells_what_nobody_knows_for_it(text, mistake):
     assert mistakes(text) == [mistake]
 
 
-def test_a_name_without_a_value_hides_what_was_meant():
-    (mistake,) = mistakes("Transformer n_layers 6\n")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Transformer n_layers 6",
+        "include a.gin",
+        "include 'a.gin",
+        "include",
+        "'a.b' = 3",
+        "^a",
+        "=",
+    ],
+)
+def test_what_is_meant_may_be_hidden_where_no_name_can_be_told(text):
+    (mistake,) = mistakes(f"{text}\n")
     assert mistake.hides_more
+
+
+def test_every_line_of_a_block_and_every_line_that_is_indented_stands_by_itself():
+    text = "a.b:\n  c = six\n  d = 4\n  e = 5 5\n  f = 6\n  g = six\n  h = 7\ni = 8\n"
+    found = [(piece.line, isinstance(piece, Parsed)) for piece in parse(text)]
+    assert found == [(n, n in (3, 5, 7, 8)) for n in range(2, 9)]
+    assert [m.names for m in mistakes(text)] == [["a.b.c"], ["a.b.e"], ["a.b.g"]]
+    assert lines_of("  a = six\n  b = 3\n") == [2]
+
+
+def test_a_text_that_is_never_closed_takes_no_later_statement_with_it():
+    text = GOOD + "n = '''abc\n" + GOOD
+    assert lines_of(text) == [1, 3]
+    assert [mistake.line for mistake in mistakes(text)] == [2]
+
+
+def test_lines_inside_a_text_are_no_statements():
+    text = 'a = """x\nb = 3\nimport c\n"""\nd = 1e4x\ne = """x\nf = 3\n""" junk\ng = 5\n'
+    assert lines_of(text) == [1, 9]
+    assert [(m.line, m.names) for m in mistakes(text)] == [(5, ["d"]), (8, ["e"])]
+
+
+def test_statements_may_stand_however_gin_takes_them():
+    text = (
+        "\ufeff"[1:] + "# comment\r\n\r\na.b = (\r\n1, # one\r\n)\r\n  c = 'x' \\\r\n 'y'\r\n"
+        "d.e:\r\n  # comment\r\n  f = {\r\n'g': 1}\r\n\r\n  h = @i()\r\nimport j.k\r\n"
+    )
+    assert mistakes(text) == []
+    assert lines_of(text) == [3, 6, 10, 13, 14]
+    values = [p.statement.value for p in parse(text)[:3]]
+    assert values == [(1,), "xy", {"g": 1}]
+
+
+def test_names_that_a_mapping_sets_twice_are_told_with_the_lines_of_the_text():
+    (parsed,) = parse("\n\na.b = {\n  'c': 1,\n  'c': 2,\n}\n")
+    assert parsed.repeated == [("c", 5, 4)]
 
 
 def test_whoever_makes_very_many_mistakes_is_told_a_hundred():
@@ -81,21 +126,18 @@ def test_whoever_makes_very_many_mistakes_is_told_a_hundred():
 def test_a_text_of_thousands_of_pieces_is_refused_at_once():
     # Gin's parser alone takes minutes for it.
     (mistake,) = mistakes(GOOD + "n = " + "'a' " * 50_000)
-    assert mistake.line == 2
-    assert mistake.hides_more
+    assert (mistake.line, mistake.names) == (2, ["n"])
 
 
 @given(st.text(st.sampled_from("ab.=:/%@{}[]()'\"\\\n\t #,-1"), max_size=40))
 def test_any_text_comes_to_an_end_with_lines_in_their_order(text):
     pieces = list(parse(text))
-    places = [piece.line if isinstance(piece, Mistake) else piece[0] for piece in pieces]
-    assert all(1 <= place <= text.count("\n") + 1 for place in places)
-    list(tokens(text))
+    assert all(1 <= piece.line <= text.count("\n") + 1 for piece in pieces)
 
 
 def test_a_pattern_with_signs_that_are_no_escapes_is_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ((_, statement),) = parse(r"a.b = {'blocks\.\d+': 'x\,'}")
-        assert repeated_names(r"a.b = {'blocks\.\d+': 'x\,'}") == []
-    assert statement.value == {r"blocks\.\d+": r"x\,"}
+        (parsed,) = parse(r"a.b = {'blocks\.\d+': 'x\,'}")
+    assert parsed.repeated == []
+    assert parsed.statement.value == {r"blocks\.\d+": r"x\,"}

@@ -70,10 +70,3 @@ def test_the_lines_of_a_message_hold_nothing_that_moves_a_cursor():
     told = run.told(InputError("one \x1b[2J\ntwo\x07"))
     assert told == "error: 2 problems\none \\x1b[2J\ntwo\\x07"
     assert run.told(InputError("one\n  a part of it")) == "error: one\n  a part of it"
-
-
-def test_of_very_many_problems_a_hundred_are_told():
-    lines = run.told(InputError("\n".join(f"a.yaml:{i}: wrong" for i in range(250)))).split("\n")
-    assert lines[0] == "error: 250 problems"
-    assert lines[100] == "a.yaml:99: wrong"
-    assert lines[101:] == ["... and 150 more"]

@@ -4,6 +4,7 @@ What the statements may say is decided here, because gin itself checks no types,
 and runs what it is asked to import.
 """
 
+import ast
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -13,16 +14,15 @@ from gin import config_parser
 
 from lm_core.config.files import chain, display_name, find_config, is_yaml
 from lm_core.config.gin_macros import Macros, UnknownMacroError
-from lm_core.config.gin_mappings import repeated_names
-from lm_core.config.gin_syntax import WORDS_OF_YAML, Mistake, parse
+from lm_core.config.gin_syntax import WORDS_OF_YAML, Macro, Mistake, parse
 from lm_core.config.names import unknown_parameter, unused_macro
 from lm_core.config.statements import Reading, Source, Statement
 from lm_core.config.table import KEY_OF_GIN_PARAMETER, value_types
 from lm_core.config.yaml_files import read_yaml
 from lm_core.errors import InputError, shown
 
-_BARE_WORD = re.compile(
-    r"\s*(?P<name>[A-Za-z_][\w./]*)\s*=\s*(?P<word>[A-Za-z_./~][^\s'\"#]*)\s*", re.ASCII
+_BINDING_OF_A_WORD = re.compile(
+    r"\s*(?P<name>[A-Za-z_][A-Za-z0-9_./]*)\s*=\s*(?P<word>[^\s'\"%@=([{][^\s'\"]*)\s*"
 )
 # What no statement is without.
 _STATEMENT = re.compile(r"=|^\s*(include|import|from)\b", re.ASCII)
@@ -56,6 +56,7 @@ class GinReader:
         Raises:
             InputError: The file cannot be read as text.
         """
+        self._reading.take_from(path.parent)
         self._reading.take_from(path.resolve().parent)
         self._read_file(path)
 
@@ -71,7 +72,7 @@ class GinReader:
         One bare word is taken as a text, and so is a path where a text is wanted: a shell has
         already eaten the quotes of ``Tokenizer.kind='byte'``.
         """
-        match = _BARE_WORD.fullmatch(text)
+        match = _BINDING_OF_A_WORD.fullmatch(text)
         if match:
             name, word = match["name"], match["word"]
             types = value_types(KEY_OF_GIN_PARAMETER[name]) if name in KEY_OF_GIN_PARAMETER else ()
@@ -80,8 +81,7 @@ class GinReader:
                 message = f"{name}: {word} is YAML; gin has {WORDS_OF_YAML[word]}"
                 self._reading.problem(Source(flag), message)
                 return
-            is_text = str in types or word.isidentifier()
-            if is_text and word not in WORDS_OF_YAML.values():
+            if (str in types or word.isidentifier()) and not _is_literal(word):
                 text = f"{name} = {word!r}"
         if not _STATEMENT.search(text) or not self._read(text, flag, None):
             message = f"{text!r} binds nothing; write NAME=VALUE, as in Transformer.n_layers=6"
@@ -99,8 +99,8 @@ class GinReader:
                 source = statement.source._replace(macros=macros)
                 resolved.append(statement._replace(value=value, source=source))
         self._reading.statements = resolved
-        for name, value, source in self._macros.overridden():
-            self._resolved(value, name, source)
+        for name, source, unknown in self._macros.overridden():
+            self._tell_unknown(unknown, name, source)
         # Where something cannot be read, it may be what uses them.
         for name, source in self._macros.unused() if self._reading.is_complete else ():
             self._reading.problem(source, unused_macro(name))
@@ -110,12 +110,15 @@ class GinReader:
         try:
             return self._macros.resolve(value)
         except UnknownMacroError as error:
-            # Where something cannot be read, it may be what defines them.
-            if self._reading.is_complete and not self._macros.is_unread(error.name):
-                self._reading.problem(source, f"{name}: {error.message}")
+            self._tell_unknown(error, name, source)
         except InputError as error:
             self._reading.problem(source, f"{name}: {error.message}")
         return None
+
+    def _tell_unknown(self, error: UnknownMacroError, name: str, source: Source) -> None:
+        # Where something cannot be read, it may be what defines it.
+        if self._reading.is_complete and not self._macros.is_unread(error.name):
+            self._reading.problem(source, f"{name}: {error.message}")
 
     def _read(self, text: str, place: str, folder: Path | None) -> bool:
         """Reads the text of a file in a folder, or of a flag, which has no lines to tell.
@@ -125,20 +128,19 @@ class GinReader:
         """
         seen: dict[str, Source] = {}
         is_empty = True
-        for name, line, first in repeated_names(text):
-            source = Source(place, line if folder else None)
-            where = f", first in line {first}" if folder else ""
-            self._reading.problem(source, f"{name}: set twice in one mapping{where}")
         for piece in parse(text):
             is_empty = False
+            source = Source(place, piece.line if folder else None)
             if isinstance(piece, Mistake):
                 quoted = "" if folder else f"{shown(text)}: "
-                source = Source(place, piece.line if folder else None)
                 self._reading.problem(source, f"{quoted}not valid gin: {piece.message}")
                 self._pass_over(piece)
-            else:
-                line, statement = piece
-                self._take(statement, Source(place, line if folder else None), folder, seen)
+                continue
+            for name, line, first in piece.repeated:
+                where = f", first in line {first}" if folder else ""
+                message = f"{name}: set twice in one mapping{where}"
+                self._reading.problem(Source(place, line if folder else None), message)
+            self._take(piece.statement, source, folder, seen)
         return not is_empty
 
     def _pass_over(self, mistake: Mistake) -> None:
@@ -149,8 +151,7 @@ class GinReader:
                 self._reading.unread.add(KEY_OF_GIN_PARAMETER[name])
             elif "." not in name:
                 self._macros.pass_over(name)
-        for name in mistake.macros:
-            self._macros.use(name)
+        self._macros.use([Macro(name) for name in mistake.macros])
 
     def _take(
         self, statement: Any, source: Source, folder: Path | None, seen: dict[str, Source]
@@ -192,6 +193,8 @@ class GinReader:
         selector, argument = statement.selector, statement.arg_name
         name = f"{selector}.{argument}" if argument else selector
         scoped = f"{statement.scope}/{name}" if statement.scope else name
+        if argument:  # Also where it is refused: its macros are then not what is wrong.
+            self._macros.use(statement.value)
         if statement.scope:
             message = "a scope has no place here: one run has one value for each hyperparameter"
             advice = f"; write {name}" if name in KEY_OF_GIN_PARAMETER else ""
@@ -211,3 +214,11 @@ class GinReader:
             self._reading.problem(source, f"{name}: set twice in this file, first in line {first}")
         seen[f"%{name}"] = source
         self._macros.define(name, value, source)
+
+
+def _is_literal(word: str) -> bool:
+    try:
+        ast.literal_eval(word)
+    except (SyntaxError, ValueError):
+        return False
+    return True

@@ -14,10 +14,12 @@ class UnknownMacroError(InputError):
     Args:
         name: Its name.
         known: The macros that there are.
+        within: The macro whose value uses it, if it is one.
     """
 
-    def __init__(self, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"%{name}: {unknown(name, known, 'macro')}")
+    def __init__(self, name: str, known: Iterable[str], within: Iterable[str] = ()) -> None:
+        where = "".join(f", in the value of %{outer}" for outer in within)
+        super().__init__(f"%{name}{where}: {unknown(name, known, 'macro')}")
         self.name = name
 
 
@@ -27,7 +29,7 @@ class Macros:
     def __init__(self) -> None:
         self._definitions: dict[str, tuple[Any, Source]] = {}
         self._overridden: list[tuple[str, Any, Source]] = []
-        self._used: set[str] = set()
+        self._uses: list[Any] = []
         self._unread: set[str] = set()
 
     def define(self, name: str, value: Any, source: Source) -> None:
@@ -36,9 +38,9 @@ class Macros:
             self._overridden.append((name, *self._definitions[name]))
         self._definitions[name] = (value, source)
 
-    def use(self, name: str) -> None:
-        """Notes that something uses a macro."""
-        self._used.add(name)
+    def use(self, value: Any) -> None:
+        """Notes that something is set to a value, which may hold macros."""
+        self._uses.append(value)
 
     def pass_over(self, name: str) -> None:
         """Notes that a macro is defined as what cannot be read."""
@@ -58,7 +60,6 @@ class Macros:
             UnknownMacroError: It uses a macro that there is not.
             InputError: It uses a configurable, or is too large.
         """
-        self._used |= self._within(value)
         expansion = _Expansion(self._definitions)
         return expansion.of(value, ()), ", ".join(expansion.used)
 
@@ -66,20 +67,24 @@ class Macros:
         """Whether a macro is defined as what cannot be read."""
         return name in self._unread
 
-    def overridden(self) -> Iterator[tuple[str, Any, Source]]:
-        """The definitions that a later one overrides: name, value and place."""
-        yield from self._overridden
+    def overridden(self) -> Iterator[tuple[str, Source, UnknownMacroError]]:
+        """The definitions that a later one overrides, where they use a macro that there is not."""
+        for name, value, source in self._overridden:
+            for used in sorted(self._within([value])):
+                if used not in self._definitions:
+                    yield name, source, UnknownMacroError(used, self._definitions)
 
     def unused(self) -> Iterator[tuple[str, Source]]:
         """The macros that nothing uses, with their places."""
+        used = self._within(self._uses)
         for name, (_, source) in self._definitions.items():
-            if name not in self._used:
+            if name not in used:
                 yield name, source
 
-    def _within(self, value: Any) -> set[str]:
-        """The macros that a value is made of, however deep."""
+    def _within(self, values: list[Any]) -> set[str]:
+        """The macros that some values are made of, however deep."""
         found: set[str] = set()
-        waiting = [value]
+        waiting = [*values]
         while waiting:
             part = waiting.pop()
             if isinstance(part, Macro):
@@ -130,7 +135,7 @@ class _Expansion:
         if name in within:
             raise InputError(f"%{name} is defined by itself")
         if name not in self._definitions:
-            raise UnknownMacroError(name, self._definitions)
+            raise UnknownMacroError(name, self._definitions, within[-1:])
         definition, source = self._definitions[name]
         self.used[f"%{name} from {source}"] = None
         return self.of(definition, (*within, name), depth + 1)

@@ -6,10 +6,9 @@ It builds a plain dict at once, which keeps the last of two equal names and forg
 import ast
 import tokenize
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
-
-from lm_core.config.gin_syntax import tokens
 
 
 class RepeatedName(NamedTuple):
@@ -29,18 +28,17 @@ class _Bracket:
     lines: dict[str, int] = field(default_factory=dict)
 
 
-def repeated_names(text: str) -> list[RepeatedName]:
-    """The names that mappings in a gin text set more than once, in the order of the text.
+def repeated_names(tokens: Iterable[tokenize.TokenInfo]) -> list[RepeatedName]:
+    """The names that mappings in a statement set more than once, in their order.
 
-    Names are compared as they are written, ``'a'`` and ``"a"`` alike. What is no gin ends the
-    search without an error: gin's parser tells about that.
+    Names are compared as they are written, ``'a'`` and ``"a"`` alike.
 
     Args:
-        text: Gin bindings.
+        tokens: The tokens of the statement, without comments and ends of lines.
     """
     found: list[RepeatedName] = []
     brackets: list[_Bracket] = []
-    for token in tokens(text):
+    for token in tokens:
         if token.string in ("{", "[", "("):
             brackets.append(_Bracket(token.string == "{"))
         elif token.string in ("}", "]", ")"):

@@ -1,19 +1,18 @@
 """The syntax of gin: a text as statements, and what is no statement, told without losing the rest.
 
-Gin's own parser reads a statement and tells its line. It ends at the first mistake; here, reading
-goes on at the next line that begins a statement.
+Gin's own parser ends at the first mistake, so it is given one statement after the other.
 """
 
 import io
-import itertools
 import re
 import tokenize
 import warnings
-from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gin import config_parser
 
+from lm_core.config.gin_lines import TOKEN_ERRORS, LogicalLine, logical_lines
+from lm_core.config.gin_mappings import RepeatedName, repeated_names
 from lm_core.errors import shown
 
 # Whoever makes more mistakes than this in one file has not written a gin file.
@@ -22,10 +21,13 @@ _MOST_MISTAKES = 100
 _MOST_PIECES = 100
 # Where a statement begins: at the left, unlike the lines inside brackets and blocks.
 _BEGINNING = re.compile(r"(?P<name>[A-Za-z_][\w./]*)\s*[=:]|(include|import|from)\b", re.ASCII)
-_INDENTED = re.compile(r"\s+[A-Za-z_][\w./]*\s*=", re.ASCII)
+_NAME = re.compile(r"\s*(?P<name>[A-Za-z_][\w./]*)\s*=", re.ASCII)
+_HEAD_OF_BLOCK = re.compile(r"(?P<name>[A-Za-z_][\w./]*)\s*:\s*(#.*)?", re.ASCII)
+_INDENTATION = " \t\f"
 _MACRO = re.compile(r"%([\w./]+)", re.ASCII)
 # What YAML calls by a word that gin calls by another.
 WORDS_OF_YAML = {"null": "None", "true": "True", "false": "False"}
+_EMPTY_BLOCK = "a block, NAME: with indented lines below it, has none"
 _NOT_CLOSED = "a bracket or a quotation mark that is not closed"
 # What gin's parser says, its beginning, and what that means here.
 _SENTENCES = {
@@ -35,13 +37,12 @@ _SENTENCES = {
     "Malformatted scope or selector": "the name holds a space, or a sign that no name has",
     "Unable to parse value": "there is no value after the =, or its quotation mark is not closed",
     "Unexpected token": "a line begins with a name, as in `Transformer.n_layers = 4`",
-    "Expected indentation": "a block, NAME: with indented lines below it, has none",
+    "Expected file path": "the path of a file to be included stands in quotation marks",
     "unhashable type": "a list or a mapping is no name, as the key of a mapping must be",
     "EOF in multi-line": _NOT_CLOSED,
     "unterminated": _NOT_CLOSED,
     "maximum recursion": "lists and mappings are nested too deep",
 }
-_PADDING = {tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT}
 _BAD_TOKEN = re.compile(r".*\n +Failed to parse token '(.*)'", re.DOTALL)
 _BAD_ESCAPE = re.compile(r"\(unicode error\)")
 _SYNTAX_ERRORS = (SyntaxError, tokenize.TokenError, TypeError, ValueError, RecursionError)
@@ -57,6 +58,20 @@ class Reference(NamedTuple):
     """A use of a configurable as a value, ``@name`` or ``@name()``."""
 
     text: str
+
+
+class Parsed(NamedTuple):
+    """A statement.
+
+    Attributes:
+        line: Its line, counted from 1.
+        statement: What gin's parser makes of it.
+        repeated: The names that its mappings set more than once, with lines of the text.
+    """
+
+    line: int
+    statement: Any
+    repeated: list[RepeatedName]
 
 
 class Mistake(NamedTuple):
@@ -85,108 +100,125 @@ class _Delegate(config_parser.ParserDelegate):
         return Macro(macro_name)
 
 
-class _Lines:
-    """Lines of a text from one on, as gin's parser reads a file."""
-
-    def __init__(self, lines: Sequence[str], start: int) -> None:
-        self._rest = itertools.islice(lines, start, None)
-
-    def readline(self) -> str:
-        return next(self._rest, "")
-
-
-def parse(text: str) -> list[tuple[int, Any] | Mistake]:
-    """The statements of a gin text with their lines, and what is none, in their order.
+def parse(text: str) -> list[Parsed | Mistake]:
+    """The statements of a gin text, and what is none, in their order.
 
     Args:
         text: Gin bindings.
-
-    Returns:
-        For each a line, counted from 1, and one of gin's statements; or a mistake.
     """
     with warnings.catch_warnings():
         # To Python, a \ that begins no escape is itself, and worth a warning to a programmer.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", SyntaxWarning)
-        return list(_pieces(text))
+        return _Reader(text).pieces
 
 
-def _pieces(text: str) -> Iterator[tuple[int, Any] | Mistake]:
-    line = _line_of_many_pieces(text)
-    if line is not None:
-        message = f"a text of more than {_MOST_PIECES} pieces; write it in one"
-        yield Mistake(line, message, [], [], hides_more=True)
-        return
-    lines = list(io.StringIO(text))
-    start, n_mistakes = 0, 0
-    while start < len(lines) and n_mistakes < _MOST_MISTAKES:
-        unread = start
-        try:
-            for statement in config_parser.ConfigParser(_Lines(lines, start), _Delegate()):
-                unread = start + statement.location.line_num
-                yield unread, statement
+class _Reader:
+    """Reads a text from its start to its end, whatever is in it."""
+
+    def __init__(self, text: str) -> None:
+        self.pieces: list[Parsed | Mistake] = []
+        self._lines = list(io.StringIO(text))
+        self._start = 0
+        self._n_mistakes = 0
+        # The head of the block whose lines are being read, and its line until it has any.
+        self._block, self._line_of_empty_block = "", 0
+        while self._start < len(self._lines) and self._n_mistakes < _MOST_MISTAKES:
+            try:
+                self._read_until_mistake()
+            except TOKEN_ERRORS as error:
+                self._pass_over(error)
+        self._end_block()
+
+    def _read_until_mistake(self) -> None:
+        for line in logical_lines(self._lines, self._start):
+            self._start = line.end
+            first = self._lines[line.first]
+            if first[0] not in _INDENTATION:
+                self._end_block()
+                head = _HEAD_OF_BLOCK.fullmatch(first.rstrip())
+                if head:
+                    self._block, self._line_of_empty_block = head["name"], line.first + 1
+                    continue
+            self._line_of_empty_block = 0
+            piece = self._parsed(line)
+            if isinstance(piece, Parsed):
+                self.pieces.append(piece)
+                continue
+            inside = line.lines_in_texts()
+            swallowed = [i for i in range(line.first + 1, line.end) if self._begins(i, inside)]
+            if swallowed:  # It is open, and took the next statement for a part of itself.
+                self._start = swallowed[0]
+                piece = self._mistake(line.first, swallowed[0], line.first, _NOT_CLOSED)
+            self._add(piece)
             return
+        self._start = len(self._lines)
+
+    def _begins(self, index: int, inside: set[int]) -> bool:
+        return index not in inside and _BEGINNING.match(self._lines[index]) is not None
+
+    def _end_block(self) -> None:
+        if self._line_of_empty_block:
+            self._add(Mistake(self._line_of_empty_block, _EMPTY_BLOCK, [], [], hides_more=False))
+        self._block, self._line_of_empty_block = "", 0
+
+    def _parsed(self, line: LogicalLine) -> Parsed | Mistake:
+        body = "".join(self._lines[line.first : line.end]).lstrip(_INDENTATION)
+        try:
+            _refuse_many_pieces(line)
+            block = f"{self._block}." if self._block else ""
+            parser = config_parser.ConfigParser(io.StringIO(block + body), _Delegate())
+            statement, *more = parser
+            if more:
+                raise SyntaxError("Expected newline")
         except _SYNTAX_ERRORS as error:
-            line = _line_of(error)
-            stopped = None if line is None else max(unread, min(start + line, len(lines)) - 1)
-            mistake, start = _mistake(lines, unread, stopped, error)
-        n_mistakes += 1
-        is_last = n_mistakes == _MOST_MISTAKES
-        yield mistake._replace(hides_more=mistake.hides_more or is_last)
+            at = line.first + (_line_of(error) or 1) - 1
+            return self._mistake(line.first, line.end, min(at, line.end - 1), _in_words(error))
+        repeated = [
+            RepeatedName(found.name, line.first + found.line, line.first + found.first_line)
+            for found in repeated_names(line.tokens)
+        ]
+        return Parsed(line.first + 1, statement, repeated)
+
+    def _pass_over(self, error: Exception) -> None:
+        """Takes note of what has no logical lines, and goes on at the next statement."""
+        lines, start = self._lines, self._start
+        if isinstance(error, IndentationError):
+            at = max(start, min(start + (_line_of(error) or 1), len(lines)) - 1)
+            self._start = at if at > start else at + 1
+            self._add(Mistake(at + 1, _in_words(error), [], [], hides_more=self._start > at))
+            return
+        empty = (i for i in range(start, len(lines)) if lines[i].strip().startswith("#"))
+        skipped = set(empty) | {i for i in range(start, len(lines)) if not lines[i].strip()}
+        begin = next((i for i in range(start, len(lines)) if i not in skipped), start)
+        rest = range(begin + 1, len(lines))
+        self._start = next((i for i in rest if self._begins(i, set())), len(lines))
+        self._add(self._mistake(begin, self._start, begin, _in_words(error)))
+
+    def _mistake(self, first: int, end: int, at: int, message: str) -> Mistake:
+        """What is wrong with the lines from one index up to another, at a third."""
+        block = f"{self._block}." if self._block and self._lines[first][0] in _INDENTATION else ""
+        match = _NAME.match(self._lines[first])
+        return Mistake(
+            line=at + 1,
+            message=message,
+            names=[block + match["name"]] if match else [],
+            macros=_MACRO.findall("".join(self._lines[first:end])),
+            hides_more=match is None,
+        )
+
+    def _add(self, mistake: Mistake) -> None:
+        self._n_mistakes += 1
+        is_last = self._n_mistakes == _MOST_MISTAKES
+        self.pieces.append(mistake._replace(hides_more=mistake.hides_more or is_last))
 
 
-def _line_of_many_pieces(text: str) -> int | None:
+def _refuse_many_pieces(line: LogicalLine) -> None:
     n_pieces = 0
-    for token in tokens(text):
+    for token in line.tokens:
         n_pieces = n_pieces + 1 if token.type == tokenize.STRING else 0
         if n_pieces > _MOST_PIECES:
-            return token.start[0]
-    return None
-
-
-def tokens(text: str) -> Iterator[tokenize.TokenInfo]:
-    """The tokens of a gin text, without line ends and comments, as far as it has any."""
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(text).readline):
-            if token.type not in _PADDING:
-                yield token
-    except (SyntaxError, tokenize.TokenError):
-        return
-
-
-def _mistake(
-    lines: Sequence[str], unread: int, stopped: int | None, error: Exception
-) -> tuple[Mistake, int]:
-    """What is wrong, and the index of the line where reading goes on.
-
-    Args:
-        lines: All lines.
-        unread: The index of the line from which on nothing has been read.
-        stopped: The index of the line where the parser stopped; None where it does not tell.
-        error: What it raised.
-    """
-    if stopped is None:
-        rest = range(unread, len(lines))
-        stopped = next((i for i in rest if _BEGINNING.match(lines[i])), len(lines) - 1)
-    beginnings = [i for i in range(unread, stopped + 1) if _BEGINNING.match(lines[i])]
-    begin = beginnings[0] if beginnings else stopped
-    message = _in_words(error)
-    if len(beginnings) > 1:  # It took the next statement for a part of the one before.
-        message = _NOT_CLOSED
-    if message == _NOT_CLOSED:
-        stopped = begin
-    later = range(stopped + 1, len(lines))
-    end = next((i for i in later if _BEGINNING.match(lines[i])), len(lines))
-    skipped = lines[begin:end]
-    matches = [match for match in map(_BEGINNING.match, skipped) if match]
-    mistake = Mistake(
-        line=stopped + 1,
-        message=message,
-        names=[match["name"] for match in matches if match["name"]],
-        macros=_MACRO.findall("".join(skipped)),
-        hides_more=not matches or any(_INDENTED.match(line) for line in skipped),
-    )
-    return mistake, end
+            raise SyntaxError(f"a text of more than {_MOST_PIECES} pieces; write it in one")
 
 
 def _in_words(error: Exception) -> str:
