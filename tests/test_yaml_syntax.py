@@ -1,8 +1,10 @@
 import warnings
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lm_core.config.yaml_syntax import YamlMistake, compose
+from lm_core.config.yaml_syntax import YamlMistake, compose, entries
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# nothing\n", "---\n"])
@@ -52,3 +54,42 @@ def test_an_anchor_that_is_used_again_is_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert compose("a: &x 1\nb: &x 2\nc: *x\n") is not None
+
+
+def read(text):
+    found, mistakes = entries(text)
+    told = [(mistake.line, mistake.name) for mistake in mistakes]
+    return [(key.value, key.start_mark.line + 1) for key, _ in found], told
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "mistakes"),
+    [
+        ("a: 1\nb: 2\n", [("a", 1), ("b", 2)], []),
+        ("", [], []),
+        ("a: 1\nb 2\nc: 3\n", [("a", 1), ("c", 3)], [(2, None)]),
+        ("a: [1\nb: 2\n", [("b", 2)], [(1, "a")]),
+        ("a: {\n  x: [\nb: 2\n", [("b", 3)], [(2, "a")]),
+        ("a: 'x\n  y\nb: 2\n", [("b", 3)], [(1, "a")]),
+        ("a: {\nx: 1\n}\nb: 'x\n\ny'\nc: \"\n", [("a", 1), ("b", 4)], [(7, "c")]),
+        ("a:\n- 1\n- 2\nb: x: y\n", [("a", 1)], [(4, "b")]),
+        ("a: |\n  b: [\n  c\nd: 'e\nf: 1", [("a", 1), ("f", 5)], [(4, "d")]),
+        ("- a\n- b: [\n", [], [(2, None)]),
+        ("- a\n", [], [(1, None)]),
+    ],
+)
+def test_what_cannot_be_read_hides_nothing_that_can(text, found, mistakes):
+    assert read(text) == (found, mistakes)
+
+
+def test_values_that_were_read_by_themselves_know_the_lines_of_the_whole():
+    found, _ = entries("b 2\na:\n  - &x {c: 1}\n  - *x\n  - d\n")
+    ((_, value),) = found
+    assert [item.start_mark.line + 1 for item in value.value] == [3, 3, 5]
+
+
+@given(st.text(st.sampled_from("ab:[]{}'\"#\n -|>&*!?,1"), max_size=40))
+def test_any_text_comes_to_an_end_with_lines_that_it_has(text):
+    found, mistakes = read(text)
+    lines = [line for _, line in found] + [line for line, _ in mistakes if line is not None]
+    assert all(1 <= line <= text.count("\n") + 1 for line in lines)

@@ -153,7 +153,8 @@ def resolve(
     lines = winners["hooks"].lines if "hooks" in winners else {}
     broken = [rule for rule in broken_rules(values) if not unknown & {rule.key, rule.other_key}]
     findings += [_broken(rule, values, origins) for rule in broken]
-    if check_fit and "hooks" in winners and not broken and not unknown & FIT:
+    unfit = {key for rule in broken for key in (rule.key, rule.other_key)}
+    if check_fit and "hooks" in winners and not (unknown | unfit) & FIT:
         sound = TrainingConfig(**{key: values[key] for key in FIT})
         findings += [_finding(winners["hooks"], problem) for problem in check_fit(sound)]
     if findings:
@@ -167,9 +168,14 @@ def _check(statement: Statement, check_hooks: CheckHooks | None) -> list[Problem
     """What is wrong with a statement, whatever the others are."""
     wrong = check_value(statement.key, statement.value)
     if statement.key == "hooks" and check_hooks and isinstance(statement.value, dict):
-        told = {problem.path for problem in wrong}
-        wrong += [p for p in check_hooks(statement.value) if p.path not in told]
+        told = [problem.path for problem in wrong]
+        wrong += [p for p in check_hooks(statement.value) if not _is_about(told, p.path)]
     return wrong
+
+
+def _is_about(told: Sequence[str], path: str) -> bool:
+    """Whether something has been told of what stands at a path, or inside of it."""
+    return any(place == path or place.startswith((f"{path}.", f"{path}[")) for place in told)
 
 
 def _broken(rule: BrokenRule, values: Mapping[str, Any], origins: Mapping[str, Source]) -> Finding:
@@ -233,6 +239,7 @@ def _read_file(
     if is_gin:
         gin_reader.read_file(path)
     else:
+        reading.take_from(path.parent)
         reading.take_from(path.resolve().parent)
         read_yaml(path, reading)
 

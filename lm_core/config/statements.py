@@ -141,6 +141,7 @@ class Reading:
         if statement.key in seen and statement.source.line is not None:
             message = f"set twice in this file, first in line {seen[statement.key].line}"
             self.problem(statement.source, f"{statement.name}: {message}")
+            self.unread.add(statement.key)  # Which of the two is meant, nobody knows.
         else:
             seen[statement.key] = statement.source
             self.statements.append(statement)

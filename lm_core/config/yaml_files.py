@@ -10,7 +10,7 @@ from lm_core.config.files import FLAGS, chain, display_name, find_config, is_yam
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.names import unknown_key
 from lm_core.config.statements import Reading, Source, Statement
-from lm_core.config.yaml_syntax import YamlMistake, compose
+from lm_core.config.yaml_syntax import Entry, entries
 from lm_core.config.yaml_values import NestedError, PlainValue, require_plain_name
 from lm_core.errors import InputError, shown
 
@@ -32,26 +32,28 @@ def read_yaml(path: Path, reading: Reading, above: tuple[Path, ...] = ()) -> Non
         InputError: The file cannot be read as text.
     """
     place = display_name(path)
-    text = reading.open(path)
-    try:
-        root = compose(text)
-    except YamlMistake as error:
-        source = Source(place, error.line)
-        reading.failure(InputError(f"{source}: {error.message}"), source)
-        return
-    if root is not None:
-        _read_mapping(root, path, reading, (*above, path))
+    found, mistakes = entries(reading.open(path))
+    for mistake in mistakes:
+        reading.problem(Source(place, mistake.line), mistake.message)
+        reading.unread.add(mistake.name or "")
+        reading.is_complete &= mistake.name in KEYS
+    _read_entries(found, path, reading, (*above, path))
 
 
-def _read_mapping(root: MappingNode, path: Path, reading: Reading, files: tuple[Path, ...]) -> None:
+def _read_entries(
+    entries: list[Entry], path: Path, reading: Reading, files: tuple[Path, ...]
+) -> None:
     place = display_name(path)
     own = Reading()
     seen: dict[str, Source] = {}
-    for key_node, value_node in root.value:
+    for key_node, value_node in entries:
         source = Source(place, key_node.start_mark.line + 1)
         name = key_node.value if isinstance(key_node, ScalarNode) else "?"
         if name not in (*KEYS, EXTENDS):
-            own.problem(source, f"{name}: {unknown_key(name, [EXTENDS], _names_in(value_node))}")
+            sentence = unknown_key(name, [EXTENDS], _names_in(value_node))
+            own.problem(source, f"{name}: {sentence}")
+            # What it would have brought along, nobody knows.
+            reading.is_complete &= not sentence.endswith(f"{EXTENDS}?")
             continue
         plain = PlainValue()
         plain.lines[name] = source.line
@@ -60,7 +62,7 @@ def _read_mapping(root: MappingNode, path: Path, reading: Reading, files: tuple[
             value = plain.value(value_node, name)
         except NestedError as error:
             own.problem(Source(place, error.line), f"{error.path or name}: {error.message}")
-            reading.unread.add(name)
+            own.unread.add(name)
             continue
         own.add(Statement(name, name, value, source, plain.lines), seen)
     for statement in own.statements:
@@ -68,6 +70,8 @@ def _read_mapping(root: MappingNode, path: Path, reading: Reading, files: tuple[
             _extend(statement, files, reading)
     reading.statements += [s for s in own.statements if s.key != EXTENDS]
     reading.findings += own.findings
+    reading.unread |= own.unread
+    reading.is_complete &= EXTENDS not in own.unread
 
 
 def _names_in(node: Node) -> list[str]:
@@ -80,7 +84,7 @@ def _extend(statement: Statement, files: tuple[Path, ...], reading: Reading) -> 
     name, who = statement.value, f"{statement.source}: {EXTENDS}"
     if not isinstance(name, str) or not name:
         message = f"{EXTENDS}: {shown(name)} is no path of a YAML file, relative to this one"
-        reading.problem(statement.source, message)
+        reading.failure(InputError(f"{statement.source}: {message}"), statement.source)
         return
     try:
         folder = files[-1].parent

@@ -4,17 +4,30 @@ YAML is read by ruamel.yaml as YAML 1.2, where ``3e-4`` is a number, ``off`` is 
 key knows its line.
 """
 
+import copy
 import re
 import warnings
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from lm_core.errors import InputError
 
 MAPPING = "tag:yaml.org,2002:map"
+# A key and its value.
+Entry = tuple[Node, Node]
+# Whoever makes more mistakes than this in one file has not written a configuration.
+_MOST_MISTAKES = 100
+# Keys that a bracket or text may take for its own until it is closed.
+_MOST_JOINED = 20
+# Where a key may begin: at the left, unlike values, items and brackets that close.
+_BEGINNING = re.compile(r"[\w'\"!&*?]")
+_KEY = re.compile(r"(\w+)\s*:(?:\s|$)")
+_NOT_VALID = "not valid YAML: "
+_NO_MAPPING = "a configuration is a mapping, with lines such as `n_layers: 4`"
 # Ends of lines to YAML 1.1, and to this parser, but neither to YAML 1.2 nor to editors.
 _OLD_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 _NEEDS_COLON = "this line needs a colon and a space, as in `n_layers: 4`"
@@ -43,11 +56,34 @@ class YamlMistake(InputError):  # noqa: N818 -- a part of a configuration, not o
     Args:
         message: What it is.
         line: Where, counted from 1; None where nobody can tell.
+        name: The key whose value it is about, if it is about one and no other.
+
+    Attributes:
+        is_local: Whether other keys may be read all the same.
     """
 
-    def __init__(self, message: str, line: int | None = None) -> None:
+    def __init__(self, message: str, line: int | None = None, name: str | None = None) -> None:
         super().__init__(message)
         self.line = line
+        self.name = name
+        self.is_local = message.startswith(_NOT_VALID)
+
+
+def entries(text: str) -> tuple[list[Entry], list[YamlMistake]]:
+    """The keys of the mapping that a text is, each with its value, and what is wrong with it.
+
+    The parser ends at the first mistake. Then each key is read by itself, so that one that cannot
+    be read hides no other.
+
+    Args:
+        text: What is to be one flat mapping; empty for none.
+    """
+    try:
+        root = compose(text)
+    except YamlMistake as error:
+        found, mistakes = _entries_one_by_one(text) if error.is_local else ([], [])
+        return (found, mistakes) if mistakes else ([], [error])
+    return (root.value if root else []), []
 
 
 def compose(text: str) -> MappingNode | None:
@@ -61,15 +97,70 @@ def compose(text: str) -> MappingNode | None:
         raise YamlMistake("a directive with % has no place here; leave it out", line)
     if match := _OLD_LINE_ENDS.search(text):
         line = text.count("\n", 0, match.start()) + 1
-        code = f"U+{ord(match[0]):04X}"
-        raise YamlMistake(f'{code} ends a line to some programs only; write "\\u{code[2:]}"', line)
+        code = f"{ord(match[0]):04X}"
+        message = f'U+{code} ends a line to some programs only; write "\\u{code}"'
+        raise YamlMistake(message, line)
     root = _composed(text)
     if root is None:
         return None
     if not isinstance(root, MappingNode) or str(root.tag) != MAPPING:
-        message = "a configuration is a mapping, with lines such as `n_layers: 4`"
-        raise YamlMistake(message, root.start_mark.line + 1)
+        raise YamlMistake(_NO_MAPPING, root.start_mark.line + 1)
     return root
+
+
+def _entries_one_by_one(text: str) -> tuple[list[Entry], list[YamlMistake]]:
+    lines = text.splitlines(keepends=True)
+    cuts = [i for i, line in enumerate(lines) if _BEGINNING.match(line)]
+    cuts = [*sorted({0, *cuts}), len(lines)]
+    found: list[Entry] = []
+    mistakes: list[YamlMistake] = []
+    k = 0
+    while k < len(cuts) - 1 and len(mistakes) < _MOST_MISTAKES:
+        entry, mistake, k = _entry(lines, cuts, k)
+        found += entry
+        mistakes += mistake
+    if k < len(cuts) - 1 and mistakes:
+        mistakes[-1].name = None
+    return found, mistakes
+
+
+def _entry(lines: list[str], cuts: list[int], k: int) -> tuple[list[Entry], list[YamlMistake], int]:
+    """What stands between the cuts from one on, or what is wrong there; and the next cut."""
+    first = cuts[k]
+    told: YamlMistake | None = None
+    for end in range(k + 1, min(k + 1 + _MOST_JOINED, len(cuts))):
+        try:
+            root = compose("".join(lines[first : cuts[end]]))
+        except YamlMistake as error:
+            told = told or error
+            if told.message not in _OPEN:
+                break
+        else:
+            return _moved_down(root, first), [], end
+    if told is None:
+        return [], [], k + 1
+    name = _KEY.match(lines[first])
+    line = None if told.line is None else told.line + first
+    message = _NOT_VALID + _NEEDS_COLON if told.message == _NO_MAPPING else told.message
+    return [], [YamlMistake(message, line, name[1] if name else None)], k + 1
+
+
+def _moved_down(root: MappingNode | None, n_lines: int) -> list[Entry]:
+    """The entries of a mapping that was read from a part of a text, with the lines of the whole."""
+    waiting: list[Node] = [node for entry in (root.value if root else []) for node in entry]
+    moved: dict[int, Any] = {}
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in moved:
+            moved[id(node)] = node
+            mark = copy.copy(node.start_mark)
+            mark.line += n_lines
+            node.start_mark = mark
+            if isinstance(node, MappingNode):
+                waiting += [part for entry in node.value for part in entry]
+            elif isinstance(node, SequenceNode):
+                waiting += node.value
+    return root.value if root else []
 
 
 def _composed(text: str) -> Node | None:
@@ -82,18 +173,26 @@ def _composed(text: str) -> Node | None:
             root = yaml.compose(text)
     except MarkedYAMLError as error:
         line, message = _in_words(error, text)
-        raise YamlMistake(f"not valid YAML: {message}", line) from error
+        raise YamlMistake(f"{_NOT_VALID}{message}", line) from error
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise YamlMistake(f"not valid YAML: {str(error).splitlines()[0]}", line) from error
+        raise YamlMistake(f"{_NOT_VALID}{str(error).splitlines()[0]}", line) from error
     except RecursionError as error:
-        message = "not valid YAML: lists and mappings are nested too deep"
+        message = f"{_NOT_VALID}lists and mappings are nested too deep"
         raise YamlMistake(message) from error
     except (YAMLError, ValueError, OverflowError) as error:
-        raise YamlMistake(f"not valid YAML: {str(error).splitlines()[0]}") from error
+        raise YamlMistake(f"{_NOT_VALID}{str(error).splitlines()[0]}") from error
     # A file of comments, and one with `---` alone, has a plain scalar of no letters.
     is_empty = isinstance(root, ScalarNode) and root.value == "" and not root.style
     return None if is_empty else root
+
+
+# What more lines may put right.
+_OPEN = {
+    _NOT_VALID + sentence
+    for context, sentence in _SENTENCES_OF_CONTEXT.items()
+    if context != "while scanning a simple key"
+}
 
 
 def _in_words(error: MarkedYAMLError, text: str) -> tuple[int | None, str]:
@@ -101,6 +200,11 @@ def _in_words(error: MarkedYAMLError, text: str) -> tuple[int | None, str]:
     mark, message = error.problem_mark or error.context_mark, error.problem or error.context
     for part, sentence in _SENTENCES_OF_CONTEXT.items():
         if part in (error.context or "") and error.context_mark:
+            if (
+                "<stream end>" in message
+            ):  # Of a bracket with nothing in it, the parser tells the end.
+                opened = max(text.rfind("["), text.rfind("{"))
+                return min(error.context_mark.line, text.count("\n", 0, opened)) + 1, sentence
             return error.context_mark.line + 1, sentence
     line = mark.line if mark else None
     for part, sentence in _SENTENCES.items():

@@ -117,7 +117,7 @@ def _scalar(node: ScalarNode, path: str) -> Any:
     if tag not in _PLAIN_TAGS or (tag == _NULL and text not in _NULLS):
         message = f"{shown(text)} has the YAML type {tag}; quote it if a text is meant"
         raise NestedError(path, node, message)
-    if tag == _TEXT and not node.style and _NUMBER.fullmatch(text):
+    if tag == _TEXT and not node.style and _NUMBER.fullmatch(text) and _is_untagged(text):
         return float(text)
     try:
         value = YAML(typ="safe", pure=True).constructor.construct_object(node)
@@ -127,3 +127,10 @@ def _scalar(node: ScalarNode, path: str) -> Any:
         advice = "leave out the _" if "_" in text else "write it with the digits 0 to 9"
         raise NestedError(path, node, f"{shown(text)} is no number in YAML 1.2; {advice}")
     return value
+
+
+def _is_untagged(text: str) -> bool:
+    """Whether the library takes a plain scalar for a text by itself, not for a ``!!str``."""
+    return (
+        str(YAML(typ="safe", pure=True).resolver.resolve(ScalarNode, text, (True, False))) == _TEXT
+    )

@@ -315,9 +315,12 @@ def _option(annotation: Any, value: Any) -> Any:
         ValueError: Its type does not take the value; or is none that can be checked.
     """
     try:
-        adapter = _adapter(annotation)
         # What JSON has no word for, such as a tuple, it writes in one of its own.
-        return adapter.validate_json(json.dumps(value), strict=True)
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{shown(value)} is no plain value") from error
+    try:
+        return _adapter(annotation).validate_json(text, strict=True)
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
