@@ -14,6 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
+from lm_core.config.hyperparameters import KEYS
+from lm_core.config.table import gin_parameter
 from lm_core.config.training_config import TrainingConfig
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
@@ -128,16 +130,12 @@ def _count_activations(config: TrainingConfig, vocab_size: int) -> int:
 
 
 def _model_of(config: TrainingConfig, vocab_size: int) -> Transformer:
-    return Transformer(
-        vocab_size,
-        n_layers=config.n_layers,
-        d_model=config.d_model,
-        n_heads=config.n_heads,
-        d_ff=config.d_ff,
-        dropout=config.dropout,
-        max_seq_len=config.max_seq_len,
-        seed=None,
-    )
+    values = {
+        gin_parameter(key).partition(".")[2]: getattr(config, key)
+        for key in KEYS
+        if gin_parameter(key).startswith("Transformer.")
+    }
+    return Transformer(vocab_size, **values, seed=None)
 
 
 def shapes_only(config: TrainingConfig, vocab_size: int) -> Transformer:

@@ -29,6 +29,7 @@ from lm_core.errors import (
 )
 from lm_core.evaluation import Evaluator
 from lm_core.hooks import Hooks, check_hooks
+from lm_core.inspection import check_fit
 from lm_core.manifest import describe_world
 from lm_core.memory import memory_explained
 from lm_core.model.transformer import Transformer
@@ -61,9 +62,9 @@ def train(request: Request) -> None:
     run = _run_to_resume(request)
     recorded = read_record(run) if run else None
     if run is None:
-        config = resolve(request.config, check_hooks)
+        config = resolve(request.config, check_hooks, check_fit)
     else:
-        config = resolve_upon(run, request.config, check_hooks)
+        config = resolve_upon(run, request.config, check_hooks, check_fit)
     parts = build(completed(config))
     if run is not None:
         parts = replace(parts, config=with_first_sources(parts.config, run))

@@ -39,6 +39,8 @@ _FACTS = ("corpus.sha256", "git.commit", "git.dirty", "versions", "numerics", "m
 
 # Sites and parameters are the same for any size of the vocabulary.
 _ANY_VOCABULARY = 128
+# A model of more blocks takes seconds to build, even without content.
+_MOST_LAYERS = 1000
 
 
 def check(sources: ConfigSources) -> ResolvedConfig:
@@ -47,17 +49,26 @@ def check(sources: ConfigSources) -> ResolvedConfig:
     Raises:
         InputError: Anything is wrong; the message has one line for each problem.
     """
-    return resolve(sources, _check_hooks, _check_fit)
+    return resolve(sources, _check_hooks, check_fit)
 
 
-def _check_fit(values: TrainingConfig) -> list[Problem]:
-    """Checks whether the hooks fit the model, on one that has shapes and no content."""
-    if not values.hooks:
+def check_fit(values: TrainingConfig) -> list[Problem]:
+    """What of the hooks does not fit the model, on one that has shapes and no content.
+
+    Args:
+        values: A configuration that is sound in itself. A model that no machine could hold is
+            passed over: training tells that.
+    """
+    if not values.hooks or values.n_layers > _MOST_LAYERS:
         return []
+    from lm_core import hooks
     from lm_core.costs import shapes_only
-    from lm_core.hooks import check_fit
 
-    return check_fit(values.hooks, shapes_only(values, _ANY_VOCABULARY))
+    try:
+        model = shapes_only(values, _ANY_VOCABULARY)
+    except RuntimeError:  # PyTorch cannot even count the bytes.
+        return []
+    return hooks.check_fit(values.hooks, model)
 
 
 def _check_hooks(table: Mapping[str, Any]) -> list[Problem]:
@@ -88,7 +99,7 @@ def show_config(request: Request) -> None:
 
 def _config_of_run(run: RunDirectory, sources: ConfigSources) -> ResolvedConfig:
     recorded = read_record(run)
-    config = resolve_upon(run, sources, _check_hooks, _check_fit)
+    config = resolve_upon(run, sources, _check_hooks, check_fit)
     # What is shown is what the run is, or would be: no mixture that --resume refuses.
     require_same_experiment(run, recorded, config, list(_refused_by_resume(run, recorded, config)))
     return with_first_sources(config, run)
@@ -98,9 +109,14 @@ def _refused_by_resume(
     run: RunDirectory, recorded: Recorded, config: ResolvedConfig
 ) -> Iterator[str]:
     """What is no matter of one value against another, and is refused all the same."""
-    n_done, n_steps = run.manifest.get("last_step"), config.values.max_steps
-    if isinstance(n_done, int) and n_done > n_steps:
-        yield f"max_steps: {n_steps} ({config.sources['max_steps']}), and {n_done} are done already"
+    n_steps = config.values.max_steps
+    if n_steps < recorded.values.max_steps:
+        from lm_core.training.checkpoint import list_checkpoints
+
+        saved = [step for step, _ in list_checkpoints(run.checkpoints) if step > n_steps]
+        if saved:
+            source = config.sources["max_steps"]
+            yield f"max_steps: {n_steps} ({source}), and {max(saved)} are done and saved already"
     if config.values.corpus != recorded.values.corpus:
         from lm_core.data.corpus import load_corpus
 

@@ -91,7 +91,9 @@ def _warn_of_another_world(run: RunDirectory, manifest: Mapping[str, Any]) -> No
     if changes:
         message = f"{'; '.join(changes)}: the run goes on, but not bit for bit as it would have"
         warn(f"another machine or setting than {run.path} had: {message}")
-    changes = _changes(last.get("modules"), manifest["modules"])
+    before, now = last.get("modules"), manifest["modules"]
+    # A run of an older lab does not tell.
+    changes = _changes(before, dict.fromkeys(before) | now) if isinstance(before, dict) else []
     if changes:
         who = f"other code in modules than {run.path} had, by SHA-256"
         warn(f"{who}: {'; '.join(changes)}: the run goes on, with hooks that may be others")

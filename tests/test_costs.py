@@ -6,6 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from lm_core import costs
+from lm_core.config.hyperparameters import KEYS
+from lm_core.config.table import gin_parameter
 from lm_core.config.training_config import TrainingConfig
 from lm_core.costs import (
     activation_bytes,
@@ -54,6 +57,14 @@ def test_a_model_without_content_has_the_shapes_and_the_sites_of_the_built_one(c
     assert all(parameter.is_meta for parameter in hollow.parameters())
     assert shapes(hollow) == shapes(model)
     assert hollow.sites.names() == model.sites.names()
+
+
+def test_a_model_without_content_takes_every_hyperparameter_of_the_model(monkeypatch):
+    taken = {}
+    monkeypatch.setattr(costs, "Transformer", lambda vocab_size, **given: taken.update(given))
+    costs._model_of(TrainingConfig(), VOCAB_SIZE)
+    names = {gin_parameter(key) for key in KEYS if gin_parameter(key).startswith("Transformer.")}
+    assert {f"Transformer.{name}" for name in taken} == {*names, "Transformer.seed"}
 
 
 PLACES = {

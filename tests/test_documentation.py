@@ -10,7 +10,7 @@ import pytest
 
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.table import gin_parameter
-from lm_core.hooks.registry import known_hooks
+from lm_core.hooks.registry import known_hooks, options_of
 from lm_core.model.transformer import Transformer
 from tests.config_sources import plain_yaml
 from tests.end_to_end.command_line import PROJECT, run
@@ -203,7 +203,15 @@ def test_the_page_on_hooks_lists_every_hook_and_site():
         name for name, hook in known_hooks().items() if hook.__module__ == "lm_core.hooks.builtin"
     ]
     assert len(ready) == 8
-    assert all(f"| `{name}` |" in text for name in ready)
+    for name in ready:
+        ((options, _),) = re.findall(rf"^\| `{name}` \|([^|]*)\|(.*)\|$", text, re.M)
+        stated = options_of(known_hooks()[name])
+        assert re.findall(r"`(\w+)`", options) == list(stated)
+        for option, parameter in stated.items():
+            if parameter.default is not parameter.empty:
+                assert re.search(
+                    rf"`{option}` \(`?{re.escape(str(parameter.default))}`?\)", options
+                )
     for name in Transformer(5, 1, 4, 1, 4).sites.names():
         assert f"| `{name.replace('.0', '.N')}` |" in text
 
@@ -254,6 +262,7 @@ TESTS_OF_THE_TABLE = [
             "gin_files",
             "hyperparameters",
             "inspection",
+            "inspection_differences",
             "names",
             "recorded_config",
             "reference_constants",

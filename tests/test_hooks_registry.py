@@ -192,6 +192,8 @@ def test_a_hook_takes_its_options_in_the_types_that_it_states(options, taken):
     [
         ({"rate": 10**400}, "hooks.update[0].rate: 1000"),
         ({"rate": "2"}, "hooks.update[0].rate: '2': "),
+        ({"rate": b"2"}, "hooks.update[0].rate: b'2' is no plain value"),
+        ({"rate": 2j}, "hooks.update[0].rate: 2j is no plain value"),
         ({"rate": True}, "hooks.update[0].rate: true: "),
         ({"count": 0}, "hooks.update[0].count: 0: "),
         ({"sizes": [1, "2"]}, "hooks.update[0].sizes: [1, '2']: "),

@@ -1,32 +1,16 @@
 """Configurations shown and compared, asked for as the command line asks but in this process."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
-from lm_core import experiment, inspection
+from lm_core import inspection
 from lm_core.config.hyperparameters import KEYS
-from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError
 from lm_core.hooks import UpdateHook, builtin, update_hook
-from lm_core.request import Request
-from tests.config_sources import PROJECT, plain_yaml
+from tests.config_sources import plain_yaml
 from tests.config_sources import sources as resolved
-from tests.tiny_run import request
-
-
-def asked(*files, bindings=(), overrides=None, **fields):
-    """A request about files: YAML by --config, gin by --gin_file."""
-    flags = {".gin": "--gin_file", ".yaml": "--config"}
-    config = ConfigSources(
-        files=[FileArgument(flags["." + name.rsplit(".")[-1]], name) for name in files],
-        bindings=[Binding("--gin_bindings", text) for text in bindings],
-        overrides=overrides,
-        yaml_folders=[PROJECT / "configs"],
-        gin_folders=[PROJECT / "gin_configs"],
-    )
-    return Request(config, **fields)
+from tests.tiny_run import asked, train
 
 
 def table(text):
@@ -153,21 +137,40 @@ def test_a_hook_that_needs_weights_is_left_to_the_training(folder, capsys):
     assert "test_looks_at_weights" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("size", ["n_layers: 2147483647", "d_model: 2147483644"])
+def test_a_model_that_no_machine_can_hold_is_not_built_for_its_hooks(folder, capsys, size):
+    (folder / "my.yaml").write_text(f"{size}\nhooks: {{update: [{{name: identity}}]}}\n")
+    inspection.show_config(asked("my.yaml"))
+    assert "identity" in capsys.readouterr().out
+
+
+def test_hooks_are_checked_against_the_model_though_something_else_is_wrong(folder):
+    (folder / "my.yaml").write_text(
+        "sampling_prompt: \u00e9\nhooks: {forward: [{name: ablate_heads, heads: [99]}]}\n"
+    )
+    with pytest.raises(InputError) as error:
+        inspection.check(asked("my.yaml").config)
+    told = sorted(error.value.message.splitlines())
+    assert [line.partition(" ")[0] for line in told] == ["my.yaml:2:", "sampling_prompt"]
+    assert "hooks.forward[0].heads: the model has no head 99" in told[0]
+
+
+@pytest.mark.parametrize("option", ["[.inf]", "['a', 1e400]"])
+def test_a_value_inside_an_option_is_told_once(folder, option):
+    (folder / "my.yaml").write_text(
+        f"hooks: {{forward: [{{name: ablate_heads, heads: {option}}}]}}\n"
+    )
+    with pytest.raises(InputError) as error:
+        inspection.check(asked("my.yaml").config)
+    assert len(error.value.message.splitlines()) == 1
+
+
 def test_a_forged_line_in_a_name_stays_in_its_line(folder):
     (folder / "my.yaml").write_text('"a\\nconfigs/default.yaml:3: n_layers": 4\n"\\e[31m": 3\n')
     with pytest.raises(InputError) as error:
         inspection.show_config(asked("my.yaml"))
     assert len(error.value.message.splitlines()) == 2
     assert "\x1b" not in error.value.message
-
-
-@pytest.mark.parametrize(("one", "other"), [("1", "true"), ("1", "1.0"), ("a", "b")])
-def test_options_of_hooks_that_python_calls_equal_differ(folder, capsys, one, other):
-    for name, option in (("one.yaml", one), ("other.yaml", other)):
-        entry = f"{{name: test_with_a_table, table: {{a: {option}}}}}"
-        (folder / name).write_text(f"hooks: {{update: [{entry}]}}\n")
-    inspection.show_difference(asked(compared=("one.yaml", "other.yaml")))
-    assert "hooks" in capsys.readouterr().out
 
 
 @update_hook("test_with_a_table")
@@ -186,30 +189,12 @@ def test_names_in_options_are_texts(folder, table):
         inspection.check(asked("my.yaml").config)
 
 
-def test_a_file_that_is_not_there_is_told_as_one_to_be_compared(folder):
-    with pytest.raises(InputError, match=r"^--mode=diff: 'nope.yaml': unknown file"):
-        inspection.show_difference(asked(compared=("nope.yaml", "default.yaml")))
-
-
-def test_both_sides_of_a_comparison_are_told(folder):
-    (folder / "a.yaml").write_text("n_layer: 3\n")
-    (folder / "b.yaml").write_text("dropout: 3\n")
-    with pytest.raises(InputError) as error:
-        inspection.show_difference(asked(compared=("a.yaml", "b.yaml")))
-    assert [line[:6] for line in error.value.message.splitlines()] == ["a.yaml", "b.yaml"]
-
-
 def test_control_characters_in_names_and_values_do_not_reach_the_terminal(folder, capsys):
     name = "a\x1b[31m\n.yaml"
     (folder / name).write_text('sampling_prompt: "\\e[31m"\n')
     inspection.show_config(asked(name))
     inspection.show_difference(asked(compared=("default.yaml", name)))
     assert "\x1b" not in capsys.readouterr().out
-
-
-def train(path, monkeypatch, **bindings):
-    monkeypatch.chdir(path)
-    experiment.train(request(path, **bindings))
 
 
 def test_a_run_is_shown_with_the_sources_it_was_started_with(tmp_path, monkeypatch, capsys):
@@ -245,71 +230,6 @@ def test_a_manifest_without_sources_or_with_odd_ones_does_no_harm(
     assert table(printed)["n_heads"][2].startswith("run/config.yaml:")
 
 
-def test_two_files_are_compared_side_by_side(folder, capsys):
-    (folder / "a.yaml").write_text("n_layers: 6\ndropout: 0.1\n")
-    (folder / "b.gin").write_text("\nTransformer.n_layers = 8\n")
-    inspection.show_difference(asked(compared=("a.yaml", "b.gin")))
-    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["a.yaml", "set", "by", "b.gin", "set", "by"],
-        ["n_layers", "6", "a.yaml:1", "8", "b.gin:2"],
-    ]
-
-
-def test_what_is_the_same_is_said_to_be(folder, capsys):
-    (folder / "a.yaml").write_text("")
-    inspection.show_difference(asked(compared=("a.yaml", "default.yaml")))
-    message = "a.yaml and default.yaml are the same in every hyperparameter\n"
-    assert capsys.readouterr().out == message
-
-
-def test_two_runs_are_compared_with_what_else_explains_a_difference(tmp_path, monkeypatch, capsys):
-    train(tmp_path, monkeypatch, Trainer__seed=1)
-    (tmp_path / "run").rename(tmp_path / "first")
-    train(tmp_path, monkeypatch, Trainer__seed=2, Transformer__d_ff=16)
-    path = tmp_path / "run" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["versions"]["torch"] = "9.9"
-    path.write_text(json.dumps(manifest))
-    capsys.readouterr()
-    names = (str(tmp_path / "first"), str(tmp_path / "run"))
-    inspection.show_difference(asked(compared=names))
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
-    assert lines[:2] == [
-        ["d_ff", "32", "--gin_bindings", "16", "--gin_bindings"],
-        ["seed", "1", "--gin_bindings", "2", "--gin_bindings"],
-    ]
-    assert [line[0] for line in lines[2:]] == ["versions.torch"]
-    inspection.show_difference(replace(asked(compared=names), format="json"))
-    found = json.loads(capsys.readouterr().out)
-    assert (found["left"], found["right"]) == names
-    assert found["hyperparameters"]["seed"]["left"] == {"value": 1, "source": "--gin_bindings"}
-    assert found["runs"]["versions.torch"]["right"] == "9.9"
-
-
-def test_a_run_is_compared_with_a_file(tmp_path, monkeypatch, capsys):
-    train(tmp_path, monkeypatch)
-    capsys.readouterr()
-    inspection.show_difference(asked(compared=(str(tmp_path / "run"), "default.yaml")))
-    printed = capsys.readouterr().out
-    assert "n_layers" in printed
-    assert "versions" not in printed
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("nope", "'nope' is neither a run directory nor a configuration"),
-        ("nope.yaml", "'nope.yaml': unknown file"),
-        (".", "is no run directory: it has no config.yaml"),
-        ("wrong.yaml", "wrong.yaml:1: n_layer: unknown hyperparameter"),
-    ],
-)
-def test_what_cannot_be_compared_is_told(folder, name, message):
-    (folder / "wrong.yaml").write_text("n_layer: 3\n")
-    with pytest.raises(InputError, match=message):
-        inspection.show_difference(asked(compared=(name, "default.yaml")))
-
-
 def test_the_printed_yaml_is_plain_for_other_programs(capsys):
     inspection.show_config(asked("small-model.yaml", format="yaml"))
     assert plain_yaml(capsys.readouterr().out)["d_model"] == 128
@@ -334,7 +254,7 @@ def test_what_a_resume_would_refuse_for_its_steps_or_its_text_is_not_shown(
     train(tmp_path, monkeypatch, load_corpus__path="my.txt")
     run = tmp_path / "run"
     inspection.show_config(asked(overrides={"corpus": "copy.txt", "max_steps": 3}, run_dir=run))
-    with pytest.raises(InputError, match=r"max_steps: 2 \(--max_steps\), and 3 are done already"):
+    with pytest.raises(InputError, match=r"max_steps: 2 \(--max_steps\), and 3 are done"):
         inspection.show_config(asked(overrides={"max_steps": 2}, run_dir=run))
     with pytest.raises(InputError, match=r"the text of .*other.txt is another one than before"):
         inspection.show_config(asked(overrides={"corpus": "other.txt"}, run_dir=run))

@@ -1,15 +1,26 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from lm_core import experiment
+from lm_core.config.hyperparameters import KEYS
 from lm_core.config.rendering import config_hash
 from lm_core.config.resolution import FileArgument
 from lm_core.config.statements import Source
+from lm_core.config.training_config import TrainingConfig
+from lm_core.errors import InputError
 from lm_core.record import RunDirectory
-from lm_core.recorded_config import read_record, resolve_upon, with_first_sources
+from lm_core.recorded_config import (
+    Recorded,
+    read_record,
+    require_same_experiment,
+    resolve_upon,
+    with_first_sources,
+)
+from tests.config_sources import resolved
 from tests.tiny_run import request
 
 
@@ -91,3 +102,33 @@ def test_what_is_changed_upon_a_run_has_the_source_of_the_change(run, tmp_path):
     config = with_first_sources(resolve_upon(run, asked), run)
     assert config.sources["beta1"] == Source("more.yaml", 1)
     assert config.sources["seed"] == Source("drawn")
+
+
+MAY_CHANGE = {
+    "max_steps",
+    "checkpoint_cadence",
+    "eval_cadence",
+    "sampling_cadence",
+    "sampling_temperature",
+    "sampling_prompt",
+    "sampling_max_length",
+    "sampling_seed",
+    "sampling_top_k",
+    "sampling_top_p",
+    "corpus",
+}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_resume_may_change_what_alters_no_step_and_nothing_else(key):
+    other = {"n_heads": 8, "d_model": 512, "tokenizer": "byte", "hooks": {"update": []}}
+    texts = {"corpus": "my.txt", "sampling_prompt": "Once"}
+    shares = dict.fromkeys(("dropout", "beta1", "beta2", "train_ratio", "sampling_top_p"), 0.5)
+    value = {**other, **texts, **shares}.get(key, 77)
+    before = Recorded(TrainingConfig(), "")
+    now = resolved(TrainingConfig(**{key: value}))
+    if key in MAY_CHANGE:
+        require_same_experiment(RunDirectory(Path("run")), before, now)
+    else:
+        with pytest.raises(InputError, match=f"cannot go on .*\n  {key}: "):
+            require_same_experiment(RunDirectory(Path("run")), before, now)

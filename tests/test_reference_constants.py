@@ -70,6 +70,7 @@ NAMED_IN_THE_WIRING = {
     "_MEASURED_TOKENS",
     "_MEASURED_WINDOWS",
     "_MEBIBYTE",
+    "_MOST_LAYERS",
     "_NONE_DONE",
     "_NO_DECAY",
     "_SECONDS_BETWEEN_FLUSHES",
@@ -117,6 +118,8 @@ def test_every_name_that_the_wiring_may_have_for_a_number_is_there():
         "x = y + 2",
         "x = y - 1.0",
         "split(tokens, 0.5)",
+        "tokens.split(3)",
+        "if batch_size > 2: ...",
         "if loss > 1.5: ...",
     ],
 )

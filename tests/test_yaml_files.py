@@ -237,6 +237,23 @@ def test_an_extended_file_that_lies_near_by_is_found_for_the_message(tmp_path, p
     assert f"my.yaml:1: extends: 'base.yaml': unknown file; did you mean {place}/" in told
 
 
+@pytest.mark.parametrize("name", ["base.yaml", "configs/base.yaml"])
+def test_a_file_of_the_labs_is_found_for_the_message_with_its_path(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    library, own = tmp_path / "lab" / "deep" / "configs", tmp_path / "home" / "own"
+    for folder in (library, own):
+        folder.mkdir(parents=True)
+    (library / "base.yaml").write_text("n_layers: 6\n")
+    (own / "my.yaml").write_text(f"extends: {name}")
+    reading = Reading()
+    reading.take_from(library)
+    read_yaml(own / "my.yaml", reading)
+    assert sentences(reading) == [
+        f"home/own/my.yaml:1: extends: {name!r}: unknown file; did you mean "
+        "../../lab/deep/configs/base.yaml? (looked in the folder of home/own/my.yaml)"
+    ]
+
+
 def test_what_lies_outside_the_folders_of_the_configuration_is_not_extended(tmp_path, read):
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
     outside.mkdir()

@@ -1,7 +1,9 @@
 """A run of a moment, asked for as the command line asks, but in this process."""
 
-from lm_core.config.resolution import Binding, ConfigSources
+from lm_core import experiment
+from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.request import Request
+from tests.config_sources import PROJECT
 
 TINY = {
     "Transformer.n_layers": 1,
@@ -31,3 +33,22 @@ def request(path, resume=False, **bindings):
 def looking_at(path, corpus=None):
     """A request about the run in a folder."""
     return Request(ConfigSources(), run_dir=path / "run", corpus=corpus)
+
+
+def asked(*files, bindings=(), overrides=None, **fields):
+    """A request about files: YAML by --config, gin by --gin_file."""
+    flags = {".gin": "--gin_file", ".yaml": "--config"}
+    config = ConfigSources(
+        files=[FileArgument(flags["." + name.rsplit(".")[-1]], name) for name in files],
+        bindings=[Binding("--gin_bindings", text) for text in bindings],
+        overrides=overrides,
+        yaml_folders=[PROJECT / "configs"],
+        gin_folders=[PROJECT / "gin_configs"],
+    )
+    return Request(config, **fields)
+
+
+def train(path, monkeypatch, **bindings):
+    """A run in a folder, which becomes the working directory."""
+    monkeypatch.chdir(path)
+    experiment.train(request(path, **bindings))

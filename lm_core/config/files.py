@@ -24,7 +24,11 @@ def display_name(path: Path) -> str:
 
 
 def find_config(
-    name: str, folders: Iterable[Path], who: str, elsewhere: Callable[[], list[str]] = list
+    name: str,
+    folders: Iterable[Path],
+    who: str,
+    elsewhere: Callable[[], list[str]] = list,
+    where: str = "",
 ) -> Path:
     """The configuration file that a name on the command line or in a file means.
 
@@ -33,6 +37,7 @@ def find_config(
         folders: Where to look, in order.
         who: Who asks, for the message.
         elsewhere: Finds what may be meant when there is no such file.
+        where: What to call the folders; empty: by their names.
 
     Raises:
         InputError: No such file anywhere; says where it was looked for and what is near.
@@ -51,7 +56,7 @@ def find_config(
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{who}: {name!r} cannot be opened: {error}") from error
     hint = f"; did you mean {meant[0]}?" if meant else ""
-    where = ", ".join(dict.fromkeys(map(_folder_name, folders)))
+    where = where or ", ".join(dict.fromkeys(map(_folder_name, folders)))
     raise InputError(f"{who}: {name!r}: unknown file{hint} (looked in {where})")
 
 

@@ -1,7 +1,9 @@
 """The YAML shim: flat YAML files as statements about hyperparameters."""
 
+import functools
 import glob
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
@@ -88,7 +90,9 @@ def _extend(statement: Statement, files: tuple[Path, ...], reading: Reading) -> 
         return
     try:
         folder = files[-1].parent
-        path = find_config(name, [folder], who, lambda: _elsewhere(name, folder))
+        where = f"the folder of {display_name(files[-1])}"
+        near = functools.partial(_elsewhere, name, folder, reading.folders)
+        path = find_config(name, [folder], who, near, where)
         reading.require_own(path, name, who)
         if path.suffix in FLAGS and not is_yaml(path):
             raise InputError(f"{who}: {name!r} is a gin file; only YAML can be extended")
@@ -101,10 +105,10 @@ def _extend(statement: Statement, files: tuple[Path, ...], reading: Reading) -> 
         reading.failure(error, statement.source)
 
 
-def _elsewhere(name: str, folder: Path) -> list[str]:
-    """Files of a name in folders near by, as a file in this folder has to call them."""
-    if Path(name).name != name:
-        return []
+def _elsewhere(name: str, folder: Path, own: Iterable[Path]) -> list[str]:
+    """Files of a name near by, or in the folders of the configuration, as seen from this one."""
+    name = Path(name).name
     pattern = f"*/{glob.escape(name)}"
     near = [*sorted(folder.glob(pattern)), *sorted(folder.glob(f"../{pattern}"))]
-    return [os.path.relpath(path, folder) for path in near]
+    known = [path for path in (other / name for other in sorted(own)) if path.is_file()]
+    return [os.path.relpath(path, folder) for path in (*near, *known) if name]

@@ -10,8 +10,9 @@ from typing import NamedTuple, TypeGuard
 _PLAIN = (0, 1, 2, 3)
 # Decorators of what has tables of its own for the defaults of its arguments.
 _WITH_TABLES = {"configurable", "forward_hook", "update_hook"}
-# Functions of libraries whose numbers are positions, counts, dimensions and widths of indentation.
-_OF_PYTHON = {"insert", "dumps", "sub", "split", "flatten"}
+# Functions of libraries whose numbers are positions and dimensions, or counts and indentation.
+_WITH_POSITIONS = {"insert", "flatten"}
+_WITH_COUNTS = {"dumps", "sub", "split"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # The class whose fields are the table of hyperparameters.
 _TABLE = "Hyperparameters"
@@ -88,8 +89,8 @@ def unnamed_numbers(source: str, file: str) -> list[Number]:
 def numbers_that_decide(source: str, file: str) -> list[Number]:
     """The numbers of a module, however small, that are no mere count: a hyperparameter may be 1.
 
-    What is left out are positions in brackets, what is compared with, one more and one less, a
-    zero in the place of nothing, and what Python's library counts.
+    What is left out are positions in brackets, comparisons with 0 and 1 and of lengths, one more
+    and one less, a zero in the place of nothing, and what libraries count.
 
     Args:
         source: The text of the module, which ought to hand on what others configured.
@@ -111,14 +112,20 @@ def numbers_that_decide(source: str, file: str) -> list[Number]:
 def _counts(node: ast.AST) -> Iterator[ast.Constant]:
     """The numbers right below a piece of code that are counts for what it does with them."""
     if isinstance(node, ast.Compare):
-        yield from (part for part in (node.left, *node.comparators) if _is(part, _PLAIN))
+        parts = (node.left, *node.comparators)
+        is_of_length = any(ast.unparse(part).startswith("len(") for part in parts)
+        yield from (part for part in parts if _is(part, _PLAIN if is_of_length else (0, 1)))
     elif isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)):
         yield from (part for part in (node.left, node.right) if _is(part, (1,)))
     elif isinstance(node, ast.IfExp):
         yield from (part for part in (node.body, node.orelse) if _is(part, (0,)))
-    elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in _OF_PYTHON:
-        given = [*node.args, *(keyword.value for keyword in node.keywords)]
-        yield from (part for part in given if _is(part, _PLAIN))
+    elif isinstance(node, ast.Call):
+        name = ast.unparse(node.func).split(".")[-1]
+        # What is cut, or written, comes first; then how often, or how far indented.
+        given = node.args if name in _WITH_POSITIONS else node.args[1:]
+        given = [*given, *(keyword.value for keyword in node.keywords)]
+        if name in _WITH_POSITIONS | _WITH_COUNTS:
+            yield from (part for part in given if _is(part, _PLAIN))
 
 
 def _is(node: ast.AST, numbers: tuple[int, ...]) -> TypeGuard[ast.Constant]:
