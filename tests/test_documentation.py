@@ -285,6 +285,7 @@ TESTS_OF_THE_TABLE = [
 ]
 
 
+@pytest.mark.exhaustive
 def test_a_hyperparameter_is_added_by_following_the_page(tmp_path):
     page = "docs/adding-a-hyperparameter.md"
     ignored = shutil.ignore_patterns(".git", "runs", "__pycache__", ".*_cache", "*.egg-info")

@@ -44,7 +44,7 @@ CASES = [
     (["--corpus=no_text"], "no_text' is a folder without a *.txt file"),
     (["--corpus=*.md"], "*.md' is a glob that matches no file"),
     (["--corpus=pipe.txt"], "is not a regular file"),
-    (["--corpus=short.txt"], "the validation part of the corpus has 1 tokens"),
+    (["--corpus=short.txt"], "the training part of the corpus has 8 tokens"),
     (
         ["--corpus=uneven.txt"],
         "the validation part of the corpus has 5 tokens; one window needs 17",
