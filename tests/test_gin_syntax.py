@@ -141,3 +141,39 @@ def test_a_pattern_with_signs_that_are_no_escapes_is_no_warning():
         (parsed,) = parse(r"a.b = {'blocks\.\d+': 'x\,'}")
     assert parsed.repeated == []
     assert parsed.statement.value == {r"blocks\.\d+": r"x\,"}
+
+
+def test_a_line_that_is_indented_like_nothing_is_told_where_it_stands_and_hides_no_other():
+    text = "A:\n    x = 1\n  y = 2\nB.c = six\nm = 3\nD.e = %m\n"
+    assert [mistake.line for mistake in mistakes(text)] == [3, 4]
+    assert lines_of(text) == [2, 3, 5, 6]
+
+
+def test_an_open_bracket_in_a_block_may_hide_its_other_lines():
+    (mistake,) = mistakes("A:\n  b = (\n  c = 2\nD.e = 4\n")
+    assert (mistake.line, mistake.names, mistake.hides_more) == (2, ["A.b"], True)
+
+
+def test_what_follows_in_one_line_may_set_something_too():
+    (mistake,) = mistakes("A.b = 1; m = 2\n")
+    assert (mistake.names, mistake.hides_more) == (["A.b"], True)
+
+
+def test_heads_of_blocks_stand_however_gin_takes_them():
+    text = "  A:\n    b = 1\n  c = 2\n\x0cD.e = 3\nF:\n  g = 4\n\x0cH.i = 5\n"
+    assert mistakes(text) == []
+    found = [piece.statement for piece in parse(text)]
+    assert [(s.selector, s.arg_name) for s in found] == [
+        ("A", "b"),
+        ("c", ""),
+        ("D", "e"),
+        ("F", "g"),
+        ("H", "i"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["A.b = [1,\n" * 10_000, "A.b = ]\n" * 10_000])
+def test_a_page_of_brackets_is_given_up_early(text):
+    told = mistakes(text)
+    assert 0 < len(told) <= 100
+    assert told[-1].hides_more

@@ -76,10 +76,38 @@ def read(text):
         ("a: |\n  b: [\n  c\nd: 'e\nf: 1", [("a", 1), ("f", 5)], [(4, "d")]),
         ("- a\n- b: [\n", [], [(2, None)]),
         ("- a\n", [], [(1, None)]),
+        ("a: &x 2\nb: ]\nc: *x\n", [("a", 1)], [(2, "b"), (3, "c")]),
+        ("a: 1 # \x0cx\n\nb: 3\n", [("b", 3)], [(1, "a")]),
+        ("a: [1,\n2]\n- x\nb: 1\n", [("b", 4)], [(3, "a")]),
+        ("a: [1,  \n# see [2]\nb: 1\n", [("b", 3)], [(1, "a")]),
+        ("a: 1\n%x\nb: 2\n", [("a", 1), ("b", 3)], [(2, None)]),
     ],
 )
 def test_what_cannot_be_read_hides_nothing_that_can(text, found, mistakes):
     assert read(text) == (found, mistakes)
+
+
+def test_an_alias_of_a_key_that_was_read_by_itself_is_no_mistake_of_its_own():
+    _, (_, unread) = entries("a: &x 2\nb: ]\nc: *x\n")
+    assert (unread.message, unread.name) == ("", "c")
+    _, (_, undefined) = entries("b: ]\nc: *x\n")
+    assert "undefined alias 'x'" in undefined.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ("a: " + "[" * 400 + "\n") * 100,
+        "a: [1,\n" * 100 + "b: 1\n" * 3000,
+        "a: " + "[" * 3000,
+        ("a: '" + "x" * 1000 + "\n") * 150,
+    ],
+    ids=["deep", "open", "deeper", "quotes"],
+)
+def test_a_page_of_brackets_is_given_up_early(text):
+    found, mistakes = entries(text)
+    assert mistakes
+    assert found == [] or len(mistakes) <= 101
 
 
 def test_values_that_were_read_by_themselves_know_the_lines_of_the_whole():

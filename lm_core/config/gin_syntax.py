@@ -17,6 +17,8 @@ from lm_core.errors import shown
 
 # Whoever makes more mistakes than this in one file has not written a gin file.
 _MOST_MISTAKES = 100
+# Behind each bracket that is open, the text is read anew, which takes a second for so much of it.
+_MOST_CHARACTERS = 600_000
 # Gin's parser reads all pieces of a text anew for each further one: thousands take minutes.
 _MOST_PIECES = 100
 # Where a statement begins: at the left, unlike the lines inside brackets and blocks.
@@ -24,6 +26,8 @@ _BEGINNING = re.compile(r"(?P<name>[A-Za-z_][\w./]*)\s*[=:]|(include|import|from
 _NAME = re.compile(r"\s*(?P<name>[A-Za-z_][\w./]*)\s*=", re.ASCII)
 _HEAD_OF_BLOCK = re.compile(r"(?P<name>[A-Za-z_][\w./]*)\s*:\s*(#.*)?", re.ASCII)
 _INDENTATION = " \t\f"
+# No line is indented less than one at the left, so that every line is inside where no block is.
+_NO_BLOCK = -1
 _MACRO = re.compile(r"%([\w./]+)", re.ASCII)
 # What YAML calls by a word that gin calls by another.
 WORDS_OF_YAML = {"null": "None", "true": "True", "false": "False"}
@@ -37,6 +41,9 @@ _SENTENCES = {
     "Malformatted scope or selector": "the name holds a space, or a sign that no name has",
     "Unable to parse value": "there is no value after the =, or its quotation mark is not closed",
     "Unexpected token": "a line begins with a name, as in `Transformer.n_layers = 4`",
+    "Expected indentation": "a block has no block inside",
+    "Expected 'import'": "an import is `import module` or `from package import module`",
+    "Expected ':'": "a mapping has a colon behind each name, as in {'update': []}",
     "Expected file path": "the path of a file to be included stands in quotation marks",
     "unhashable type": "a list or a mapping is no name, as the key of a mapping must be",
     "EOF in multi-line": _NOT_CLOSED,
@@ -121,25 +128,35 @@ class _Reader:
         self._lines = list(io.StringIO(text))
         self._start = 0
         self._n_mistakes = 0
-        # The head of the block whose lines are being read, and its line until it has any.
-        self._block, self._line_of_empty_block = "", 0
-        while self._start < len(self._lines) and self._n_mistakes < _MOST_MISTAKES:
+        self._n_characters = 0
+        # The head of the block whose lines are being read, how far it is indented, and its line
+        # until it has any.
+        self._block, self._indentation_of_block, self._line_of_empty_block = "", _NO_BLOCK, 0
+        while self._start < len(self._lines) and not self._gives_up():
+            begin = self._start
+            self._n_characters += sum(map(len, self._lines[begin:]))
             try:
-                self._read_until_mistake()
+                self._read_until_open(begin)
             except TOKEN_ERRORS as error:
-                self._pass_over(error)
+                self._pass_over(error, begin)
         self._end_block()
 
-    def _read_until_mistake(self) -> None:
-        for line in logical_lines(self._lines, self._start):
+    def _gives_up(self) -> bool:
+        return self._n_mistakes >= _MOST_MISTAKES or self._n_characters > _MOST_CHARACTERS
+
+    def _read_until_open(self, begin: int) -> None:
+        """Reads to the end, or to a bracket or text that is open and takes what is none of it."""
+        for line in logical_lines(self._lines, begin):
             self._start = line.end
             first = self._lines[line.first]
-            if first[0] not in _INDENTATION:
+            indentation = _indentation(first)
+            if indentation <= self._indentation_of_block:
                 self._end_block()
-                head = _HEAD_OF_BLOCK.fullmatch(first.rstrip())
-                if head:
-                    self._block, self._line_of_empty_block = head["name"], line.first + 1
-                    continue
+            head = _HEAD_OF_BLOCK.fullmatch(first.strip())
+            if head and not self._block:
+                self._block, self._line_of_empty_block = head["name"], line.first + 1
+                self._indentation_of_block = indentation
+                continue
             self._line_of_empty_block = 0
             piece = self._parsed(line)
             if isinstance(piece, Parsed):
@@ -149,9 +166,11 @@ class _Reader:
             swallowed = [i for i in range(line.first + 1, line.end) if self._begins(i, inside)]
             if swallowed:  # It is open, and took the next statement for a part of itself.
                 self._start = swallowed[0]
-                piece = self._mistake(line.first, swallowed[0], line.first, _NOT_CLOSED)
+                self._add(self._mistake(line.first, swallowed[0], line.first, _NOT_CLOSED))
+                return
             self._add(piece)
-            return
+            if self._gives_up():
+                return
         self._start = len(self._lines)
 
     def _begins(self, index: int, inside: set[int]) -> bool:
@@ -160,7 +179,7 @@ class _Reader:
     def _end_block(self) -> None:
         if self._line_of_empty_block:
             self._add(Mistake(self._line_of_empty_block, _EMPTY_BLOCK, [], [], hides_more=False))
-        self._block, self._line_of_empty_block = "", 0
+        self._block, self._indentation_of_block, self._line_of_empty_block = "", _NO_BLOCK, 0
 
     def _parsed(self, line: LogicalLine) -> Parsed | Mistake:
         body = "".join(self._lines[line.first : line.end]).lstrip(_INDENTATION)
@@ -180,37 +199,51 @@ class _Reader:
         ]
         return Parsed(line.first + 1, statement, repeated)
 
-    def _pass_over(self, error: Exception) -> None:
-        """Takes note of what has no logical lines, and goes on at the next statement."""
+    def _pass_over(self, error: Exception, begin: int) -> None:
+        """Takes note of what has no logical lines, and goes on at the next statement.
+
+        Args:
+            error: What was raised.
+            begin: Index of the line from which on the lines were being cut.
+        """
         lines, start = self._lines, self._start
+        self._line_of_empty_block = 0
         if isinstance(error, IndentationError):
-            at = max(start, min(start + (_line_of(error) or 1), len(lines)) - 1)
-            self._start = at if at > start else at + 1
-            self._add(Mistake(at + 1, _in_words(error), [], [], hides_more=self._start > at))
+            at = max(start, min(begin + (_line_of(error) or 1), len(lines)) - 1)
+            self._start = at if at > begin else at + 1
+            self._add(Mistake(at + 1, _in_words(error), [], [], hides_more=True))
             return
-        empty = (i for i in range(start, len(lines)) if lines[i].strip().startswith("#"))
-        skipped = set(empty) | {i for i in range(start, len(lines)) if not lines[i].strip()}
-        begin = next((i for i in range(start, len(lines)) if i not in skipped), start)
-        rest = range(begin + 1, len(lines))
+        if start >= len(lines):  # One bracket closes too much, which has been told in its line.
+            return
+        written = (i for i in range(start, len(lines)) if lines[i].split("#")[0].strip())
+        first = next(written, start)
+        rest = range(first + 1, len(lines))
         self._start = next((i for i in rest if self._begins(i, set())), len(lines))
-        self._add(self._mistake(begin, self._start, begin, _in_words(error)))
+        self._add(self._mistake(first, self._start, first, _in_words(error)))
 
     def _mistake(self, first: int, end: int, at: int, message: str) -> Mistake:
         """What is wrong with the lines from one index up to another, at a third."""
-        block = f"{self._block}." if self._block and self._lines[first][0] in _INDENTATION else ""
+        is_inside = _indentation(self._lines[first]) > self._indentation_of_block
+        block = f"{self._block}." if self._block and is_inside else ""
         match = _NAME.match(self._lines[first])
+        text = "".join(self._lines[first:end])
         return Mistake(
             line=at + 1,
             message=message,
             names=[block + match["name"]] if match else [],
-            macros=_MACRO.findall("".join(self._lines[first:end])),
-            hides_more=match is None,
+            macros=_MACRO.findall(text),
+            hides_more=match is None or "=" in text[match.end() :],
         )
 
     def _add(self, mistake: Mistake) -> None:
         self._n_mistakes += 1
-        is_last = self._n_mistakes == _MOST_MISTAKES
-        self.pieces.append(mistake._replace(hides_more=mistake.hides_more or is_last))
+        self.pieces.append(mistake._replace(hides_more=mistake.hides_more or self._gives_up()))
+
+
+def _indentation(line: str) -> int:
+    """How far a line is indented; a form feed begins the line anew, as in Python."""
+    before = line[: len(line) - len(line.lstrip(_INDENTATION))]
+    return len(before.rpartition("\f")[2])
 
 
 def _refuse_many_pieces(line: LogicalLine) -> None:

@@ -36,7 +36,8 @@ def read_yaml(path: Path, reading: Reading, above: tuple[Path, ...] = ()) -> Non
     place = display_name(path)
     found, mistakes = entries(reading.open(path))
     for mistake in mistakes:
-        reading.problem(Source(place, mistake.line), mistake.message)
+        if mistake.message:
+            reading.problem(Source(place, mistake.line), mistake.message)
         reading.unread.add(mistake.name or "")
         reading.is_complete &= mistake.name in KEYS
     _read_entries(found, path, reading, (*above, path))

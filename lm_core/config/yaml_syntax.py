@@ -21,10 +21,18 @@ MAPPING = "tag:yaml.org,2002:map"
 Entry = tuple[Node, Node]
 # Whoever makes more mistakes than this in one file has not written a configuration.
 _MOST_MISTAKES = 100
+# What is read anew, key by key, takes a second for so many characters.
+_MOST_CHARACTERS = 100_000
 # Keys that a bracket or text may take for its own until it is closed.
 _MOST_JOINED = 20
 # Where a key may begin: at the left, unlike values, items and brackets that close.
-_BEGINNING = re.compile(r"[\w'\"!&*?]")
+_BEGINNING = re.compile(r"[^\s#\-\[\]{},:]")
+# What ends a line to YAML 1.2.
+_LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_COMMENT = re.compile(r"(?:^|(?<=\s))#[^\r\n]*", re.MULTILINE)
+_UNDEFINED_ALIAS = re.compile(r"found undefined alias '([^']*)'")
+# The parser takes seconds for thousands of brackets inside each other.
+_MANY_BRACKETS = re.compile(r"(?:[\[{]\s*){100}")
 _KEY = re.compile(r"(\w+)\s*:(?:\s|$)")
 _NOT_VALID = "not valid YAML: "
 _NO_MAPPING = "a configuration is a mapping, with lines such as `n_layers: 4`"
@@ -57,6 +65,8 @@ class YamlMistake(InputError):  # noqa: N818 -- a part of a configuration, not o
         message: What it is.
         line: Where, counted from 1; None where nobody can tell.
         name: The key whose value it is about, if it is about one and no other.
+
+    An empty message is about what could not be read for another mistake, and is told there.
 
     Attributes:
         is_local: Whether other keys may be read all the same.
@@ -100,6 +110,9 @@ def compose(text: str) -> MappingNode | None:
         code = f"{ord(match[0]):04X}"
         message = f'U+{code} ends a line to some programs only; write "\\u{code}"'
         raise YamlMistake(message, line)
+    if match := _MANY_BRACKETS.search(text):
+        line = text.count("\n", 0, match.start()) + 1
+        raise YamlMistake(f"{_NOT_VALID}lists and mappings are nested too deep", line)
     root = _composed(text)
     if root is None:
         return None
@@ -109,40 +122,59 @@ def compose(text: str) -> MappingNode | None:
 
 
 def _entries_one_by_one(text: str) -> tuple[list[Entry], list[YamlMistake]]:
-    lines = text.splitlines(keepends=True)
+    lines = _LINES.findall(text)
     cuts = [i for i, line in enumerate(lines) if _BEGINNING.match(line)]
     cuts = [*sorted({0, *cuts}), len(lines)]
     found: list[Entry] = []
     mistakes: list[YamlMistake] = []
-    k = 0
-    while k < len(cuts) - 1 and len(mistakes) < _MOST_MISTAKES:
-        entry, mistake, k = _entry(lines, cuts, k)
+    k, n_characters = 0, 0
+    while k < len(cuts) - 1:
+        if len(mistakes) == _MOST_MISTAKES or n_characters > _MOST_CHARACTERS:
+            mistakes.append(YamlMistake("", cuts[k] + 1))
+            break
+        entry, mistake, k, n_read = _entry(lines, cuts, k)
+        n_characters += n_read
         found += entry
         mistakes += mistake
-    if k < len(cuts) - 1 and mistakes:
-        mistakes[-1].name = None
+    for mistake in mistakes:
+        alias = _UNDEFINED_ALIAS.search(mistake.message)
+        if alias and f"&{alias[1]}" in text:  # Another key defines it, which is no mistake.
+            mistake.message = ""
     return found, mistakes
 
 
-def _entry(lines: list[str], cuts: list[int], k: int) -> tuple[list[Entry], list[YamlMistake], int]:
-    """What stands between the cuts from one on, or what is wrong there; and the next cut."""
-    first = cuts[k]
-    told: YamlMistake | None = None
+def _entry(
+    lines: list[str], cuts: list[int], k: int
+) -> tuple[list[Entry], list[YamlMistake], int, int]:
+    """What stands between the cuts from one on, or what is wrong there.
+
+    Returns:
+        Entries, mistakes, the number of the next cut, and how many characters were read.
+    """
+    first, n_read = cuts[k], 0
+    opened: YamlMistake | None = None
     for end in range(k + 1, min(k + 1 + _MOST_JOINED, len(cuts))):
+        part = "".join(lines[first : cuts[end]])
+        n_read += len(part)
         try:
-            root = compose("".join(lines[first : cuts[end]]))
+            return _moved_down(compose(part), first), [], end, n_read
         except YamlMistake as error:
-            told = told or error
-            if told.message not in _OPEN:
-                break
-        else:
-            return _moved_down(root, first), [], end
-    if told is None:
-        return [], [], k + 1
-    name = _KEY.match(lines[first])
-    line = None if told.line is None else told.line + first
-    message = _NOT_VALID + _NEEDS_COLON if told.message == _NO_MAPPING else told.message
-    return [], [YamlMistake(message, line, name[1] if name else None)], k + 1
+            if error.message not in _OPEN:
+                # What was open is closed by now, and something else is wrong.
+                return [], [_placed(error, lines, first)], end, n_read
+            opened = opened or error
+        if n_read > _MOST_CHARACTERS:
+            break
+    told = [_placed(opened, lines, first)] if opened else []
+    return [], told, k + 1, n_read
+
+
+def _placed(mistake: YamlMistake, lines: list[str], first: int) -> YamlMistake:
+    """A mistake in a part of a text, with its line in the whole and the key that it is about."""
+    key = _KEY.match(lines[first])
+    line = None if mistake.line is None else mistake.line + first
+    message = _NOT_VALID + _NEEDS_COLON if mistake.message == _NO_MAPPING else mistake.message
+    return YamlMistake(message, line, key[1] if key else None)
 
 
 def _moved_down(root: MappingNode | None, n_lines: int) -> list[Entry]:
@@ -203,6 +235,7 @@ def _in_words(error: MarkedYAMLError, text: str) -> tuple[int | None, str]:
             if (
                 "<stream end>" in message
             ):  # Of a bracket with nothing in it, the parser tells the end.
+                text = _COMMENT.sub(lambda match: " " * len(match[0]), text)
                 opened = max(text.rfind("["), text.rfind("{"))
                 return min(error.context_mark.line, text.count("\n", 0, opened)) + 1, sentence
             return error.context_mark.line + 1, sentence
