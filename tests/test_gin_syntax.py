@@ -30,6 +30,8 @@ BAD = [
     "a.b:\n",
     "include 3\n",
     "n =\n",
+    "n = )\n",
+    "}\n",
     "n = " + "[" * 10_000 + "\n",
 ]
 
@@ -149,6 +151,13 @@ def test_a_line_that_is_indented_like_nothing_is_told_where_it_stands_and_hides_
     assert lines_of(text) == [2, 3, 5, 6]
 
 
+@pytest.mark.parametrize("bad", ["A.b = )\n", "]\n"])
+def test_behind_a_bracket_that_closes_too_much_brackets_hold_lines_together(bad):
+    text = bad + "C.d = {\n'x': 1,\n}\nE.f = 2\n"
+    assert lines_of(text) == [2, 5]
+    assert [mistake.line for mistake in mistakes(text)] == [1]
+
+
 def test_an_open_bracket_in_a_block_may_hide_its_other_lines():
     (mistake,) = mistakes("A:\n  b = (\n  c = 2\nD.e = 4\n")
     assert (mistake.line, mistake.names, mistake.hides_more) == (2, ["A.b"], True)
@@ -157,6 +166,13 @@ def test_an_open_bracket_in_a_block_may_hide_its_other_lines():
 def test_what_follows_in_one_line_may_set_something_too():
     (mistake,) = mistakes("A.b = 1; m = 2\n")
     assert (mistake.names, mistake.hides_more) == (["A.b"], True)
+
+
+def test_a_line_that_is_indented_further_than_its_block_is_told():
+    (mistake,) = mistakes("A:\n  b = 1\n    c = 2\n  d = 3\n")
+    assert (mistake.line, mistake.names) == (3, ["A.c"])
+    assert mistake.message == "this line is indented further than the others of its block"
+    assert lines_of("A:\n  b = 1\n    c = 2\n  d = 3\n") == [2, 4]
 
 
 def test_heads_of_blocks_stand_however_gin_takes_them():

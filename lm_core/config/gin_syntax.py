@@ -32,6 +32,7 @@ _MACRO = re.compile(r"%([\w./]+)", re.ASCII)
 # What YAML calls by a word that gin calls by another.
 WORDS_OF_YAML = {"null": "None", "true": "True", "false": "False"}
 _EMPTY_BLOCK = "a block, NAME: with indented lines below it, has none"
+_TOO_FAR_RIGHT = "this line is indented further than the others of its block"
 _NOT_CLOSED = "a bracket or a quotation mark that is not closed"
 # What gin's parser says, its beginning, and what that means here.
 _SENTENCES = {
@@ -129,8 +130,9 @@ class _Reader:
         self._start = 0
         self._n_mistakes = 0
         self._n_characters = 0
-        # The head of the block whose lines are being read, how far it is indented, and its line
-        # until it has any.
+        # The head of the block whose lines are being read, how far it and they are indented, and
+        # its line until it has any.
+        self._indentation_inside = 0
         self._block, self._indentation_of_block, self._line_of_empty_block = "", _NO_BLOCK, 0
         while self._start < len(self._lines) and not self._gives_up():
             begin = self._start
@@ -157,8 +159,11 @@ class _Reader:
                 self._block, self._line_of_empty_block = head["name"], line.first + 1
                 self._indentation_of_block = indentation
                 continue
-            self._line_of_empty_block = 0
+            if self._line_of_empty_block:
+                self._line_of_empty_block, self._indentation_inside = 0, indentation
             piece = self._parsed(line)
+            if self._block and indentation > self._indentation_inside:
+                piece = self._mistake(line.first, line.end, line.first, _TOO_FAR_RIGHT)
             if isinstance(piece, Parsed):
                 self.pieces.append(piece)
                 continue
@@ -169,8 +174,8 @@ class _Reader:
                 self._add(self._mistake(line.first, swallowed[0], line.first, _NOT_CLOSED))
                 return
             self._add(piece)
-            if self._gives_up():
-                return
+            if self._gives_up() or _closes_too_much(line):
+                return  # What is cut behind it would be cut as if it stood in brackets.
         self._start = len(self._lines)
 
     def _begins(self, index: int, inside: set[int]) -> bool:
@@ -238,6 +243,11 @@ class _Reader:
     def _add(self, mistake: Mistake) -> None:
         self._n_mistakes += 1
         self.pieces.append(mistake._replace(hides_more=mistake.hides_more or self._gives_up()))
+
+
+def _closes_too_much(line: LogicalLine) -> bool:
+    signs = [token.string for token in line.tokens]
+    return sum(map(signs.count, ")]}")) > sum(map(signs.count, "([{"))
 
 
 def _indentation(line: str) -> int:

@@ -33,7 +33,7 @@ _COMMENT = re.compile(r"(?:^|(?<=\s))#[^\r\n]*", re.MULTILINE)
 _UNDEFINED_ALIAS = re.compile(r"found undefined alias '([^']*)'")
 # The parser takes seconds for thousands of brackets inside each other.
 _MANY_BRACKETS = re.compile(r"(?:[\[{]\s*){100}")
-_KEY = re.compile(r"(\w+)\s*:(?:\s|$)")
+_KEY = re.compile(r"['\"]?(\w+)['\"]?\s*:(?:\s|$)")
 _NOT_VALID = "not valid YAML: "
 _NO_MAPPING = "a configuration is a mapping, with lines such as `n_layers: 4`"
 # Ends of lines to YAML 1.1, and to this parser, but neither to YAML 1.2 nor to editors.
@@ -160,6 +160,8 @@ def _entry(
             return _moved_down(compose(part), first), [], end, n_read
         except YamlMistake as error:
             if error.message not in _OPEN:
+                if any(_KEY.match(lines[cut]) for cut in cuts[k + 1 : end]):
+                    break  # It took another key for a part of itself.
                 # What was open is closed by now, and something else is wrong.
                 return [], [_placed(error, lines, first)], end, n_read
             opened = opened or error
