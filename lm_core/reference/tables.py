@@ -37,6 +37,15 @@ CONSTRUCTORS: dict[str, Callable[..., Any]] = {
 _COMMENT_WIDTH = 98
 # Where the gin parameter stands behind a value in a configuration file.
 _COMMENT_COLUMN = 28
+_COLUMNS_OF_AUDIT = (
+    "current value",
+    "defined in",
+    "category",
+    "configurable",
+    "suggested default",
+    "constraints",
+    "notes",
+)
 _SCHEMA_DRAFT = "http://json-schema.org/draft-07/schema#"
 
 
@@ -75,17 +84,7 @@ def key_table() -> str:
 
 def audit_table() -> str:
     """Every hyperparameter with its place in the code."""
-    head = (
-        "hyperparameter",
-        "current value",
-        "defined in",
-        "category",
-        "configurable",
-        "suggested default",
-        "constraints",
-        "notes",
-    )
-    return _markdown(head, [_audit_row(key) for key in KEYS])
+    return _markdown(("hyperparameter", *_COLUMNS_OF_AUDIT), [_audit_row(key) for key in KEYS])
 
 
 def _audit_row(key: str) -> tuple[str, ...]:
@@ -106,17 +105,7 @@ def _audit_row(key: str) -> tuple[str, ...]:
 
 def option_table() -> str:
     """Every option of the hooks that the lab brings, with its place in the code."""
-    head = (
-        "option",
-        "current value",
-        "defined in",
-        "category",
-        "configurable",
-        "suggested default",
-        "constraints",
-        "notes",
-    )
-    return _markdown(head, [*_OPTIONS_OF_ALL_HOOKS, *_option_rows()])
+    return _markdown(("option", *_COLUMNS_OF_AUDIT), [*_OPTIONS_OF_ALL_HOOKS, *_option_rows()])
 
 
 def _option_row(name: str, default: str, place: str, constraints: str, notes: str) -> list[str]:
