@@ -174,6 +174,9 @@ def parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
         message = re.sub(r"\('(Non-boolean argument to boolean flag)', .*\)", r"\1", message)
         raise InputError(f"{message}; --help lists the flags") from error
     if not values.help:
+        for word, value in itertools.pairwise(arguments):
+            if GIN_BINDING.fullmatch(word) and "=" not in word and value in bare:
+                raise InputError(f"{word} has no value; write {shlex.quote(f'{word}={value}')}")
         refuse_useless(values)
         refuse_stray(values.mode, bare)
         refuse_empty(values)

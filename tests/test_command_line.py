@@ -50,6 +50,7 @@ def test_behind_two_dashes_no_word_is_a_flag():
         (["--flagfile=nope"], "unknown flag --flagfile"),
         (["--mode=trian"], "trian"),
         (["--run_dir="], "--run_dir is empty"),
+        (["--gin.X.y", "6"], "--gin.X.y has no value; write --gin.X.y=6"),
         (["my.yaml"], "did you mean --config=my.yaml?"),
         (["my file.gin"], "did you mean --gin_file='my file.gin'?"),
         (["Transformer.n_layers=6"], "did you mean --gin_bindings=Transformer.n_layers=6?"),
