@@ -39,9 +39,10 @@ from absl import flags
 from lm_core import inspection
 from lm_core.command_line import help_text, parse, path_given
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
-from lm_core.errors import InputError, LabError, MachineError, StoppedError, one_line
+from lm_core.errors import InputError, LabError, MachineError, StoppedAtOnce, StoppedError, one_line
 from lm_core.output import let_go, say
 from lm_core.request import Request
+from lm_core.training.signals import stop_at_once_on_signals
 
 PROJECT = Path(__file__).resolve().parent
 # Turns of waiting before a thread sleeps, of GNU's OpenMP, https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html.
@@ -105,6 +106,7 @@ def request_of(values: flags.FlagValues, bare: Sequence[str]) -> Request:
         config=config,
         run_dir=None if values.run_dir is None else path_given("--run_dir", values.run_dir),
         resume=values.resume,
+        checkpoint=values.checkpoint,
         corpus=values.corpus,
         command_line=tuple(sys.argv),
         format=values.format,
@@ -152,8 +154,7 @@ def told(error: LabError) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the program and returns its exit code; ``lm_core/errors.py`` says which there are."""
-    # A shell starts background jobs with SIGINT ignored; whoever sends it means it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    stop_at_once_on_signals()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # It was closed before the program began.
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 -- for good
@@ -172,9 +173,9 @@ def main(arguments: Sequence[str]) -> int:
     except LabError as error:
         say(told(error), sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         say("stopped at once", sys.stderr)
-        return INTERRUPTED
+        return error.exit_code if isinstance(error, StoppedAtOnce) else INTERRUPTED
     except SystemExit as error:
         # The lab itself never raises it: without a word, a failed run would look like a good one.
         say(f"error: a hook ended the program: SystemExit({error.code!r})", sys.stderr)

@@ -19,8 +19,9 @@ from lm_core.errors import InputError
 from lm_core.evaluation import Evaluator
 from lm_core.memory import memory_explained, require_memory
 from lm_core.model.transformer import Transformer
+from lm_core.randomness import draw_seed
 from lm_core.sampling import Sampler
-from lm_core.training.trainer import Trainer, draw_seed
+from lm_core.training.trainer import Trainer
 
 
 class Data(NamedTuple):

@@ -26,8 +26,8 @@ FLAGS_OF_MODE = {
     "config": CONFIGURATION | {"run_dir", "format"},
     "plan": CONFIGURATION | {"format"},
     "diff": {"gin_search_paths", "format"},
-    "evaluate": {"run_dir", "corpus"},
-    "sample": {"run_dir", "gin_bindings"},
+    "evaluate": {"run_dir", "checkpoint", "corpus"},
+    "sample": {"run_dir", "checkpoint", "gin_bindings"},
 }
 FORMATS = ("table", "yaml", "gin", "json")
 FORMATS_OF_MODE = {"config": FORMATS, "plan": ("table", "json"), "diff": ("table", "json")}
@@ -109,6 +109,13 @@ def define_flags() -> flags.FlagValues:
         None,
         "The run directory. A new run makes runs/NAME-TIME by default; evaluate and sample need "
         "it; --mode=config shows the configuration of the run in it.",
+        values,
+    )
+    flags.DEFINE_string(
+        "checkpoint",
+        "newest",
+        "Which checkpoint evaluate and sample take: newest, the default; best, that of the best "
+        "validation loss; or the number of its step.",
         values,
     )
     flags.DEFINE(Integer(), "max_steps", None, "Steps in the whole run.", values)

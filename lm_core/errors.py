@@ -68,6 +68,21 @@ class StoppedError(LabError):
         self.exit_code = _EXIT_CODE_OF_SIGNAL + signal_number
 
 
+class StoppedAtOnce(KeyboardInterrupt):
+    """A signal that is acted on wherever the program is, without saving.
+
+    Like ``KeyboardInterrupt``, no handler of errors takes it for one.
+
+    Args:
+        signal_number: The signal.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__()
+        self.signal_number = signal_number
+        self.exit_code = _EXIT_CODE_OF_SIGNAL + signal_number
+
+
 class Problem(NamedTuple):
     """What is wrong with a value.
 

@@ -1,5 +1,6 @@
 """The loss on held-out text: every target once, the same number every time."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -58,12 +59,18 @@ class Evaluator:
     def _windows(self):  # noqa: ANN202 -- the iterator of validation_windows
         return validation_windows(self._tokens, self._model.max_seq_len, _WINDOWS_A_BATCH)
 
-    def __call__(self) -> Evaluation:
-        """The loss over all targets; float32 per token, summed in float64."""
+    def __call__(self, check_stop: Callable[[], None] | None = None) -> Evaluation:
+        """The loss over all targets; float32 per token, summed in float64.
+
+        Args:
+            check_stop: Called before each batch; what it raises ends the evaluation.
+        """
         device = self._model.token_embedding.weight.device
         total = torch.zeros((), dtype=torch.float64, device=device)
         with self._model.evaluating():
             for inputs, targets in self._windows():
+                if check_stop is not None:
+                    check_stop()
                 logits = self._model(inputs.to(device)).float()
                 targets = targets.to(device).flatten()
                 losses = F.cross_entropy(logits.flatten(0, 1), targets, reduction="none")

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +20,13 @@ from lm_core.config.resolution import ResolvedConfig, resolve
 from lm_core.config.table import gin_parameter
 from lm_core.data.corpus import load_corpus, split_corpus
 from lm_core.data.token_store import encode_corpus
-from lm_core.data.tokenizer import Tokenizer, tokenizer_from_dict
+from lm_core.data.tokenizer import Tokenizer
 from lm_core.errors import (
     DivergenceError,
     InputError,
     LabError,
     MachineError,
+    StoppedAtOnce,
     StoppedError,
 )
 from lm_core.evaluation import Evaluator
@@ -45,11 +47,12 @@ from lm_core.recorded_config import (
 )
 from lm_core.request import Request
 from lm_core.resumption import take_up
+from lm_core.run_lock import RunLock
 from lm_core.sampling import Sampler, printable
-from lm_core.training.checkpoint import (
-    Checkpoint,
-    newest_sound_checkpoint,
-)
+from lm_core.training.checkpoint import Checkpoint
+from lm_core.training.checkpoint_folder import chosen_checkpoint
+from lm_core.training.restoring import restored_model
+from lm_core.training.signals import StopSignals
 from lm_core.training.trainer import Trainer, TrainingResult
 
 
@@ -59,57 +62,67 @@ def train(request: Request) -> None:
     Raises:
         LabError: Anything a person should read; nothing half-made is left behind.
     """
-    run = _run_to_resume(request)
-    recorded = read_record(run) if run else None
-    if run is None:
-        config = resolve(request.config, check_hooks, check_fit)
-    else:
-        config = resolve_upon(run, request.config, check_hooks, check_fit)
-    parts = build(completed(config))
-    if run is not None:
-        parts = replace(parts, config=with_first_sources(parts.config, run))
-    table = parts.config.values.to_dict()
-    manifest = {
+    with RunLock() as lock:
+        run = _run_to_resume(request, lock)
+        recorded = read_record(run) if run else None
+        if run is None:
+            config = resolve(request.config, check_hooks, check_fit)
+        else:
+            config = resolve_upon(run, request.config, check_hooks, check_fit)
+        parts = build(completed(config))
+        if run is not None:
+            parts = replace(parts, config=with_first_sources(parts.config, run))
+        manifest = _manifest(request, parts)
+        if run is None or recorded is None:
+            run = _create_run(request, parts.config, manifest, lock)
+        else:
+            take_up(run, recorded, parts.config, parts.data.corpus, parts.trainer, manifest)
+        with _ending_recorded(run, parts.trainer):
+            _announce(run, parts)
+            _announce_config(parts.config, manifest["config_hash"], request.logs_all)
+            result = _train(run, parts.trainer)
+        _finish(run, result)
+
+
+def _manifest(request: Request, parts: Parts) -> dict[str, Any]:
+    """What is known about a run before its first step."""
+    corpus = parts.data.corpus
+    return {
         **describe_world(request.config.allowed_imports),
         "command_line": list(request.command_line),
-        "corpus": {
-            "path": parts.data.corpus.path,
-            "sha256": parts.data.corpus.sha256,
-            "bytes": parts.data.corpus.n_bytes,
-        },
-        "config_hash": config_hash(table, parts.data.corpus.sha256),
+        "corpus": {"path": corpus.path, "sha256": corpus.sha256, "bytes": corpus.n_bytes},
+        "config_hash": config_hash(parts.config.values.to_dict(), corpus.sha256),
         "sources": record_sources(parts.config),
         "n_parameters": parts.trainer.model.n_parameters,
         "start": _now(),
         "end": None,
         "outcome": "running",
+        "reason": None,
     }
-    if run is None or recorded is None:
-        run = _create_run(request, parts.config, manifest)
-    else:
-        take_up(run, recorded, parts.config, parts.data.corpus, parts.trainer, manifest)
-    _announce(run, parts)
-    _announce_config(parts.config, manifest["config_hash"], request.logs_all)
-    _finish(run, _train_and_record(run, parts.trainer))
 
 
-def _run_to_resume(request: Request) -> RunDirectory | None:
+def _run_to_resume(request: Request, lock: RunLock) -> RunDirectory | None:
     if not request.resume:
         return None
     if request.run_dir is None:
         raise InputError("--resume needs --run_dir, to know which run to go on with")
     if not (request.run_dir / "manifest.json").exists():
         return None
-    return RunDirectory.open(request.run_dir)
+    run = RunDirectory.open(request.run_dir)
+    lock.take(run.path)
+    return run
 
 
-def _create_run(request: Request, config: ResolvedConfig, manifest: dict[str, Any]) -> RunDirectory:
+def _create_run(
+    request: Request, config: ResolvedConfig, manifest: dict[str, Any], lock: RunLock
+) -> RunDirectory:
     files = request.config.files
     name = Path(files[-1].name).stem if files else "base"
     while True:
         path = request.run_dir or default_run_path(name)
+        forms = record_yaml(config, path), gin_text(config)
         try:
-            run = RunDirectory.create(path, record_yaml(config, path), gin_text(config), manifest)
+            run = RunDirectory.create(path, *forms, manifest, lock)
             break
         except InputError:
             # Another run that started in the same second may have taken the name: then the next.
@@ -145,28 +158,45 @@ def _announce_config(config: ResolvedConfig, name: str, logs_all: bool) -> None:
             say(f"  {row.key}: {row.value} ({row.source})")
 
 
-def _train_and_record(run: RunDirectory, trainer: Trainer) -> TrainingResult:
-    outcome = "failed"
+def _train(run: RunDirectory, trainer: Trainer) -> TrainingResult:
     try:
         with memory_explained():
-            first_step = trainer.step + 1
-            progress = training_progress(first_step, trainer.max_steps)
-            result = trainer.train(run, progress)
+            progress = training_progress(trainer.step + 1, trainer.max_steps)
+            return trainer.train(run, progress)
+    except MachineError as error:
+        saved = trainer.saved_step
+        goes_on = f"goes on after step {saved}" if saved else "starts again from the first step"
+        raise MachineError(f"{error.message}; when that is mended, --resume {goes_on}") from error
+
+
+@contextlib.contextmanager
+def _ending_recorded(run: RunDirectory, trainer: Trainer) -> Iterator[None]:
+    """Notes in the manifest how a run ended, and passes on what ended it."""
+    outcome, reason = "failed", None
+    try:
+        yield
         outcome = "completed"
     except StoppedError as error:
-        outcome = f"stopped by {signal.Signals(error.signal_number).name}"
+        stopped = f"stopped by {signal.Signals(error.signal_number).name}"
+        outcome, reason = "completed" if trainer.is_complete else stopped, error.message
         raise
-    except DivergenceError:
-        outcome = "diverged"
+    except StoppedAtOnce as error:
+        outcome = f"stopped at once by {signal.Signals(error.signal_number).name}"
         raise
     except KeyboardInterrupt:
         outcome = "stopped at once"
         raise
+    except LabError as error:
+        outcome = "diverged" if isinstance(error, DivergenceError) else "failed"
+        reason = error.message
+        raise
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise
     finally:
-        # What went wrong first is what a person has to read.
-        with contextlib.suppress(LabError):
-            run.update_manifest(outcome=outcome, end=_now(), last_step=trainer.step)
-    return result
+        # What went wrong first is what a person has to read, and a signal comes too late for this.
+        with StopSignals(), contextlib.suppress(LabError):
+            run.update_manifest(outcome=outcome, reason=reason, end=_now(), last_step=trainer.step)
 
 
 def _finish(run: RunDirectory, result: TrainingResult) -> None:
@@ -244,26 +274,16 @@ def _open_run(request: Request) -> tuple[RunDirectory, ResolvedConfig, Checkpoin
     run = RunDirectory.open(request.run_dir)
     read_record(run)
     config = resolve_upon(run, request.config, check_hooks)
-    checkpoint = newest_sound_checkpoint(run.checkpoints, warn)
+    checkpoint = chosen_checkpoint(run.checkpoints, request.checkpoint, warn)
     if checkpoint is None:
         raise InputError(f"{run.path} holds no checkpoint yet")
     return run, config, checkpoint
 
 
 def _restored(checkpoint: Checkpoint, config: ResolvedConfig) -> tuple[Transformer, Tokenizer]:
-    """The model and tokenizer of a checkpoint, as they are stored there and nowhere else."""
-    try:
-        with memory_explained():
-            model = Transformer(**checkpoint.state["model"], seed=None)
-        model.load_state_dict(checkpoint.model)
-        tokenizer = tokenizer_from_dict(checkpoint.state["tokenizer"])
-        if tokenizer.vocab_size != model.vocab_size:
-            raise ValueError(f"its {tokenizer.kind} tokenizer does not fit its model")
-    except MachineError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        words = " ".join(str(error).split())
-        raise MachineError(f"step {checkpoint.step}: no checkpoint of this lab: {words}") from error
+    """The model and tokenizer of a checkpoint, with its hooks."""
+    with memory_explained():
+        model, tokenizer = restored_model(checkpoint)
     with sources_named(config):
         Hooks(config.values.hooks, model).load_state(checkpoint.hooks)
     return model.eval(), tokenizer

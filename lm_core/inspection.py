@@ -111,7 +111,7 @@ def _refused_by_resume(
     """What is no matter of one value against another, and is refused all the same."""
     n_steps = config.values.max_steps
     if n_steps < recorded.values.max_steps:
-        from lm_core.training.checkpoint import list_checkpoints
+        from lm_core.training.checkpoint_folder import list_checkpoints
 
         saved = [step for step, _ in list_checkpoints(run.checkpoints) if step > n_steps]
         if saved:

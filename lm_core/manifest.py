@@ -1,6 +1,7 @@
 """What a run has to say about the world it ran in."""
 
 import hashlib
+import os
 import platform
 import subprocess
 import sys
@@ -9,11 +10,35 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+
+from lm_core.randomness import keyed_generator
 
 # A checkout on a slow disk must not keep a run from starting.
 _GIT_TIMEOUT_SECONDS = 5
 _PACKAGES = ("torch", "numpy", "gin-config", "safetensors", "lm_core")
+# Environment variables by which MKL and oneDNN, which PyTorch computes with, choose other
+# instructions, and so other bits: https://www.intel.com/content/www/us/en/docs/onemkl and
+# https://uxlfoundation.github.io/oneDNN, "CPU Dispatcher Control".
+_VARIABLES = (
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_DEFAULT_FPMATH_MODE",
+)
+# What Linux tells of a processor; names alone are shared by many.
+_CPU_FIELDS = ("model name", "cpu family", "model", "stepping")
+# The probe multiplies matrices of this shape: large enough for all threads and vectors, and done
+# in some milliseconds.
+_PROBE_SHAPE = (256, 256)
+# Any number will do, as long as it is always the same one.
+_PROBE_SEED = 0
+# 64 bits in hexadecimal: no two machines that differ share them by chance.
+_PROBE_DIGITS = 16
 
 
 def describe_world(modules: Collection[str] = ()) -> dict[str, Any]:
@@ -34,13 +59,51 @@ def describe_world(modules: Collection[str] = ()) -> dict[str, Any]:
         "working_directory": str(Path.cwd()),
         "modules": {name: _sha256_of_module(name) for name in modules},
         "git": _git_state(Path(__file__).resolve().parents[1]),
-        "numerics": {
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "precision": "float32",
-        },
+        "numerics": _numerics(),
     }
+
+
+def _numerics() -> dict[str, Any]:
+    """The fingerprint: what decides about the last bits of a result."""
+    return {
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "processor": _processor(),
+        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        "precision": "float32",
+        "probe": _probe(),
+    }
+
+
+def _processor(information: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name, and on Linux its family, model and stepping."""
+    try:
+        first = information.read_text().split("\n\n")[0]
+        fields = dict(line.split(":", 1) for line in first.splitlines() if ":" in line)
+        fields = {name.strip(): value.strip() for name, value in fields.items()}
+        known = [fields[name] for name in _CPU_FIELDS if name in fields]
+    except (OSError, ValueError):
+        known = []
+    return " ".join(known) or platform.processor() or platform.machine()
+
+
+def _probe() -> str:
+    """A digest of the bits of a small computation, forward and backward, of the kinds that train.
+
+    It tells machines apart that go by the same names, and what no name stands for.
+    """
+    generator = keyed_generator(_PROBE_SEED, "initialisation")
+    x = torch.from_numpy(generator.standard_normal(_PROBE_SHAPE)).float()
+    w = torch.from_numpy(generator.standard_normal(_PROBE_SHAPE)).float().requires_grad_()
+    y = F.layer_norm(F.gelu(x @ w), _PROBE_SHAPE[-1:])
+    y = F.scaled_dot_product_attention(y[None], x[None], y[None], is_causal=True)[0]
+    loss = F.cross_entropy(y @ w, torch.arange(len(x)))
+    loss.backward()
+    digest = hashlib.sha256(y.detach().numpy().tobytes())
+    digest.update(w.grad.numpy().tobytes())
+    return digest.hexdigest()[:_PROBE_DIGITS]
 
 
 def _sha256_of_module(name: str) -> str | None:

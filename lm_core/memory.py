@@ -1,13 +1,12 @@
 """Memory: what cannot fit is refused, and what did not fit is told in words."""
 
 import contextlib
-import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
 
 from lm_core.config.training_config import TrainingConfig
 from lm_core.costs import FLOAT32_BYTES, count_parameters
 from lm_core.errors import LabError, MachineError
+from lm_core.machine import most_memory
 
 # How PyTorch's errors say that memory is too small: of the CPU, of a GPU, of any machine.
 _SIGNS_OF_NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "Storage size calculation overflow")
@@ -53,55 +52,6 @@ def require_memory(config: TrainingConfig, vocab_size: int, available: int | Non
     if available is not None and needed > available:
         sizes = f"it needs more than {needed / _GIBIBYTE:,.1f} GiB, of {available / _GIBIBYTE:,.1f}"
         raise MachineError(f"{_TOO_SMALL} ({sizes})")
-
-
-def most_memory() -> int | None:
-    """Bytes that this process may have; None where the system does not tell."""
-    limits = control_group_limits()
-    # Windows has no such function.
-    with contextlib.suppress(AttributeError, ValueError, OSError):
-        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    return min(limits, default=None)
-
-
-def control_group_limits(
-    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> list[int]:
-    """The limits that Linux sets to the memory of this process, as containers and clusters do.
-
-    The files are those of https://docs.kernel.org/admin-guide/cgroup-v2.html ("Memory Interface
-    Files") and https://docs.kernel.org/admin-guide/cgroup-v1/memory.html.
-
-    Args:
-        root: Where control groups are mounted.
-        membership: The file that tells the groups of the process.
-
-    Returns:
-        Bytes, one number for each group above the process that has a limit.
-    """
-    limits = []
-    for line in _text_of(membership).splitlines():
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":
-            folder, name = root, "memory.max"
-        elif "memory" in controllers.split(","):
-            folder, name = root / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        path = PurePosixPath(group.lstrip("/"))
-        for ancestor in (path, *path.parents):
-            limit = _text_of(folder / ancestor / name).strip()
-            if limit.isdecimal():
-                limits.append(int(limit))
-    return limits
-
-
-def _text_of(path: Path) -> str:
-    """The text of a file of the system, nothing where there is none."""
-    try:
-        return path.read_text()
-    except (OSError, ValueError):
-        return ""
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ COLUMNS = (
     "learning_rate",
     "grad_norm",
     "tokens_per_second",
+    "skipped_batches",
     "val_loss",
     "bits_per_byte",
 )

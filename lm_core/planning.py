@@ -20,7 +20,8 @@ from lm_core.costs import (
 )
 from lm_core.evaluation import Evaluator
 from lm_core.hooks import check_hooks
-from lm_core.memory import memory_explained, most_memory
+from lm_core.machine import most_memory
+from lm_core.memory import memory_explained
 from lm_core.output import print_table
 from lm_core.progress import duration
 from lm_core.request import Request
@@ -105,12 +106,18 @@ def _times(max_steps: int, cadence: int | None) -> int:
 
 
 def _disk(values: TrainingConfig, vocab_size: int) -> dict[str, int]:
-    """The size of a checkpoint, and how many there are at the most: at every evaluation too."""
+    """The size of a checkpoint, and how many there are at the most: at every evaluation too.
+
+    Where not all are kept, one more than are kept is there while it is written.
+    """
     cadences = (values.checkpoint_cadence, values.eval_cadence)
     n_checkpoints = 1 + _times(values.max_steps, values.checkpoint_cadence)
     if None not in cadences:
         n_checkpoints += _times(values.max_steps, values.eval_cadence)
         n_checkpoints -= _times(values.max_steps, math.lcm(*cadences))
+    if values.keep_checkpoints is not None:
+        n_best = int(values.eval_cadence is not None)
+        n_checkpoints = min(n_checkpoints, values.keep_checkpoints + n_best + 1)
     size = checkpoint_bytes(values, vocab_size)
     return {"checkpoint": size, "checkpoints": n_checkpoints, "total": size * n_checkpoints}
 
@@ -178,7 +185,7 @@ def _lines(plan: dict[str, Any], data: Data) -> list[tuple[str, ...]]:
         (
             "checkpoints",
             _mebibytes(disk["total"]),
-            f"{disk['checkpoints']:,} of them, if every evaluation is the best so far",
+            f"{disk['checkpoints']:,} of them at the most",
         ),
         *_time_lines(plan),
     ]

@@ -5,6 +5,7 @@ what it is for. Nothing has to be stored to go on with a run, nothing can be for
 the numbers do not depend on how the work is divided over processes.
 """
 
+import secrets
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,13 @@ STREAMS = {
 _N_INDICES = 3
 # The largest signed number of 64 bits, which YAML, JSON, numpy and PyTorch all hold.
 LARGEST_SEED = 2**63 - 1
+# Drawn seeds are short enough to be typed again.
+_DRAWN_SEEDS = 2**31
+
+
+def draw_seed() -> int:
+    """A seed for a run whose configuration leaves it open."""
+    return secrets.randbelow(_DRAWN_SEEDS)
 
 
 class StepKey(NamedTuple):

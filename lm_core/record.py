@@ -8,6 +8,7 @@ runs/NAME/
   metrics.jsonl    one line a step
   samples.jsonl    one line a sample
   checkpoints/     one folder a checkpoint
+  .lock            held by the process that writes here
 ```
 """
 
@@ -17,18 +18,36 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lm_core.atomic_files import replace_file, sync_folder, write_synced
+from lm_core.atomic_files import (
+    append_whole,
+    replace_file,
+    sync_folder,
+    temporary_name,
+    write_synced,
+)
 from lm_core.errors import InputError, MachineError
+from lm_core.run_lock import LOCK, RunLock, is_held
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # File systems take names of 255 bytes; the time and a number follow.
 _LONGEST_NAME = 60
 _LATEST = "latest"
+# Where a new run is made before it takes its name.
+_UNFINISHED = re.compile(r"\..+\.[0-9]+\.new", re.ASCII)
+# A run that is being made holds its lock after a moment; what has none this long is nobody's.
+_SECONDS_TO_LOCK = 60
+# Where a file is written before it takes its name, and a link likewise.
+_LEFTOVER = re.compile(r"\.[a-z]+\.[a-z]+\.[0-9]+\.tmp", re.ASCII)
+# Each resume adds about two thousand bytes to a manifest; what is larger is something else.
+_LARGEST_MANIFEST = 64 * 2**20
+# A line of metrics or a sample is some hundreds of bytes long; what is longer is something else.
+_LONGEST_LINE = 64 * 2**20
 
 
 class RunDirectory:
@@ -65,7 +84,9 @@ class RunDirectory:
         """
         path = self.path / "manifest.json"
         try:
-            manifest = json.loads(path.read_bytes())
+            with path.open("rb") as stream:
+                # What is cut off here is no JSON.
+                manifest = json.loads(stream.read(_LARGEST_MANIFEST))
             is_manifest = isinstance(manifest["corpus"]["sha256"], str)
             starts = [manifest, *manifest.get("resumed", [])]
             is_manifest &= all(isinstance(start.get("numerics", {}), dict) for start in starts)
@@ -79,9 +100,21 @@ class RunDirectory:
 
     @classmethod
     def create(
-        cls, path: Path, config_yaml: str, config_gin: str, manifest: Mapping[str, Any]
+        cls,
+        path: Path,
+        config_yaml: str,
+        config_gin: str,
+        manifest: Mapping[str, Any],
+        lock: RunLock | None = None,
     ) -> "RunDirectory":
         """Makes the directory of a new run. Where that fails, nothing of it stays.
+
+        Args:
+            path: Where.
+            config_yaml: Its configuration in YAML.
+            config_gin: The same in gin.
+            manifest: What is known about it.
+            lock: Keeps other writers away, from before anybody can see the directory.
 
         Raises:
             InputError: There is something already, or the folder cannot be made.
@@ -93,7 +126,10 @@ class RunDirectory:
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_unfinished(path.parent)
             unfinished.mkdir()
+            if lock is not None:
+                lock.take(unfinished)
             run = cls(unfinished)
             run.checkpoints.mkdir()
             write_synced(unfinished / "config.yaml", config_yaml.encode())
@@ -104,7 +140,9 @@ class RunDirectory:
             sync_folder(unfinished)
             # An empty folder may be in its place; a rename takes that.
             unfinished.rename(path)
-            sync_folder(path.parent)
+            # Each folder above is a name in one that has to be on the disk too.
+            for folder in (path.parent, *(folder.parent for folder in missing)):
+                sync_folder(folder)
         except BaseException as error:
             shutil.rmtree(unfinished, ignore_errors=True)
             for folder in missing:
@@ -112,6 +150,8 @@ class RunDirectory:
                     folder.rmdir()
             if not isinstance(error, OSError):
                 raise
+            # Another process may have been faster.
+            _refuse_occupied(path)
             reason = error.strerror or str(error)
             if isinstance(error, FileExistsError | NotADirectoryError):
                 reason = "a file is in the place of one of its folders"
@@ -191,26 +231,18 @@ class RunDirectory:
     def rewind(self, step: int) -> int:
         """Forgets metrics and samples after a step, and a last line that is only half there.
 
+        What an interrupted writer left of other files goes too.
+
         Returns:
             How many steps up to this one have no line of metrics.
 
         Raises:
             MachineError: The files cannot be written, or are no files.
         """
-        n_missing = 0
-        for path in (self.metrics, self.samples):
-            if path.exists() and not path.is_file():  # To read from a pipe would wait for ever.
-                raise MachineError(f"{path} is not a regular file")
-            try:
-                lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-                kept = [line for line in lines if _is_until(line, step)]
-                if kept != lines or not path.exists():
-                    replace_file(path, b"".join(kept))
-                if path == self.metrics:
-                    n_missing = step - len({json.loads(line)["step"] for line in kept})
-            except OSError as error:
-                raise _cannot_write(path, error) from error
-        return n_missing
+        _remove_leftovers(self.path)
+        steps = _rewind(self.metrics, step)
+        _rewind(self.samples, step)
+        return step - len(steps)
 
     def link_latest(self) -> None:
         """Points the link ``latest`` beside this directory at it, where links can be made."""
@@ -251,27 +283,86 @@ def _refuse_occupied(path: Path) -> None:
         raise InputError(f"{path} is not empty, and holds no run: --run_dir names another one")
 
 
-def _append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    lines = "".join(json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in rows)
+def _remove_unfinished(folder: Path) -> None:
+    """Removes what a process that was killed left of a run it was making."""
+    for path in folder.iterdir():
+        if not _UNFINISHED.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+            continue
+        # Another process may be faster, or own it.
+        with contextlib.suppress(OSError, MachineError):
+            has_lock = (path / LOCK).exists()
+            age = time.time() - path.stat().st_mtime
+            if (has_lock and not is_held(path)) or (not has_lock and age > _SECONDS_TO_LOCK):
+                shutil.rmtree(path)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in folder.iterdir():
+        if _LEFTOVER.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _rewind(path: Path, step: int) -> set[int]:
+    """Takes the lines after a step, and those that are none, off a file.
+
+    Returns:
+        The steps of the lines that stay.
+    """
+    # To read from a pipe would wait for ever, and to write through a link change what is elsewhere.
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise MachineError(f"{path} is not a regular file")
+    temporary = temporary_name(path)
     try:
-        with path.open("ab") as stream:
-            stream.write(lines.encode("utf-8", errors="backslashreplace"))
+        if not path.exists():
+            write_synced(path, b"")
+        steps = [found for _, found in _lines_until(path, step)]
+        if None in steps:
+            temporary.unlink(missing_ok=True)
+            with temporary.open("xb") as stream:
+                stream.writelines(line for line, found in _lines_until(path, step) if found)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+    return {found for found in steps if found is not None}
+
+
+def _lines_until(path: Path, step: int) -> Iterator[tuple[bytes, int | None]]:
+    """Each line of a file with its step; None for one that is later, or none at all."""
+    with path.open("rb") as stream:
+        while line := stream.readline(_LONGEST_LINE):
+            found = _step_of(line)
+            yield line, found if found is not None and found <= step else None
+
+
+def _append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    lines = "".join(json.dumps(json_row(row), ensure_ascii=False) + "\n" for row in rows)
+    try:
+        append_whole(path, lines.encode("utf-8", errors="backslashreplace"))
     except OSError as error:
         raise _cannot_write(path, error) from error
 
 
-def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+def json_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with null where JSON has no number: for infinity and what is none."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in row.items()
     }
 
 
-def _is_until(line: bytes, step: int) -> bool:
+def _step_of(line: bytes) -> int | None:
+    """The step, from 1, that a line of metrics or a sample is of; None for what is no such line."""
     try:
-        return line.endswith(b"\n") and json.loads(line)["step"] <= step
+        step = json.loads(line)["step"] if line.endswith(b"\n") else None
     except (ValueError, KeyError, TypeError, RecursionError):
-        return False
+        return None
+    return step if isinstance(step, int) and step > 0 else None
 
 
 def _json(value: Any) -> bytes:

@@ -17,8 +17,15 @@ from lm_core.record import RunDirectory
 
 # What a run that is gone on with may change: none of it alters a step, but through hooks that keep
 # state in evaluations. The corpus may lie elsewhere: it is compared by its text.
-_CHANGEABLE = {"max_steps", "checkpoint_cadence", "eval_cadence", "corpus"} | {
-    key for key in KEYS if key.startswith("sampling_")
+_CHANGEABLE = {
+    "max_steps",
+    "checkpoint_cadence",
+    "keep_checkpoints",
+    "eval_cadence",
+    # A batch that is left out now would have ended the run before.
+    "max_skipped_batches",
+    "corpus",
+    *(key for key in KEYS if key.startswith("sampling_")),
 }
 
 

@@ -14,6 +14,7 @@ class Request:
         config: Where the configuration comes from.
         run_dir: The run directory; None: a new one under ``runs``.
         resume: Go on with the run in ``run_dir``, if there is one.
+        checkpoint: The checkpoint to evaluate or sample from: ``newest``, ``best`` or a step.
         corpus: Text to evaluate on, in place of the run's own validation part.
         command_line: The words of the command, for the record.
         format: How to print what is asked for: ``table``, ``yaml``, ``gin`` or ``json``.
@@ -25,6 +26,7 @@ class Request:
     config: ConfigSources
     run_dir: Path | None = None
     resume: bool = False
+    checkpoint: str = "newest"
     corpus: str | None = None
     command_line: tuple[str, ...] = ()
     format: str = "table"

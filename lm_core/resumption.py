@@ -14,8 +14,11 @@ from lm_core.recorded_config import (
     record_yaml,
     require_same_experiment,
 )
-from lm_core.training.checkpoint import clean_up, newest_sound_checkpoint
+from lm_core.training.checkpoint_folder import clean_up, newest_sound_checkpoint
 from lm_core.training.trainer import Trainer
+
+# How a run "ended" that has not: it goes on, or was killed.
+_RUNNING = "running"
 
 
 def take_up(
@@ -49,7 +52,7 @@ def take_up(
         trainer.restore(checkpoint)
     elif run.manifest.get("last_step"):
         warn(f"{run.path} holds no checkpoint any more; training starts from its beginning")
-    n_missing = run.rewind(trainer.step)
+    n_missing = run.rewind(trainer.recorded_step)
     if n_missing:
         warn(f"{run.metrics}: the lines of {n_missing:,} earlier steps are lost")
     if not _equal(recorded, config) or _may_be_half_written(run.manifest):
@@ -61,7 +64,7 @@ def take_up(
         )
         run.write_config(record_yaml(config, run.path), gin_text(config))
     history = [*run.manifest.get("resumed", []), _taken_up(run.manifest, trainer.step, manifest)]
-    run.update_manifest(resumed=history, outcome="running", end=None)
+    run.update_manifest(resumed=history, outcome=_RUNNING, reason=None, end=None)
 
 
 def _equal(recorded: Recorded, config: ResolvedConfig) -> bool:
@@ -79,7 +82,10 @@ def _taken_up(before: Mapping[str, Any], step: int, manifest: Mapping[str, Any])
 
     How it ends this time stands at the top of the manifest, as for every run.
     """
-    ended = {name: before.get(name) for name in ("outcome", "end", "last_step")}
+    ended = {name: before.get(name) for name in ("outcome", "reason", "end", "last_step")}
+    if ended["outcome"] == _RUNNING:
+        # Nobody holds the run, so its process ended without a word.
+        ended["outcome"] = "killed"
     goes_on = {name: value for name, value in manifest.items() if name not in ended}
     return {"step": step, "before": ended, **goes_on}
 
@@ -92,17 +98,19 @@ def _warn_of_another_world(run: RunDirectory, manifest: Mapping[str, Any]) -> No
         message = f"{'; '.join(changes)}: the run goes on, but not bit for bit as it would have"
         warn(f"another machine or setting than {run.path} had: {message}")
     before, now = last.get("modules"), manifest["modules"]
-    # A run of an older lab does not tell.
-    changes = _changes(before, dict.fromkeys(before) | now) if isinstance(before, dict) else []
+    if not isinstance(before, dict):
+        return
+    changes = _changes(dict.fromkeys(now) | before, dict.fromkeys(before) | now)
     if changes:
         who = f"other code in modules than {run.path} had, by SHA-256"
         warn(f"{who}: {'; '.join(changes)}: the run goes on, with hooks that may be others")
 
 
 def _changes(then: Any, now: Mapping[str, Any]) -> list[str]:
+    # What a run of an older lab does not tell is no difference.
     then = then if isinstance(then, Mapping) else {}
     return [
-        f"{name} {then.get(name)!r} then, {value!r} now"
+        f"{name} {then[name]!r} then, {value!r} now"
         for name, value in now.items()
-        if then.get(name) != value
+        if name in then and then[name] != value
     ]

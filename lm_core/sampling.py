@@ -1,5 +1,7 @@
 """Generating text from a model."""
 
+from collections.abc import Callable
+
 import gin
 import numpy as np
 import torch
@@ -60,10 +62,13 @@ class Sampler:
         self.top_p = top_p
         self._prompt_tokens = tokenizer.encode(prompt, where="sampling_prompt")
 
-    def __call__(self, use_cache: bool = True) -> str:
+    def __call__(
+        self, check_stop: Callable[[], None] | None = None, *, use_cache: bool = True
+    ) -> str:
         """The prompt followed by ``max_length`` new tokens, as text.
 
         Args:
+            check_stop: Called before each token; what it raises ends the sample.
             use_cache: Keep keys and values from token to token, while the context fits into
                 ``max_seq_len``. The text is the same without, only slower.
 
@@ -75,6 +80,8 @@ class Sampler:
         cache = self.model.new_cache() if use_cache else None
         with self.model.evaluating():
             for draw in draws:
+                if check_stop is not None:
+                    check_stop()
                 logits = self._next_logits(tokens, cache)
                 tokens.append(self._choose(logits, draw))
         return self.tokenizer.decode(np.array(tokens))

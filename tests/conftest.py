@@ -1,6 +1,7 @@
-"""What every test relies on: gin starts and ends empty, and a slow machine is no failure."""
+"""What every test relies on: gin and signals are as at the start, a slow machine is no failure."""
 
 import os
+import signal
 
 import gin
 import pytest
@@ -19,6 +20,15 @@ def gin_is_clear():
     gin.clear_config()
     yield
     gin.clear_config()
+
+
+@pytest.fixture(autouse=True)
+def signals_are_python_s_own():
+    """The program's ``main`` sets handlers for good, and a second signal would end the tests."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

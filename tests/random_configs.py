@@ -37,6 +37,7 @@ FIELDS = {
     "weight_decay": st.floats(0, allow_infinity=False),
     "beta1": st.floats(0, 1, exclude_max=True),
     "beta2": st.floats(0, 1, exclude_max=True),
+    "max_skipped_batches": st.integers(0, 99_999_999),
     "seed": st.none() | st.integers(0, 2**63 - 1),
     "hooks": hooks,
     "corpus": st.none() | text,
@@ -51,6 +52,7 @@ FIELDS = {
     "sampling_top_k": st.none() | st.integers(1, 2**70),
     "sampling_top_p": st.none() | st.floats(0, 1, exclude_min=True),
     "checkpoint_cadence": cadence,
+    "keep_checkpoints": cadence,
 }
 heads = st.tuples(st.integers(1, 64), st.integers(1, 64)).map(
     lambda pair: {"n_heads": pair[0], "d_model": pair[0] * pair[1]}
@@ -77,6 +79,7 @@ WRONG = {
     **{key: [*WRONG_FOR_ALL, 0, 1.5, "6", 10**8] for key in FIELDS if FIELDS[key] is cadence},
     "n_heads": [*WRONG_FOR_ALL, None, 0, "4"],
     "d_model": [*WRONG_FOR_ALL, None, 0, "256"],
+    "max_skipped_batches": [*WRONG_FOR_ALL, None, 1.5, "0", 10**8],
     "max_steps": [*WRONG_FOR_ALL, None, 0, 10**8],
     "dropout": [*WRONG_FOR_ALL, None, 1, 1.5, "0.1"],
     "beta1": [*WRONG_FOR_ALL, None, 1, "0.9"],

@@ -10,8 +10,8 @@ PROJECT = Path(__file__).parents[1]
 # From the ground up. A file may import from its own floor's folder and from lower floors.
 FLOORS = [
     ["errors"],
-    ["output", "randomness", "atomic_files"],
-    ["config"],
+    ["output", "randomness", "atomic_files", "machine"],
+    ["config", "run_lock"],
     [
         "command_line",
         "data",
@@ -21,6 +21,8 @@ FLOORS = [
         "manifest",
         "record",
         "request",
+        "training.run_state",
+        "training.signals",
         "training.tensor_files",
     ],
     [
@@ -31,8 +33,9 @@ FLOORS = [
         "sampling",
         "recorded_config",
         "training.optimizer",
-        "training.signals",
     ],
+    ["training.checkpoint_folder", "training.restoring"],
+    ["training.recorder"],
     ["training.trainer", "inspection", "memory"],
     ["resumption", "assembly"],
     ["experiment", "planning"],

@@ -1,8 +1,9 @@
 import os
+import resource
 
 import pytest
 
-from lm_core.atomic_files import replace_file, sync_folder, write_synced
+from lm_core.atomic_files import append_whole, replace_file, sync_folder, write_synced
 
 
 def test_new_content_takes_the_place_of_the_old(tmp_path):
@@ -35,3 +36,31 @@ def test_writing_never_overwrites(tmp_path):
 
 def test_a_folder_that_cannot_be_opened_is_left_alone(tmp_path):
     sync_folder(tmp_path / "missing")
+
+
+def test_what_is_added_follows_what_there_is(tmp_path):
+    path = tmp_path / "file"
+    append_whole(path, b"one\n")
+    append_whole(path, b"two\n")
+    assert path.read_bytes() == b"one\ntwo\n"
+
+
+def test_what_cannot_be_added_whole_is_not_added_at_all(tmp_path):
+    path = tmp_path / "file"
+    append_whole(path, b"one\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            append_whole(path, b"two\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"one\n"
+
+
+def test_nothing_is_added_through_a_link(tmp_path):
+    (tmp_path / "mine").write_text("")
+    (tmp_path / "link").symlink_to("mine")
+    with pytest.raises(OSError, match="symbolic links"):
+        append_whole(tmp_path / "link", b"one")
+    assert (tmp_path / "mine").read_text() == ""

@@ -83,8 +83,8 @@ def trainer_of(**values):
     trainer = Trainer(
         Transformer(tokenizer.vocab_size),
         tokenizer.encode("the quick brown fox " * 9),
-        evaluate=lambda: evaluated.append(trainer.step) or Evaluation(1.0, 1.0, 1.0, 1),
-        sample=lambda: sampled.append(trainer.step) or "text",
+        evaluate=lambda check_stop: evaluated.append(trainer.step) or Evaluation(1.0, 1.0, 1.0, 1),
+        sample=lambda check_stop: sampled.append(trainer.step) or "text",
     )
     return trainer, evaluated, sampled
 

@@ -170,6 +170,8 @@ EDGES = {
     "sampling_top_k": (1, 0, 2**31 - 1, -1),
     "sampling_top_p": (ABOVE_0, 0.0, 1, ABOVE_1),
     "checkpoint_cadence": CADENCES,
+    "keep_checkpoints": CADENCES,
+    "max_skipped_batches": (0, -1, 99_999_999, 100_000_000),
 }
 
 
@@ -203,6 +205,7 @@ def test_null_is_a_value_of_these_keys_and_of_no_other():
         "sampling_top_k",
         "sampling_top_p",
         "checkpoint_cadence",
+        "keep_checkpoints",
     }
 
 

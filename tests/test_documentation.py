@@ -12,6 +12,7 @@ from lm_core.config.hyperparameters import KEYS
 from lm_core.config.table import gin_parameter
 from lm_core.hooks.registry import known_hooks, options_of
 from lm_core.model.transformer import Transformer
+from lm_core.run_lock import RunLock
 from tests.config_sources import plain_yaml
 from tests.end_to_end.command_line import PROJECT, run
 from tests.pages import (
@@ -136,6 +137,7 @@ BROUGHT_ABOUT_BY = {
     "the files extend each other in a circle": {"a.yaml": "extends: a.yaml"},
     "the ascii tokenizer has no ...": {"a.yaml": "corpus: my-text.txt"},
     "cannot go on with another configuration": {"a.yaml": "n_layers: 3"},
+    "is being written by process ...": {"a.yaml": "max_steps: 2"},
 }
 
 
@@ -146,11 +148,15 @@ def test_every_message_in_the_table_of_messages_is_a_real_one(project, main, mes
     (project / name).write_text(content)
     flag = "--config" if name.endswith(".yaml") else "--gin_file"
     arguments = [f"{flag}={name}", "--max_steps=1"]
-    if message.startswith("cannot go on"):
-        tiny = ["--config=fast-training.yaml", "--max_steps=1", "--run_dir=runs/other"]
-        assert main(tiny)[0] == 0
-        arguments += ["--run_dir=runs/other", "--resume"]
-    code, _, errors = main(arguments)
+    with RunLock() as lock:
+        if "cannot go on" in message or "is being written" in message:
+            run_dir = project / "runs" / message.split()[0]
+            tiny = ["--config=fast-training.yaml", "--max_steps=1", f"--run_dir={run_dir}"]
+            assert main(tiny)[0] == 0
+            arguments += [f"--run_dir={run_dir}", "--resume"]
+            if "is being written" in message:
+                lock.take(run_dir)
+        code, _, errors = main(arguments)
     assert code == 2
     pattern = re.escape(message).replace(re.escape("..."), ".*")
     assert re.search(pattern, "\n".join(errors)), errors

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from lm_core.data.tokenizer import ByteTokenizer, CharTokenizer
 from lm_core.evaluation import Evaluator
 from lm_core.model.transformer import Transformer
+from lm_core.training.signals import StopRequested
 
 TEXT = "abcdefgh" * 5 + "hgf"
 
@@ -89,3 +91,21 @@ def test_it_reads_like_a_sentence():
     result = Evaluator(model(), tokens_of(), ByteTokenizer())()
     assert str(result).startswith(f"{result.loss:.4f} nats per token, ")
     assert "bits per byte, perplexity " in str(result)
+
+
+def test_an_evaluation_is_given_up_between_two_batches_and_leaves_the_model_as_it_was():
+    built = model()
+    built.train()
+    n_batches = itertools.count()
+
+    def check():
+        if next(n_batches) == 1:
+            raise StopRequested
+
+    # More windows than one batch holds.
+    with pytest.raises(StopRequested):
+        Evaluator(built, ByteTokenizer().encode("the quick brown fox " * 20), ByteTokenizer())(
+            check
+        )
+    assert next(n_batches) == 2
+    assert built.training

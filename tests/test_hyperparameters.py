@@ -25,6 +25,7 @@ DEFAULTS = {
     "weight_decay": 0.1,
     "beta1": 0.9,
     "beta2": 0.95,
+    "max_skipped_batches": 0,
     "seed": None,
     "hooks": None,
     "corpus": None,
@@ -39,6 +40,7 @@ DEFAULTS = {
     "sampling_top_k": None,
     "sampling_top_p": None,
     "checkpoint_cadence": 1000,
+    "keep_checkpoints": 3,
 }
 
 

@@ -1,7 +1,13 @@
 import hashlib
 import importlib
+import json
+import os
+import platform
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from lm_core import manifest
 from lm_core.manifest import describe_world
@@ -10,8 +16,48 @@ from lm_core.manifest import describe_world
 def test_the_world_names_versions_and_numerics():
     world = describe_world()
     assert {"python", "torch", "numpy", "gin-config", "lm_core"} <= set(world["versions"])
-    assert set(world["numerics"]) == {"torch", "threads", "cpu_capability", "precision"}
+    assert set(world["numerics"]) == {
+        "torch",
+        "numpy",
+        "threads",
+        "cpu_capability",
+        "processor",
+        "variables",
+        "precision",
+        "probe",
+    }
     assert world["numerics"]["threads"] >= 1
+    assert describe_world()["numerics"] == world["numerics"]
+
+
+def numerics_of_a_process(**environment):
+    program = (
+        "import json; from lm_core import manifest as m; print(json.dumps(m.describe_world()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)["numerics"]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the variables are of x86 processors")
+def test_what_makes_a_library_compute_other_bits_is_in_the_fingerprint():
+    plain = numerics_of_a_process(MKL_CBWR="AUTO")
+    assert plain["variables"]["MKL_CBWR"] == "AUTO"
+    other = numerics_of_a_process(MKL_CBWR="AUTO", ATEN_CPU_CAPABILITY="default")
+    assert other["cpu_capability"] != plain["cpu_capability"]
+    assert other["probe"] != plain["probe"]
+
+
+def test_a_processor_has_a_name_wherever_it_is_told(tmp_path):
+    told = tmp_path / "cpuinfo"
+    told.write_text("model name\t: A 9\nstepping\t: 2\nflags: x\n\nmodel name\t: B\n")
+    assert manifest._processor(told) == "A 9 2"
+    assert manifest._processor(tmp_path / "missing")
 
 
 def test_the_world_names_the_code_of_modules_that_the_user_brings(tmp_path, monkeypatch):

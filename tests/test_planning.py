@@ -39,6 +39,7 @@ def test_a_plan_adds_up(tmp_path, capsys):
         Trainer__eval_cadence=3,
         Trainer__sampling_cadence=5,
         Trainer__checkpoint_cadence=2,
+        Trainer__keep_checkpoints=None,
     )
     # Evaluations after 3, 6, 9 and 10; samples after 5 and 10; checkpoints after 2, 4, 6, 8, 10,
     # and at evaluations after 3 and 9.
@@ -56,11 +57,21 @@ def test_a_plan_adds_up(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("cadences", "n_checkpoints"),
-    [((None, None), 1), ((None, 2), 1), ((4, None), 3), ((1, 1), 10), ((20, 20), 1)],
+    ("cadences", "keep", "n_checkpoints"),
+    [
+        ((None, None), None, 1),
+        ((None, 2), None, 1),
+        ((4, None), None, 3),
+        ((1, 1), None, 10),
+        ((20, 20), None, 1),
+        # One more is there while it is written, and the best one besides where there may be one.
+        ((1, None), 3, 4),
+        ((1, 1), 3, 5),
+        ((4, None), 3, 3),
+    ],
 )
 def test_the_number_of_checkpoints_is_the_most_there_can_be(
-    tmp_path, capsys, cadences, n_checkpoints
+    tmp_path, capsys, cadences, keep, n_checkpoints
 ):
     checkpoint_cadence, eval_cadence = cadences
     plan = planned(
@@ -69,6 +80,7 @@ def test_the_number_of_checkpoints_is_the_most_there_can_be(
         Trainer__max_steps=10,
         Trainer__eval_cadence=eval_cadence,
         Trainer__checkpoint_cadence=checkpoint_cadence,
+        Trainer__keep_checkpoints=keep,
     )
     assert plan["disk"]["checkpoints"] == n_checkpoints
 

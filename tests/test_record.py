@@ -1,5 +1,7 @@
 import json
 import os
+import resource
+import shutil
 from datetime import datetime
 from pathlib import Path
 
@@ -7,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lm_core import record
 from lm_core.record import RunDirectory, default_run_path
+from lm_core.run_lock import RunLock, is_held
 
 MANIFEST = {"corpus": {"sha256": "abc"}, "outcome": "running"}
 
@@ -155,6 +159,129 @@ def test_rewinding_makes_missing_files_again(tmp_path):
     run.rewind(3)
     run.append_metrics([{"step": 4}])
     assert lines(run.metrics) == [{"step": 4}]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl"])
+def test_nothing_is_written_through_a_link(tmp_path, name):
+    run = create(tmp_path / "run")
+    target = tmp_path / "mine"
+    target.write_text("")
+    (run.path / name).unlink()
+    (run.path / name).symlink_to(target)
+    with pytest.raises(RuntimeError, match=f"{name} is not a regular file"):
+        run.rewind(0)
+    append = {"metrics.jsonl": lambda: run.append_metrics([{"step": 1}])}
+    with pytest.raises(RuntimeError, match=f"{name} cannot be written"):
+        append.get(name, lambda: run.append_sample({"step": 1}))()
+    assert target.read_text() == ""
+
+
+def test_lines_that_cannot_be_written_whole_are_not_there_at_all(tmp_path):
+    run = create(tmp_path / "run")
+    run.append_metrics([{"step": 1}])
+    size = run.metrics.stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, limits[1]))
+    try:
+        with pytest.raises(RuntimeError, match=r"metrics.jsonl cannot be written: File too large"):
+            run.append_metrics([{"step": 2, "train_loss": 1.5}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert lines(run.metrics) == [{"step": 1}]
+    run.append_metrics([{"step": 2}])
+    assert [row["step"] for row in lines(run.metrics)] == [1, 2]
+
+
+def test_lines_that_are_none_go_when_a_run_goes_on(tmp_path):
+    run = create(tmp_path / "run")
+    for line in ("[]", "{}", '{"step": "1"}', '{"step": -1}', "[" * 99_999, "\x00", '{"step": 1}'):
+        with run.metrics.open("a") as stream:
+            stream.write(f"{line}\n")
+    assert run.rewind(3) == 2
+    assert lines(run.metrics) == [{"step": 1}]
+
+
+def test_a_manifest_of_gigabytes_is_not_read(tmp_path):
+    run = create(tmp_path / "run")
+    with (run.path / "manifest.json").open("wb") as stream:
+        stream.truncate(10**12)
+    with pytest.raises(ValueError, match="is no manifest of a run"):
+        RunDirectory.open(run.path)
+
+
+def killed_while_created(path, monkeypatch):
+    def killed(*arguments):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "sync_folder", killed)
+        # What a killed process does not do.
+        patch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+        with pytest.raises(SystemExit), RunLock() as lock:
+            RunDirectory.create(path, "", "", MANIFEST, lock)
+
+
+def test_what_a_killed_process_left_of_a_run_it_was_making_goes(tmp_path, monkeypatch):
+    killed_while_created(tmp_path / "a", monkeypatch)
+    (left,) = tmp_path.iterdir()
+    assert left.name == f".a.{os.getpid()}.new"
+    mine = tmp_path / ".notes.7.new"
+    mine.mkdir()
+    (mine / "text").write_text("mine")
+    create(tmp_path / "b")
+    assert {path.name for path in tmp_path.iterdir()} == {"b", ".notes.7.new"}
+
+
+def test_what_another_process_is_making_stays(tmp_path):
+    making = tmp_path / ".a.1.new"
+    making.mkdir()
+    with RunLock() as lock:
+        lock.take(making)
+        create(tmp_path / "b")
+    (tmp_path / ".c.1.new").mkdir()
+    create(tmp_path / "d")
+    names = {path.name for path in tmp_path.iterdir()}
+    # Once nobody holds the first, it goes; the other may get its lock any moment.
+    assert names == {"b", "d", ".c.1.new"}
+
+
+def test_a_run_is_locked_before_anybody_can_see_it(tmp_path, monkeypatch):
+    held = []
+    rename = Path.rename
+
+    def watched(self, target):
+        held.append(is_held(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    with RunLock() as lock:
+        run = RunDirectory.create(tmp_path / "a", "", "", MANIFEST, lock)
+        assert is_held(run.path)
+    assert held == [True]
+
+
+def test_a_run_that_was_made_in_the_meantime_is_told_as_one(tmp_path, monkeypatch):
+    rename = Path.rename
+
+    def raced(self, target):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "manifest.json").write_text("{}")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", raced)
+    with pytest.raises(ValueError, match="already holds a run: --resume goes on with it"):
+        create(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_an_interrupted_writer_left_goes_when_a_run_goes_on(tmp_path):
+    run = create(tmp_path / "run")
+    for name in (".manifest.json.77.tmp", ".metrics.jsonl.1.tmp"):
+        (run.path / name).write_text("half")
+    (run.path / ".notes.tmp").write_text("mine")
+    run.rewind(0)
+    hidden = {path.name for path in run.path.iterdir() if path.name.startswith(".")}
+    assert hidden == {".notes.tmp"}
 
 
 def test_the_manifest_is_updated_field_by_field(tmp_path):

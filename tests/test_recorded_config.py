@@ -107,6 +107,8 @@ def test_what_is_changed_upon_a_run_has_the_source_of_the_change(run, tmp_path):
 MAY_CHANGE = {
     "max_steps",
     "checkpoint_cadence",
+    "keep_checkpoints",
+    "max_skipped_batches",
     "eval_cadence",
     "sampling_cadence",
     "sampling_temperature",

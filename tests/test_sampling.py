@@ -1,3 +1,4 @@
+import itertools
 import math
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from lm_core.data.tokenizer import AsciiTokenizer, ByteTokenizer, CharTokenizer
 from lm_core.errors import DivergenceError
 from lm_core.model.transformer import Transformer
 from lm_core.sampling import Sampler, printable
+from lm_core.training.signals import StopRequested
 
 CHARACTERS = "abcdefgh"
 
@@ -192,3 +194,19 @@ def test_a_hook_may_rule_tokens_out():
     with pytest.raises(DivergenceError):
         sampler()
     assert ruled_out.training
+
+
+def test_a_sample_is_given_up_between_two_tokens_and_leaves_the_model_as_it_was():
+    chosen = sampler(max_length=13)
+    chosen.model.train()
+    n_tokens = itertools.count()
+
+    def check():
+        if next(n_tokens) == 4:
+            raise StopRequested
+
+    with pytest.raises(StopRequested):
+        chosen(check)
+    assert next(n_tokens) == 5
+    assert chosen.model.training
+    assert chosen(lambda: None) == chosen()

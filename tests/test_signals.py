@@ -1,13 +1,20 @@
+import contextlib
 import os
 import signal
 import threading
 
 import pytest
 
-from lm_core.training.signals import StopSignals
+from lm_core.errors import StoppedAtOnce
+from lm_core.training.signals import (
+    SIGNALS,
+    StopRequested,
+    StopSignals,
+    stop_at_once_on_signals,
+)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_noted_and_interrupts_nothing(number):
     with StopSignals() as signals:
         assert signals.received is None
@@ -41,3 +48,43 @@ def test_in_another_thread_it_does_nothing():
     thread.start()
     thread.join()
     assert results == [None]
+
+
+def test_what_is_being_done_is_given_up_once_a_signal_has_come():
+    with StopSignals() as signals:
+        signals.check()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(StopRequested):
+            signals.check()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_outside_training_a_signal_ends_the_program_and_a_further_one_kills_it(number):
+    stop_at_once_on_signals()
+    with pytest.raises(StoppedAtOnce) as error:
+        os.kill(os.getpid(), number)
+    assert error.value.exit_code == 128 + number
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_no_handler_of_errors_takes_the_end_for_an_error():
+    stop_at_once_on_signals()
+    with pytest.raises(KeyboardInterrupt), contextlib.suppress(Exception):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_hang_up_that_is_ignored_stays_so_as_nohup_asks():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop_at_once_on_signals()
+    with StopSignals() as signals:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.received is None
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def test_an_interrupt_that_is_ignored_in_the_background_is_meant_all_the_same():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop_at_once_on_signals()
+    with StopSignals() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received == signal.SIGINT

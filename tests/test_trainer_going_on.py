@@ -1,5 +1,7 @@
 """Stopping, going on from a checkpoint, and checkpoints that do not fit."""
 
+import contextlib
+import itertools
 import os
 import signal
 
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 
 from lm_core.errors import StoppedError
 from lm_core.model.transformer import Transformer
-from lm_core.training.checkpoint import list_checkpoints, load_checkpoint
+from lm_core.training import checkpoint, recorder
+from lm_core.training.checkpoint import load_checkpoint
+from lm_core.training.checkpoint_folder import list_checkpoints
 from tests.tiny_trainer import (
     HOOKS,
     SIZES,
@@ -21,54 +25,100 @@ from tests.tiny_trainer import (
 )
 
 
-def run_in_pieces(path, stops, max_steps=12, **settings):
-    """Trains to the end, stopping after each given number of steps and starting anew."""
+def run_in_pieces(path, pauses, max_steps=12, **settings):
+    """Trains to the end, with a Ctrl-C after each given number of events, and starting anew."""
     run = new_run(path)
-    for stop in [*sorted(stops), max_steps]:
+    for pause in [*pauses, None]:
         trainer = build(max_steps=max_steps, **settings)
         checkpoints = list_checkpoints(run.checkpoints)
         if checkpoints:
             trainer.restore(load_checkpoint(checkpoints[-1][1]))
-        run.rewind(trainer.step)
-        if stop < max_steps:
-            with pytest.raises(StoppedError):
-                stopped_after(trainer, stop).train(run)
-        else:
+        run.rewind(trainer.recorded_step)
+        if pause is None:
             trainer.train(run)
+        else:
+            with contextlib.suppress(StoppedError):
+                interrupted(trainer, pause).train(run)
     return run
 
 
-def stopped_after(trainer, step):
-    """The trainer with a Ctrl-C that comes while a step is computed."""
-    original = trainer.train_step
+def interrupted(trainer, n_events, number=signal.SIGINT):
+    """The trainer with a signal at an event: a step, a batch evaluated, a token sampled."""
+    count = itertools.count()
 
-    def train_step():
-        original()
-        if trainer.step >= step:
-            os.kill(os.getpid(), signal.SIGINT)
+    def happens():
+        if next(count) == n_events:
+            os.kill(os.getpid(), number)
 
-    trainer.train_step = train_step
+    def counting(look):
+        def counted(check_stop):
+            def check():
+                happens()
+                check_stop()
+
+            return look(check)
+
+        return counted
+
+    train_step = trainer.train_step
+    trainer.train_step = lambda: (train_step(), happens())
+    trainer._evaluate, trainer._sample = counting(trainer._evaluate), counting(trainer._sample)
     return trainer
 
 
-@settings(max_examples=8)
-@given(st.sets(st.integers(1, 11), min_size=1, max_size=4))
-def test_interrupted_anywhere_and_resumed_the_end_is_the_same_byte_for_byte(
-    tmp_path_factory, stops
-):
-    folder = tmp_path_factory.mktemp("runs")
-    settings = {"hooks": HOOKS, "eval_cadence": 4, "sampling_cadence": 5, "checkpoint_cadence": 3}
-    straight = run_in_pieces(folder / "straight", [], **settings)
-    pieces = run_in_pieces(folder / "pieces", stops, **settings)
-    last = "checkpoints/step-00000012"
+CADENCES = {"eval_cadence": 4, "sampling_cadence": 5, "checkpoint_cadence": 3}
+
+
+def assert_the_same_run(one, other, step=12):
+    last = f"checkpoints/step-{step:08d}"
     for name in ("model", "optimizer", "hooks"):
         file = f"{last}/{name}.safetensors"
-        assert (straight.path / file).read_bytes() == (pieces.path / file).read_bytes()
-    assert (straight.path / last / "state.json").read_bytes() == (
-        pieces.path / last / "state.json"
-    ).read_bytes()
-    assert without_speed(straight.metrics) == without_speed(pieces.metrics)
-    assert straight.samples.read_bytes() == pieces.samples.read_bytes()
+        assert (one.path / file).read_bytes() == (other.path / file).read_bytes(), name
+    file = f"{last}/state.json"
+    assert (one.path / file).read_bytes() == (other.path / file).read_bytes()
+    assert without_speed(one.metrics) == without_speed(other.metrics)
+    assert [set(row) for row in rows(one.metrics)] == [set(row) for row in rows(other.metrics)]
+    samples = [
+        [{k: v for k, v in row.items() if k in ("step", "text")} for row in rows(run.samples)]
+        for run in (one, other)
+    ]
+    assert samples[0] == samples[1]
+
+
+@settings(max_examples=12)
+@given(st.lists(st.integers(0, 14), min_size=1, max_size=5))
+def test_interrupted_anywhere_and_resumed_the_end_is_the_same_byte_for_byte(
+    tmp_path_factory, pauses
+):
+    folder = tmp_path_factory.mktemp("runs")
+    straight = run_in_pieces(folder / "straight", [], hooks=HOOKS, **CADENCES)
+    pieces = run_in_pieces(folder / "pieces", pauses, hooks=HOOKS, **CADENCES)
+    assert_the_same_run(straight, pieces)
+
+
+# In the third step nothing is due; in the fourth, two batches are evaluated; in the fifth, five
+# tokens are sampled.
+@pytest.mark.parametrize(
+    ("n_events", "step", "recorded"),
+    [(2, 3, 3), (3, 4, 3), (4, 4, 3), (5, 4, 3), (6, 5, 4), (7, 5, 4), (11, 5, 4)],
+)
+def test_a_signal_gives_up_what_it_meets_and_the_resume_does_it_anew(
+    tmp_path, n_events, step, recorded
+):
+    run = new_run(tmp_path / "run")
+    trainer = interrupted(build(hooks=HOOKS, max_steps=12, **CADENCES), n_events)
+    with pytest.raises(StoppedError, match=f"stopped after step {step}, which is saved"):
+        trainer.train(run)
+    assert (trainer.step, trainer.recorded_step, trainer.saved_step) == (step, recorded, step)
+    assert not trainer.is_complete
+    # A person who looks sees the step, and the resume puts its evaluation there.
+    assert [row["step"] for row in rows(run.metrics)] == list(range(1, step + 1))
+    assert "val_loss" not in rows(run.metrics)[-1]
+    again = build(hooks=HOOKS, max_steps=12, **CADENCES)
+    again.restore(load_checkpoint(run.checkpoints / f"step-{step:08d}"))
+    assert run.rewind(again.recorded_step) == 0
+    again.train(run)
+    assert_the_same_run(run_in_pieces(tmp_path / "s", [], hooks=HOOKS, **CADENCES), run)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -92,10 +142,63 @@ def test_a_signal_saves_within_a_step_and_says_how_to_go_on(tmp_path, number, co
     assert [row["step"] for row in rows(run.metrics)] == [1, 2, 3]
 
 
-def test_a_signal_during_the_last_step_changes_nothing(tmp_path):
+def test_a_signal_in_the_last_step_leaves_its_evaluation_to_the_resume(tmp_path):
     run = new_run(tmp_path / "run")
-    trainer = stopped_after(build(max_steps=3), 3)
-    assert trainer.train(run).step == 3
+    with pytest.raises(StoppedError, match="stopped after step 3, which is saved; --resume"):
+        interrupted(build(max_steps=3), 2).train(run)
+    again = build(max_steps=3)
+    again.restore(load_checkpoint(run.checkpoints / "step-00000003"))
+    assert again.train(run).evaluation is not None
+    assert again.is_complete
+    assert "val_loss" in rows(run.metrics)[-1]
+
+
+def test_a_signal_while_the_last_step_is_saved_finds_the_run_complete(tmp_path, monkeypatch):
+    run = new_run(tmp_path / "run")
+    trainer = build(max_steps=3)
+    save = recorder.save_checkpoint
+
+    def interrupted_save(folder, checkpoint):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return save(folder, checkpoint)
+
+    monkeypatch.setattr(recorder, "save_checkpoint", interrupted_save)
+    with pytest.raises(StoppedError, match="after step 3, the last one: everything is") as error:
+        trainer.train(run)
+    assert error.value.exit_code == 143
+    assert trainer.is_complete
+    assert saved_steps(run) == [3]
+
+
+def test_a_signal_while_a_complete_run_is_looked_at_changes_nothing(tmp_path):
+    run = new_run(tmp_path / "run")
+    build(max_steps=3).train(run)
+    recorded = run.metrics.read_bytes()
+    again = build(max_steps=3)
+    again.restore(load_checkpoint(run.checkpoints / "step-00000003"))
+    with pytest.raises(StoppedError, match="the last one: everything is done and saved"):
+        interrupted(again, 0).train(run)
+    assert run.metrics.read_bytes() == recorded
+
+
+def test_a_second_signal_during_a_save_stops_at_once_and_the_checkpoint_before_is_sound(
+    tmp_path, monkeypatch
+):
+    run = new_run(tmp_path / "run")
+    trainer = interrupted(build(max_steps=12, checkpoint_cadence=3), 4)
+    write_tensors = checkpoint.write_tensors
+
+    def interrupted_write(path, tensors):
+        if "00000005" in str(path):
+            os.kill(os.getpid(), signal.SIGINT)
+        return write_tensors(path, tensors)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", interrupted_write)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(run)
+    assert saved_steps(run) == [3]
+    assert load_checkpoint(run.checkpoints / "step-00000003").step == 3
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000003"]
 
 
 def test_a_run_that_is_complete_is_evaluated_and_nothing_else(tmp_path):
@@ -121,22 +224,22 @@ def test_a_checkpoint_past_the_end_is_refused(tmp_path):
 
 
 def test_a_checkpoint_of_another_seed_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="the checkpoint's seed is 4, the configuration's 5"):
+    with pytest.raises(ValueError, match="another experiment:\n  seed: 4 in the checkpoint, 5 now"):
         build(seed=5).restore(checkpoint_of(tmp_path))
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    checkpoint = checkpoint_of(tmp_path)
-    checkpoint.model.pop("final_norm.bias")
+    stored = checkpoint_of(tmp_path)
+    stored.model.pop("final_norm.bias")
     with pytest.raises(RuntimeError, match=r"does not fit the model.*final_norm.bias"):
-        build().restore(checkpoint)
+        build().restore(stored)
 
 
 def test_a_checkpoint_with_a_loss_that_is_no_number_is_refused(tmp_path):
-    checkpoint = checkpoint_of(tmp_path)
-    checkpoint.state["best_validation_loss"] = "small"
-    with pytest.raises(RuntimeError, match="best_validation_loss is 'small', no number"):
-        build().restore(checkpoint)
+    stored = checkpoint_of(tmp_path)
+    stored.state["best_validation_loss"] = "small"
+    with pytest.raises(RuntimeError, match="best_validation_loss is 'small', which cannot be"):
+        build().restore(stored)
 
 
 def test_a_checkpoint_holds_what_is_needed_to_use_it_alone(tmp_path):

@@ -10,7 +10,7 @@ from lm_core.hooks import ForwardHook, UpdateHook, forward_hook, update_hook
 from lm_core.model.transformer import Transformer
 from lm_core.record import RunDirectory
 from lm_core.sampling import Sampler
-from lm_core.training.checkpoint import list_checkpoints
+from lm_core.training.checkpoint_folder import list_checkpoints
 from lm_core.training.trainer import Trainer
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 30
@@ -30,6 +30,7 @@ HOOKS = {
         {"name": "activation_noise", "std": 0.01, "sites": "embedding"},
         {"name": "activation_stats", "every": 3, "sites": "final_norm"},
         {"name": "test_mean_everywhere", "sites": "final_norm"},
+        {"name": "test_counts_looks", "sites": "embedding"},
     ],
     "update": [
         {"name": "gradient_noise", "std": 0.001},
@@ -68,12 +69,47 @@ class MeanEverywhere(ForwardHook):
         self.report(f"mean/{site.name}", activations.mean())
 
 
+@forward_hook("test_counts_looks")
+class CountsLooks(ForwardHook):
+    """Keeps a state that evaluations and samples change, and that changes training."""
+
+    in_evaluation = True
+
+    def __init__(self):
+        self.n_looks = torch.zeros(())
+
+    def on_activations(self, site, activations, context):
+        if context.training:
+            return activations + 1e-4 * self.n_looks
+        self.n_looks = self.n_looks + 1
+        return None
+
+    def state(self):
+        return {"n_looks": self.n_looks}
+
+    def load_state(self, state):
+        self.n_looks = state["n_looks"].clone()
+
+
 def build(dropout=0.1, with_parts=True, **settings):
     model = Transformer(TOKENIZER.vocab_size, **SIZES, dropout=dropout, seed=4)
     evaluate = Evaluator(model, TOKENS[-100:], TOKENIZER) if with_parts else None
     sample = Sampler(model, TOKENIZER, prompt="the", max_length=5) if with_parts else None
     defaults = {"seed": 4, "batch_size": 4, "max_steps": 6, "learning_rate": 1e-3}
     return Trainer(model, TOKENS[:-100], evaluate, sample, TOKENIZER, **{**defaults, **settings})
+
+
+class Shown:
+    """Progress for nobody, which remembers what it was told."""
+
+    def __init__(self):
+        self.steps, self.notes = [], []
+
+    def update(self, step, loss, tokens_per_second):
+        self.steps.append(step)
+
+    def note(self, text):
+        self.notes.append(text)
 
 
 def new_run(path):

@@ -183,6 +183,19 @@ class Hyperparameters(BaseModel):
     )
     """AdamW's decay of the mean of the squared gradient."""
 
+    max_skipped_batches: int = training(
+        0,
+        "max_skipped_batches",
+        ge=0,
+        le=LARGEST_STEP,
+        usual="0 to 10",
+        change="a few where single batches of a text are known to overflow",
+        interactions="many of them are a sign of a learning_rate that is too large; a resume may "
+        "change it",
+    )
+    """How many batches with a loss or gradient norm that is not finite may be left out in the whole
+    run. The next one ends it, before a parameter is touched."""
+
     seed: int | None = training(
         None,
         "seed",
@@ -345,6 +358,19 @@ class Hyperparameters(BaseModel):
     )
     """Save every so many steps, at every evaluation that is the best so far, and after the last
     step. null: only after the last step."""
+
+    keep_checkpoints: int | None = field(
+        3,
+        "Trainer.keep_checkpoints",
+        "Checkpointing",
+        ge=1,
+        le=LARGEST_STEP,
+        usual="1 to 5",
+        change="more, or null, to look at how a model learned; 1 where the disk is small",
+        interactions="eval_cadence decides how often there is a best one; a resume may change it",
+    )
+    """How many of the newest checkpoints stay; the one with the best validation loss stays besides.
+    null: all of them stay."""
 
     @model_validator(mode="after")
     def _values_fit_each_other(self) -> Self:

@@ -49,6 +49,11 @@ class Hooks:
         self._on_updates = [pair for pair in updates if _overrides(pair[1], "on_updates")]
 
     @property
+    def transforms_gradients(self) -> bool:
+        """Whether any hook may change gradients."""
+        return bool(self._on_gradients)
+
+    @property
     def transforms_updates(self) -> bool:
         """Whether any hook wants to see proposed updates, which costs a copy of the weights."""
         return bool(self._on_updates)

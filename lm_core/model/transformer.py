@@ -7,7 +7,7 @@ token embedding.
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import gin
 import torch
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lm_core.config.checks import require_valid
-from lm_core.errors import InputError, shown
+from lm_core.errors import InputError, MachineError, shown
 from lm_core.model.dropout import Dropout
 from lm_core.model.sites import ForwardContext, Sites
 from lm_core.randomness import LARGEST_SEED, StepKey, keyed_generator
@@ -250,6 +250,24 @@ class Transformer(nn.Module):
     def n_parameters(self) -> int:
         """Number of trained values; the head is the token embedding and counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Takes weights by the names of the parameters, all of them, in their shapes and types.
+
+        Raises:
+            MachineError: They are not those of a model like this one.
+        """
+        own = self.state_dict()
+        for name in sorted(own.keys() | weights.keys()):
+            mine, theirs = own.get(name), weights.get(name)
+            if mine is None or theirs is None:
+                problem = "is missing" if theirs is None else "does not belong there"
+                raise MachineError(f"the checkpoint does not fit the model: {name} {problem}")
+            if (mine.shape, mine.dtype) != (theirs.shape, theirs.dtype):
+                kinds = [f"{tuple(tensor.shape)} of {tensor.dtype}" for tensor in (theirs, mine)]
+                message = f"{name} is {kinds[0]} instead of {kinds[1]}"
+                raise MachineError(f"the checkpoint does not fit the model: {message}")
+        self.load_state_dict(dict(weights))
 
     def new_cache(self, batch_size: int = 1) -> KeyValueCache:
         """An empty cache for generation with this model."""

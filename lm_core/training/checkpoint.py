@@ -14,10 +14,8 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,10 +26,9 @@ from safetensors.torch import load
 
 from lm_core.atomic_files import sync_folder, write_synced
 from lm_core.errors import InputError, MachineError, shown
+from lm_core.machine import most_memory
 from lm_core.training.tensor_files import write_tensors
 
-_NAME = re.compile(r"step-([0-9]{8})", re.ASCII)
-_TEMPORARY = re.compile(r"\.(step-[0-9]{8})\.(writing|replaced)", re.ASCII)
 _CHECKSUMS = "checksums.json"
 _STATE = "state.json"
 _TENSOR_FILES = ("model.safetensors", "optimizer.safetensors", "hooks.safetensors")
@@ -39,7 +36,9 @@ _NEEDED = {_STATE, "model.safetensors", "optimizer.safetensors"}
 # The list of checksums has one short line a file; what is larger is something else.
 _LARGEST_CHECKSUMS = 10_000
 # The number of this way to write a checkpoint; another way gets another number.
-_FORMAT = 1
+_FORMAT = 2
+# Those that can be read: 1 knew no step that is not done with, and needs nothing to be one.
+_READABLE_FORMATS = {1, _FORMAT}
 
 
 class CheckpointDamagedError(MachineError):
@@ -78,23 +77,45 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     Raises:
         MachineError: It cannot be written. Earlier checkpoints are untouched.
     """
-    path = folder / f"step-{checkpoint.step:08d}"
+    path = folder / name_of(checkpoint.step)
     temporary = folder / f".{path.name}.writing"
+    require_folder(folder)
     try:
-        folder.mkdir(exist_ok=True)
-        _remove(temporary)
+        if not folder.exists():
+            folder.mkdir()
+            sync_folder(folder.parent)
+        remove(temporary)
         temporary.mkdir()
         _write_files(temporary, checkpoint)
         sync_folder(temporary)
         _put_in_place(temporary, path)
         sync_folder(folder)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
-            _remove(temporary)
+            remove(temporary)
+        if not isinstance(error, OSError):
+            raise
         reason = error.strerror or error
         message = f"the checkpoint of step {checkpoint.step} cannot be saved in {folder}: {reason}"
         raise MachineError(f"{message}; earlier checkpoints are untouched") from error
     return path
+
+
+def name_of(step: int) -> str:
+    """The name of the folder of the checkpoint of a step."""
+    return f"step-{step:08d}"
+
+
+def require_folder(folder: Path) -> None:
+    """Refuses to take for the folder of checkpoints what is none, or leads elsewhere.
+
+    Raises:
+        MachineError: It is a link, a file, or something else.
+    """
+    if folder.is_symlink():
+        raise MachineError(f"{folder} is a link, which could lead anywhere: put a folder there")
+    if folder.exists() and not folder.is_dir():
+        raise MachineError(f"{folder} is no folder")
 
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
@@ -113,16 +134,16 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
 def _put_in_place(temporary: Path, path: Path) -> None:
     """Renames a complete folder; one of the same step steps aside first and goes afterwards."""
     replaced = path.with_name(f".{path.name}.replaced")
-    _remove(replaced)
+    remove(replaced)
     if path.exists():
         path.rename(replaced)
     try:
         temporary.rename(path)
-    except OSError:
-        if replaced.exists():
+    except BaseException:
+        if replaced.exists() and not path.exists():
             replaced.rename(path)
         raise
-    _remove(replaced)
+    remove(replaced)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -137,9 +158,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except OSError as error:
         where = error.filename or path
         raise CheckpointDamagedError(f"{where} cannot be read: {error.strerror}") from error
+    except MemoryError as error:
+        raise CheckpointDamagedError(f"{path} does not fit into memory") from error
     try:
+        # One file after the other, so that no more than one of them is in memory twice.
         model, optimizer, hooks = (
-            {key: tensor.clone() for key, tensor in load(contents[name]).items()}
+            {key: tensor.clone() for key, tensor in load(contents.pop(name)).items()}
             if name in contents
             else {}
             for name in _TENSOR_FILES
@@ -148,9 +172,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         step, written_as = int(state["step"]), state.pop("format")
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointDamagedError(f"{path} holds no checkpoint: {error}") from error
-    if written_as != _FORMAT:
+    if written_as not in _READABLE_FORMATS:
         message = f"{path} is of format {shown(written_as)}, this version of the lab reads"
-        raise InputError(f"{message} format {_FORMAT}; use the version that wrote it")
+        raise InputError(f"{message} up to format {_FORMAT}; use the version that wrote it")
     return Checkpoint(step, model, optimizer, hooks, state)
 
 
@@ -162,7 +186,16 @@ def _verified_contents(path: Path) -> dict[str, bytes]:
     for name in sorted(there ^ set(files)):
         problem = "is missing" if name in files else "does not belong there"
         raise CheckpointDamagedError(f"{path / name} {problem}")
+    _require_memory(path, sum(entry["bytes"] for entry in files.values()))
     return {name: _verified_file(path / name, entry) for name, entry in files.items()}
+
+
+def _require_memory(path: Path, n_bytes: int) -> None:
+    """Refuses to read what cannot fit: files may look larger than what was ever written to them."""
+    most = most_memory()
+    if most is not None and n_bytes > most:
+        message = f"{path} holds {n_bytes:,} bytes, this machine's memory {most:,}"
+        raise CheckpointDamagedError(f"{message}; a machine with more can load it, if it is sound")
 
 
 def _read_checksums(path: Path) -> dict[str, dict[str, Any]]:
@@ -197,86 +230,19 @@ def _verified_file(path: Path, entry: dict[str, Any]) -> bytes:
 def _read_regular(path: Path, most: int) -> bytes:
     if not stat.S_ISREG(path.lstat().st_mode):
         raise CheckpointDamagedError(f"{path} is not a regular file")
-    with path.open("rb") as stream:
+    with open(path, "rb", opener=_not_through_links) as stream:
         data = stream.read(most + 1)
     if len(data) > most:
         raise CheckpointDamagedError(f"{path} is larger than it may be")
     return data
 
 
-def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """The steps and paths of all checkpoints in a folder, oldest first, sound or not.
-
-    One that stepped aside for another of its step, which then never came, is among them.
-
-    Raises:
-        MachineError: Something else is in the place of the folder.
-    """
-    if not folder.is_dir():
-        if folder.exists() or folder.is_symlink():
-            raise MachineError(f"{folder} is no folder")
-        return []
-    folders = {path.name: path for path in folder.iterdir() if path.is_dir()}
-    found = []
-    for name, path in folders.items():
-        aside = _TEMPORARY.fullmatch(name)
-        if aside and aside[2] == "replaced" and aside[1] not in folders:
-            name = aside[1]
-        if (match := _NAME.fullmatch(name)) and not path.is_symlink():
-            found.append((int(match[1]), path))
-    return sorted(found)
+def _not_through_links(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
-def newest_sound_checkpoint(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint that is what was saved.
-
-    Args:
-        folder: The folder of all checkpoints of a run.
-        report: Told about each damaged one that is passed over.
-
-    Returns:
-        The checkpoint, or None where there is none at all.
-
-    Raises:
-        MachineError: There are some, and all are damaged, or the folder is none.
-    """
-    paths = list_checkpoints(folder)
-    for step, path in reversed(paths):
-        try:
-            checkpoint = load_checkpoint(path)
-            if checkpoint.step != step:
-                raise CheckpointDamagedError(f"{path} holds step {checkpoint.step}")
-        except CheckpointDamagedError as error:
-            report(f"{error.message}; this checkpoint is passed over")
-        else:
-            return checkpoint
-    if paths:
-        raise MachineError(f"none of the {len(paths)} checkpoints in {folder} is sound")
-    return None
-
-
-def clean_up(folder: Path) -> None:
-    """Removes what an interrupted save left behind.
-
-    A checkpoint that had stepped aside for another of its step, which then never came, goes back.
-
-    Raises:
-        MachineError: The folder cannot be changed.
-    """
-    if not folder.is_dir():
-        return
-    try:
-        for path in sorted(folder.iterdir()):
-            match = _TEMPORARY.fullmatch(path.name)
-            if match and match[2] == "replaced" and not (folder / match[1]).exists():
-                path.rename(folder / match[1])
-            elif match:
-                _remove(path)
-    except OSError as error:
-        raise MachineError(f"{folder} cannot be cleaned up: {error.strerror}") from error
-
-
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Removes what has a name, whatever it is; nothing where nothing has it."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():

@@ -15,8 +15,10 @@ _EPSILON = 1e-8
 # Norms, biases and embeddings are not pulled towards zero: there, size means something, and the
 # embedding of a rare token would shrink in all the steps that do not see it.
 _NO_DECAY = 0.0
+# Under this name AdamW keeps how often a parameter was updated.
+_STEP = "step"
 # What AdamW keeps for a parameter.
-_KINDS_OF_STATE = {"step", "exp_avg", "exp_avg_sq"}
+_KINDS_OF_STATE = {_STEP, "exp_avg", "exp_avg_sq"}
 
 
 def build_adamw(
@@ -71,7 +73,9 @@ def load_optimizer_tensors(
     for path, tensor in tensors.items():
         name, _, kind = path.rpartition("/")
         parameter = parameters.get(name)
-        if parameter is None or (tensor.dim() and tensor.shape != parameter.shape):
+        # The step is a plain number, everything else stands beside the weights one by one.
+        shape = () if kind == _STEP or parameter is None else parameter.shape
+        if parameter is None or tensor.shape != shape or tensor.dtype != torch.float32:
             raise MachineError(f"the checkpoint's optimizer state {path!r} fits no parameter")
         state = optimizer.state[parameter]
         state[kind] = tensor.to(parameter.device).clone()

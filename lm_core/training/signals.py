@@ -4,11 +4,45 @@ import signal
 from types import FrameType, TracebackType
 from typing import Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from lm_core.errors import StoppedAtOnce
+
+# Ctrl-C, the request of a person or a cluster to end, and a terminal that is closed.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+# Windows has no terminals that hang up.
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+
+
+class StopRequested(Exception):  # noqa: N818 -- a request, no error
+    """A signal has asked the run to stop; raised where work can be given up and done again."""
+
+
+def stop_at_once(number: int, frame: FrameType | None = None) -> None:
+    """A handler of signals that ends what the program is doing; a further signal just kills it.
+
+    Raises:
+        StoppedAtOnce: Always.
+    """
+    signal.signal(number, signal.SIG_DFL)
+    raise StoppedAtOnce(number)
+
+
+def stop_at_once_on_signals() -> None:
+    """From now on, the signals end what the program is doing, with exit codes of their own.
+
+    A shell starts background jobs with SIGINT ignored; whoever sends it means it. A hang-up that
+    is ignored stays so: ``nohup`` has asked for it.
+    """
+    for number in SIGNALS:
+        if not _is_ignored_for_good(number):
+            signal.signal(number, stop_at_once)
+
+
+def _is_ignored_for_good(number: signal.Signals) -> bool:
+    return number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN
 
 
 class StopSignals:
-    """Notes the first SIGINT or SIGTERM while active; a second one acts as if it were not.
+    """Notes the first of the signals while active; a second one acts as if it were not.
 
     Outside the main thread, where Python delivers no signals, it does nothing.
 
@@ -21,7 +55,9 @@ class StopSignals:
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
-        for number in _SIGNALS:
+        for number in SIGNALS:
+            if _is_ignored_for_good(number):
+                continue
             try:
                 self._previous[number] = signal.signal(number, self._receive)
             except ValueError:  # Not in the main thread.
@@ -35,6 +71,15 @@ class StopSignals:
         traceback: TracebackType | None,
     ) -> None:
         self._restore()
+
+    def check(self) -> None:
+        """Gives up what is being done, where a signal has come.
+
+        Raises:
+            StopRequested: One has.
+        """
+        if self.received is not None:
+            raise StopRequested
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number

@@ -1,11 +1,10 @@
 """The training loop, and only the loop."""
 
 import math
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import gin
 import numpy as np
@@ -14,29 +13,26 @@ import torch
 from lm_core.config.checks import require_valid
 from lm_core.data.batches import RandomBatches
 from lm_core.data.tokenizer import Tokenizer
-from lm_core.errors import DivergenceError, InputError, MachineError, StoppedError
+from lm_core.errors import DivergenceError, InputError, StoppedError
 from lm_core.evaluation import Evaluation
 from lm_core.hooks import Hooks
-from lm_core.metrics import MetricsBuffer
 from lm_core.model.transformer import Transformer
 from lm_core.progress import TrainingProgress
-from lm_core.randomness import StepKey
-from lm_core.record import RunDirectory
-from lm_core.training.checkpoint import Checkpoint, save_checkpoint
-from lm_core.training.optimizer import build_adamw, load_optimizer_tensors, optimizer_tensors
-from lm_core.training.signals import StopSignals
+from lm_core.randomness import StepKey, draw_seed
+from lm_core.record import RunDirectory, json_row
+from lm_core.training.checkpoint import Checkpoint
+from lm_core.training.optimizer import build_adamw, optimizer_tensors
+from lm_core.training.recorder import Recorder
+from lm_core.training.restoring import restore_training
+from lm_core.training.run_state import RunState
+from lm_core.training.signals import StopRequested, StopSignals
 
-# Drawn seeds are short enough to be typed again.
-_DRAWN_SEEDS = 2**31
 # The steps that a new run has done.
 _NONE_DONE = 0
-# Metrics are fetched from the device and written when this many seconds have passed.
-_SECONDS_BETWEEN_FLUSHES = 1.0
 
 
-def draw_seed() -> int:
-    """A seed for a run whose configuration leaves it open."""
-    return secrets.randbelow(_DRAWN_SEEDS)
+# What an evaluation or a sample calls between two pieces of its work, to be given up in time.
+CheckStop = Callable[[], None]
 
 
 class TrainingResult(NamedTuple):
@@ -78,6 +74,10 @@ class Trainer:
             only the last step.
         sampling_cadence: Steps from one sample to the next, and one after the last step. None:
             never.
+        keep_checkpoints: How many of the newest checkpoints stay, and the one of the best
+            evaluation besides. None: all.
+        max_skipped_batches: How many batches a run may leave out, whose loss or gradient norm is
+            not finite, before it stops as diverged.
         seed: Seed of batches and dropout. None: one is drawn.
         hooks: The table of hooks, ``{"forward": [...], "update": [...]}``.
 
@@ -92,8 +92,8 @@ class Trainer:
         self,
         model: Transformer,
         tokens: np.ndarray,
-        evaluate: Callable[[], Evaluation] | None = None,
-        sample: Callable[[], str] | None = None,
+        evaluate: Callable[[CheckStop], Evaluation] | None = None,
+        sample: Callable[[CheckStop], str] | None = None,
         tokenizer: Tokenizer | None = None,
         learning_rate: float = 3e-4,
         weight_decay: float = 0.1,
@@ -104,6 +104,8 @@ class Trainer:
         checkpoint_cadence: int | None = 1000,
         eval_cadence: int | None = None,
         sampling_cadence: int | None = None,
+        keep_checkpoints: int | None = 3,
+        max_skipped_batches: int = 0,
         seed: int | None = None,
         hooks: Mapping[str, Any] | None = None,
     ) -> None:
@@ -118,6 +120,8 @@ class Trainer:
                 "checkpoint_cadence": checkpoint_cadence,
                 "eval_cadence": eval_cadence,
                 "sampling_cadence": sampling_cadence,
+                "keep_checkpoints": keep_checkpoints,
+                "max_skipped_batches": max_skipped_batches,
                 "seed": seed,
                 "hooks": hooks,
             }
@@ -131,22 +135,35 @@ class Trainer:
         self._checkpoint_cadence = checkpoint_cadence
         self._eval_cadence = eval_cadence
         self._sampling_cadence = sampling_cadence
+        self._max_skipped_batches = max_skipped_batches
         self._batches = RandomBatches(tokens, batch_size, model.max_seq_len, self.seed)
         self._tokens_a_step = batch_size * model.max_seq_len
         self._device = model.token_embedding.weight.device
         self._optimizer = build_adamw(model, learning_rate, weight_decay, beta1, beta2)
         self._hooks = Hooks(hooks, model)
-        self._run: RunDirectory | None = None
-        self._metrics = MetricsBuffer()
-        self._last_flush = -math.inf
-        self._best_loss = math.inf
-        self._saved_step: int | None = None
+        self._recorder = Recorder(keep_checkpoints)
+        self._state = RunState()
+
+    @property
+    def saved_step(self) -> int | None:
+        """The step of the newest checkpoint; None: there is none."""
+        return self._recorder.saved_step
+
+    @property
+    def recorded_step(self) -> int:
+        """The last step whose metrics and samples are complete."""
+        return self.step if self._state.unfinished_row is None else self.step - 1
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all is done and saved."""
+        return self.recorded_step == self.max_steps == self.saved_step
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes everything up where a checkpoint left it.
 
         Raises:
-            InputError: The checkpoint is past ``max_steps``, or of another seed.
+            InputError: The checkpoint is past ``max_steps``, or of another experiment.
             MachineError: Its tensors do not fit this model.
         """
         if checkpoint.step > self.max_steps:
@@ -154,21 +171,14 @@ class Trainer:
                 f"the run is at step {checkpoint.step} already, past max_steps {self.max_steps}; "
                 "a larger --max_steps goes on with it"
             )
-        if checkpoint.state.get("seed") != self.seed:
-            theirs = checkpoint.state.get("seed")
-            raise InputError(f"the checkpoint's seed is {theirs}, the configuration's {self.seed}")
-        try:
-            self.model.load_state_dict(checkpoint.model)
-        except RuntimeError as error:
-            words = " ".join(str(error).split())
-            raise MachineError(f"the checkpoint does not fit the model: {words}") from error
-        load_optimizer_tensors(self._optimizer, self.model, checkpoint.optimizer)
-        self._hooks.load_state(checkpoint.hooks)
-        best = checkpoint.state.get("best_validation_loss")
-        if not isinstance(best, float | None):
-            raise MachineError(f"the checkpoint's best_validation_loss is {best!r}, no number")
-        self._best_loss = math.inf if best is None else best
-        self.step = self._saved_step = checkpoint.step
+        tokenizer = {"tokenizer": self._tokenizer.to_dict()} if self._tokenizer else {}
+        self._state = restore_training(
+            checkpoint, self.model, self._optimizer, self._hooks, seed=self.seed, **tokenizer
+        )
+        self.step = self._recorder.saved_step = checkpoint.step
+        if self._state.unfinished_row is not None:
+            row = self._state.unfinished_row
+            self._recorder.add({k: math.nan if v is None else v for k, v in row.items()})
 
     def train(
         self,
@@ -182,53 +192,90 @@ class Trainer:
             progress: Shows how it goes; None: nothing is shown.
 
         Raises:
-            StoppedError: SIGINT or SIGTERM came; the last finished step has been saved. One that
-                comes in the last step of all finds the run complete, and changes nothing.
-            DivergenceError: The loss or the gradient is not finite; nothing was saved since.
+            StoppedError: A signal came; the last finished step has been saved.
+            DivergenceError: The loss, the gradient or the weights are not finite; nothing was
+                saved since.
             MachineError: A checkpoint or the record cannot be written.
         """
-        self._run = run
         self.model.train()
-        evaluation, sample = None, None
-        with StopSignals() as signals, progress or nullcontext() as shown:
+        looked = None
+        with StopSignals() as signals, progress or nullcontext() as shown_progress:
+            self._recorder.begin(run, shown_progress)
+            if self._state.unfinished_row is not None:
+                looked = self._after_step(signals)
             first_step = self.step + 1
             while self.step < self.max_steps:
                 self.train_step()
                 if self.step == first_step:
                     # What a hook keeps and cannot be saved is told now, not at the first save.
                     self._hooks.state()
-                evaluation, sample = self._after_step(shown)
-                if signals.received is not None and self.step < self.max_steps:
-                    self._stop(signals.received, shown)
-        if evaluation is None and self._evaluate is not None:
-            # A run that was already complete: nothing is trained or recorded, only told.
-            evaluation = self._evaluate()
-            sample = self._sample() if self._sample and self._sampling_cadence else None
-        return TrainingResult(self.step, evaluation, sample)
+                looked = self._after_step(signals)
+            if looked is None:
+                # A run that was already complete: nothing is trained or recorded, only told.
+                try:
+                    looked, _ = self._look(signals.check)
+                except StopRequested:
+                    self._stop(signals)
+        return looked
 
     def train_step(self) -> None:
-        """Forward, backward and update of the next step, and its row of metrics."""
+        """Forward, backward and update of the next step, and its row of metrics.
+
+        Raises:
+            DivergenceError: The loss or the norm of the gradient is not finite, and no more batches
+                may be skipped; no parameter has been touched.
+        """
         start = time.perf_counter()
         key = StepKey(self.seed, self.step + 1)
         inputs, targets = self._batches.batch(key.step)
         loss = self.model(inputs.to(self._device), targets.to(self._device), key=key)
         loss.backward()
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        self._hooks.transform_gradients(key)
-        self._update(key)
+        norm = self._gradient_norm()
+        # Before these numbers are known, no parameter is touched: the host waits for them.
+        is_sound = _are_finite(loss, norm)
+        if is_sound and self._hooks.transforms_gradients:
+            self._hooks.transform_gradients(key)
+            is_sound = _are_finite(self._gradient_norm())
+        if is_sound:
+            self._update(key)
+        else:
+            self._leave_out(key.step, loss, norm)
         self._optimizer.zero_grad(set_to_none=True)
         self.step = key.step
-        self._metrics.add(
+        speed = self._tokens_a_step / (time.perf_counter() - start)
+        self._recorder.add(
             {
                 "step": key.step,
                 "train_loss": loss.detach(),
                 "learning_rate": self._learning_rate,
                 "grad_norm": norm,
-                "tokens_per_second": self._tokens_a_step / (time.perf_counter() - start),
+                "tokens_per_second": speed,
+                **({} if is_sound else {"skipped_batches": self._state.skipped_batches}),
                 **self._hooks.drain_reports(),
             }
         )
+
+    def _gradient_norm(self) -> torch.Tensor:
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
+
+    def _leave_out(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
+        """Leaves out a batch whose numbers are not finite.
+
+        Raises:
+            DivergenceError: No more may be left out.
+        """
+        numbers = {"train_loss": float(loss.detach()), "grad_norm": float(norm)}
+        what = " and ".join(f"{name} {value}" for name, value in numbers.items())
+        if all(map(math.isfinite, numbers.values())):
+            what += ", and a gradient that the hooks made of it"
+        n_skipped, most = self._state.skipped_batches, self._max_skipped_batches
+        if n_skipped >= most:
+            self._recorder.add({"step": step, **numbers})
+            self._recorder.flush(force=True)
+            raise DivergenceError(self._divergence(f"step {step}, with {what}"))
+        self._state.skipped_batches = n_skipped + 1
+        self._recorder.note(f"step {step}  batch skipped, {n_skipped + 1} of {most}: {what}")
 
     def _update(self, key: StepKey) -> None:
         if not self._hooks.transforms_updates:
@@ -238,114 +285,116 @@ class Trainer:
         self._optimizer.step()
         self._hooks.transform_updates(before, key)
 
-    def _after_step(
-        self, progress: TrainingProgress | None
-    ) -> tuple[Evaluation | None, str | None]:
-        """Evaluates, samples, records and saves what this step calls for."""
-        evaluation, sample, is_best = None, None, False
-        notes = []
-        if self._evaluate is not None and self._is_due(self._eval_cadence, at_end=True):
-            evaluation = self._evaluate()
-            self._metrics.amend(val_loss=evaluation.loss, bits_per_byte=evaluation.bits_per_byte)
-            self._metrics.amend(**self._hooks.drain_reports("evaluation/"))
-            is_best = evaluation.loss < self._best_loss
-            self._best_loss = min(self._best_loss, evaluation.loss)
-            notes.append(f"step {self.step}  validation loss {evaluation}")
-        samples_at_end = self._sampling_cadence is not None
-        if self._sample is not None and self._is_due(self._sampling_cadence, samples_at_end):
-            sample = self._sample()
-            self._metrics.amend(**self._hooks.drain_reports("sampling/"))
-            notes.append(f"step {self.step}  sample {sample!r}")
-            self._record_sample(sample)
-        self._flush(progress, force=bool(notes))
-        for note in notes:
-            if progress is not None:
-                progress.note(note)
+    def _after_step(self, signals: StopSignals) -> TrainingResult:
+        """Evaluates, samples, records and saves what this step calls for.
+
+        Raises:
+            StoppedError: A signal came. An evaluation or a sample that it met is given up, and done
+                anew by the run that goes on from here.
+        """
+        hooks_before = self._hooks.state() if self._evaluates or self._samples else {}
+        try:
+            looked, metrics = self._look(signals.check)
+        except StopRequested:
+            self._state.unfinished_row = json_row(self._recorder.flush(force=True)[-1])
+            self._save(hooks_before)
+            self._stop(signals)
+        self._state.unfinished_row = None
+        self._recorder.amend(metrics)
+        is_best = False
+        if looked.evaluation is not None:
+            is_best = self._state.take(self.step, looked.evaluation.loss)
+            self._recorder.note(f"step {self.step}  validation loss {looked.evaluation}")
+        if looked.sample is not None:
+            self._recorder.add_sample(self.step, looked.sample, self._sample)
+        self._recorder.flush()
         saves_best = is_best and self._checkpoint_cadence is not None
         if saves_best or self._is_due(self._checkpoint_cadence, at_end=True):
-            self._save(progress)
-        return evaluation, sample
+            self._save(self._hooks.state())
+        if signals.received is not None:
+            self._stop(signals)
+        return looked
+
+    @property
+    def _evaluates(self) -> bool:
+        return self._evaluate is not None and self._is_due(self._eval_cadence, at_end=True)
+
+    @property
+    def _samples(self) -> bool:
+        at_end = self._sampling_cadence is not None
+        return self._sample is not None and self._is_due(self._sampling_cadence, at_end)
+
+    def _look(self, check_stop: CheckStop) -> tuple[TrainingResult, dict[str, Any]]:
+        """Evaluates and samples, if this step calls for it: the results, and metrics from them.
+
+        Raises:
+            StopRequested: ``check_stop`` did. No trace is left but in hooks that keep state.
+        """
+        evaluation, sample, metrics = None, None, {}
+        if self._evaluates:
+            evaluation = self._evaluate(check_stop)
+            metrics = {"val_loss": evaluation.loss, "bits_per_byte": evaluation.bits_per_byte}
+            metrics |= self._hooks.drain_reports("evaluation/")
+        if self._samples:
+            sample = self._sample(check_stop)
+            metrics |= self._hooks.drain_reports("sampling/")
+        return TrainingResult(self.step, evaluation, sample), metrics
 
     def _is_due(self, cadence: int | None, at_end: bool) -> bool:
         if self.step == self.max_steps:
             return at_end
         return cadence is not None and self.step % cadence == 0
 
-    def _record_sample(self, text: str) -> None:
-        if self._run is not None:
-            settings = {
-                name: getattr(self._sample, name, None)
-                for name in ("prompt", "seed", "temperature", "top_k", "top_p")
-            }
-            self._run.append_sample({"step": self.step, **settings, "text": text})
-
-    def _flush(self, progress: TrainingProgress | None, force: bool = False) -> None:
-        """Fetches and writes the metrics, if it is time to.
-
-        Raises:
-            DivergenceError: A loss or gradient norm among them is not finite.
-        """
-        now = time.perf_counter()
-        if not force and now - self._last_flush < _SECONDS_BETWEEN_FLUSHES:
-            return
-        self._last_flush = now
-        rows = self._metrics.flush()
-        if not rows:
-            return
-        if self._run is not None:
-            self._run.append_metrics(rows)
-        for row in rows:
-            if not (math.isfinite(row["train_loss"]) and math.isfinite(row["grad_norm"])):
-                loss, norm = row["train_loss"], row["grad_norm"]
-                what = f"step {row['step']}, with train_loss {loss} and grad_norm {norm}"
-                raise DivergenceError(self._divergence(what))
-        if progress is not None:
-            last = rows[-1]
-            progress.update(last["step"], last["train_loss"], last["tokens_per_second"])
-
     def _divergence(self, what: str) -> str:
-        saved = "no checkpoint was saved before"
-        if self._saved_step is not None:
-            saved = f"the last good checkpoint is that of step {self._saved_step}"
+        newest = self._recorder.newest_checkpoint
+        saved = f"the last good checkpoint is {newest}" if newest else "no checkpoint was saved"
+        more = f"--gin.Trainer.max_skipped_batches={self._max_skipped_batches + 1} or more"
         return (
-            f"training diverged at {what}: not finite; {saved}. Try a smaller learning_rate "
-            f"(now {self._learning_rate})"
+            f"training diverged at {what}: not finite; {saved}. Try a smaller learning_rate (now "
+            f"{self._learning_rate}) in a new run, or --resume with {more}, which leaves such "
+            "batches out"
         )
 
-    def _save(self, progress: TrainingProgress | None) -> None:
-        """Saves the state after this step, never before its metrics are safe.
+    def _save(self, hooks: dict[str, torch.Tensor]) -> None:
+        """Saves the state after this step.
+
+        Args:
+            hooks: What hooks keep.
 
         Raises:
             DivergenceError: The update of this step left the finite numbers; nothing is saved.
+            MachineError: It cannot be saved.
         """
-        self._flush(progress, force=True)
-        if self._run is None:
-            return
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            self._recorder.flush(force=True)
             raise DivergenceError(self._divergence(f"the weights after step {self.step}"))
-        self._run.sync()
         state = {
             "step": self.step,
             "seed": self.seed,
             "model": self.model.arguments,
             "tokenizer": self._tokenizer.to_dict() if self._tokenizer else None,
-            "best_validation_loss": self._best_loss if math.isfinite(self._best_loss) else None,
+            **self._state.to_json(),
         }
         checkpoint = Checkpoint(
             step=self.step,
             model=dict(self.model.state_dict()),
             optimizer=optimizer_tensors(self._optimizer, self.model),
-            hooks=self._hooks.state(),
+            hooks=hooks,
             state=state,
         )
-        save_checkpoint(self._run.checkpoints, checkpoint)
-        self._saved_step = self.step
+        self._recorder.save(checkpoint, self._state.best_step)
 
-    def _stop(self, signal_number: int, progress: TrainingProgress | None) -> None:
-        self._flush(progress, force=True)
-        if self._run is None:
-            raise StoppedError(f"stopped after step {self.step}", signal_number)
-        if self._saved_step != self.step:
-            self._save(progress)
-        message = f"stopped after step {self.step}, which is saved; --resume goes on from there"
-        raise StoppedError(message, signal_number)
+    def _stop(self, signals: StopSignals) -> NoReturn:
+        """Saves, if that is not done yet, and ends the run."""
+        if self.saved_step != self.step:
+            self._save(self._hooks.state())
+        message = f"stopped after step {self.step}"
+        if self.is_complete:
+            message += ", the last one: everything is done and saved"
+        elif self.saved_step is not None:
+            message += ", which is saved; --resume goes on from there"
+        raise StoppedError(message, signals.received)
+
+
+def _are_finite(*numbers: torch.Tensor) -> bool:
+    return bool(torch.stack([number.detach() for number in numbers]).isfinite().all())

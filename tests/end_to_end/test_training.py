@@ -65,6 +65,7 @@ def test_the_run_directory_holds_everything(trained):
         "metrics.jsonl",
         "samples.jsonl",
         "checkpoints",
+        ".lock",
     }
     assert [p.name for p in (path.parent).iterdir() if p.is_symlink()] == ["latest"]
     assert (path.parent / "latest").resolve() == path

@@ -1,0 +1,174 @@
+"""The checkpoints of a run: which there are, which is the newest sound one, which may go."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from lm_core.errors import InputError, MachineError
+from lm_core.training.checkpoint import (
+    Checkpoint,
+    CheckpointDamagedError,
+    load_checkpoint,
+    name_of,
+    remove,
+    require_folder,
+)
+from lm_core.training.run_state import RunState
+
+_NAME = re.compile(r"step-([0-9]{8})", re.ASCII)
+_TEMPORARY = re.compile(r"\.(step-[0-9]{8})\.(writing|replaced|removed)", re.ASCII)
+# A checkpoint that goes away while it is read belongs to a run that is being trained; a few more
+# looks find a newer one.
+_LOOKS = 5
+
+
+def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """The steps and paths of all checkpoints in a folder, oldest first, sound or not.
+
+    One that stepped aside for another of its step, which then never came, is among them.
+
+    Raises:
+        MachineError: Something else is in the place of the folder.
+    """
+    require_folder(folder)
+    if not folder.exists():
+        return []
+    folders = {path.name: path for path in folder.iterdir() if path.is_dir()}
+    found = []
+    for name, path in folders.items():
+        aside = _TEMPORARY.fullmatch(name)
+        if aside and aside[2] == "replaced" and aside[1] not in folders:
+            name = aside[1]
+        if (match := _NAME.fullmatch(name)) and not path.is_symlink():
+            found.append((int(match[1]), path))
+    return sorted(found)
+
+
+def newest_sound_checkpoint(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that is what was saved.
+
+    Args:
+        folder: The folder of all checkpoints of a run.
+        report: Told about each damaged one that is passed over.
+
+    Returns:
+        The checkpoint, or None where there is none at all.
+
+    Raises:
+        MachineError: There are some, and all are damaged, or the folder is none.
+    """
+    paths = []
+    for _ in range(_LOOKS):
+        paths, is_gone = list_checkpoints(folder), False
+        for step, path in reversed(paths):
+            try:
+                return load_step(path, step)
+            except CheckpointDamagedError as error:
+                if not path.exists():
+                    is_gone = True
+                    break
+                report(f"{error.message}; this checkpoint is passed over")
+        if not is_gone:
+            break
+    if paths:
+        raise MachineError(f"none of the {len(paths)} checkpoints in {folder} is sound")
+    return None
+
+
+def chosen_checkpoint(folder: Path, which: str, report: Callable[[str], None]) -> Checkpoint | None:
+    """A checkpoint that a person asks for.
+
+    Args:
+        folder: The folder of all checkpoints of a run.
+        which: ``newest``, ``best`` (by validation loss), or a step.
+        report: Told about each damaged one that is passed over for the newest.
+
+    Returns:
+        The checkpoint, or None where there is none at all.
+
+    Raises:
+        InputError: There is none of this step, or no evaluation has told the best one.
+        MachineError: It is damaged.
+    """
+    there = {str(step): (path, step) for step, path in list_checkpoints(folder)}
+    if not there:
+        return None
+    wanted = which
+    if which in ("newest", "best"):
+        newest = newest_sound_checkpoint(folder, report)
+        if which == "newest" or newest is None:
+            return newest
+        best = RunState.from_json(newest.state, newest.step).best_step
+        if best is None:
+            raise InputError(f"--checkpoint=best: no evaluation was done up to step {newest.step}")
+        wanted = str(best)
+    if wanted not in there:
+        step = f"step {wanted}, " if which == "best" else ""
+        message = f"--checkpoint={which}: {step}there is no such checkpoint"
+        raise InputError(f"{message} (there are newest, best, {', '.join(there)})")
+    return load_step(*there[wanted])
+
+
+def load_step(path: Path, step: int) -> Checkpoint:
+    """The checkpoint at a path, which has to be of a step.
+
+    Raises:
+        CheckpointDamagedError: It is damaged, or of another step.
+        InputError: Another version of the lab wrote it in another way.
+    """
+    checkpoint = load_checkpoint(path)
+    if checkpoint.step != step:
+        raise CheckpointDamagedError(f"{path} holds step {checkpoint.step}")
+    return checkpoint
+
+
+def remove_superseded(folder: Path, step: int, keep: int | None, best_step: int | None) -> None:
+    """Removes the checkpoints that a newer one, which is safe on the disk, makes superfluous.
+
+    Those of later steps go too: a run goes on from the newest sound checkpoint, so whatever is
+    later has been passed over as damaged.
+
+    Args:
+        folder: The folder of all checkpoints of a run.
+        step: The step of the newest.
+        keep: How many of the newest stay, at least 1; None: all.
+        best_step: The step of the best one, which stays.
+
+    Raises:
+        MachineError: One cannot be removed.
+    """
+    steps = [there for there, _ in list_checkpoints(folder) if there <= step]
+    staying = {*(steps if keep is None else steps[-keep:]), best_step}
+    for there, path in list_checkpoints(folder):
+        if there not in staying:
+            # First out of sight, so that no half of it is ever taken for a damaged one.
+            gone = folder / f".{name_of(there)}.removed"
+            try:
+                remove(gone)
+                path.rename(gone)
+                remove(gone)
+            except OSError as error:
+                reason = error.strerror or error
+                raise MachineError(f"{path} cannot be removed: {reason}") from error
+
+
+def clean_up(folder: Path) -> None:
+    """Removes what an interrupted save left behind.
+
+    A checkpoint that had stepped aside for another of its step, which then never came, goes back.
+
+    Raises:
+        MachineError: The folder cannot be changed.
+    """
+    require_folder(folder)
+    if not folder.exists():
+        return
+    try:
+        for path in sorted(folder.iterdir()):
+            match = _TEMPORARY.fullmatch(path.name)
+            if match and match[2] == "replaced" and not (folder / match[1]).exists():
+                path.rename(folder / match[1])
+            elif match:
+                remove(path)
+    except OSError as error:
+        raise MachineError(f"{folder} cannot be cleaned up: {error.strerror}") from error

@@ -1,0 +1,129 @@
+"""What a run writes as it goes: metrics, samples, checkpoints, and lines for who watches."""
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lm_core.errors import MachineError
+from lm_core.metrics import MetricsBuffer
+from lm_core.output import warn
+from lm_core.progress import TrainingProgress
+from lm_core.record import RunDirectory
+from lm_core.training.checkpoint import Checkpoint, name_of, save_checkpoint
+from lm_core.training.checkpoint_folder import remove_superseded
+
+# Metrics are fetched from the device and written when this many seconds have passed.
+_SECONDS_BETWEEN_FLUSHES = 1.0
+# What is written of a sampler with each sample.
+_SETTINGS_OF_SAMPLES = ("prompt", "seed", "temperature", "top_k", "top_p")
+
+
+class Recorder:
+    """Keeps metrics and notes until it is time to write them, and writes what it is told to.
+
+    Args:
+        keep_checkpoints: How many of the newest checkpoints stay, beside the best; None: all.
+
+    Attributes:
+        saved_step: The step of the newest checkpoint; None: there is none.
+    """
+
+    def __init__(self, keep_checkpoints: int | None) -> None:
+        self._keep_checkpoints = keep_checkpoints
+        self._metrics = MetricsBuffer()
+        self._notes: list[str] = []
+        self._last_flush = -math.inf
+        self._run: RunDirectory | None = None
+        self._progress: TrainingProgress | None = None
+        self.saved_step: int | None = None
+
+    def begin(self, run: RunDirectory | None, progress: TrainingProgress | None) -> None:
+        """From now on, things go into a run directory and are shown, where there are any."""
+        self._run, self._progress = run, progress
+
+    @property
+    def newest_checkpoint(self) -> Path | None:
+        """The folder of the newest checkpoint, if there is one."""
+        if self._run is None or self.saved_step is None:
+            return None
+        return self._run.checkpoints / name_of(self.saved_step)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Adds the metrics of a step: plain numbers or scalar tensors."""
+        self._metrics.add(row)
+
+    def amend(self, values: Mapping[str, Any]) -> None:
+        """Adds values to the metrics of the newest step."""
+        self._metrics.amend(**values)
+
+    def note(self, text: str) -> None:
+        """Keeps a line for who watches, to follow the metrics of its step."""
+        self._notes.append(text)
+
+    def add_sample(self, step: int, text: str, sampler: Any) -> None:
+        """Writes a sample.
+
+        Args:
+            step: Its step.
+            text: The text.
+            sampler: What made it; its settings are written beside the text.
+        """
+        self.note(f"step {step}  sample {text!r}")
+        if self._run is not None:
+            settings = {name: getattr(sampler, name, None) for name in _SETTINGS_OF_SAMPLES}
+            self._run.append_sample({"step": step, **settings, "text": text})
+
+    def flush(self, force: bool = False) -> list[dict[str, Any]]:
+        """Fetches and writes the metrics, and shows how far it is, if it is time to.
+
+        Args:
+            force: Whether it is in any case. Where there are notes, it is.
+
+        Returns:
+            The rows that were written, as plain numbers.
+
+        Raises:
+            MachineError: They cannot be written.
+        """
+        now = time.perf_counter()
+        is_time = force or self._notes or now - self._last_flush >= _SECONDS_BETWEEN_FLUSHES
+        if not is_time:
+            return []
+        self._last_flush = now
+        rows, notes = self._metrics.flush(), self._notes
+        self._notes = []
+        if rows and self._run is not None:
+            self._run.append_metrics(rows)
+        if self._progress is not None:
+            if rows:
+                last = rows[-1]
+                speed = last.get("tokens_per_second", math.nan)
+                self._progress.update(last["step"], last["train_loss"], speed)
+            for note in notes:
+                self._progress.note(note)
+        return rows
+
+    def save(self, checkpoint: Checkpoint, best_step: int | None) -> None:
+        """Saves a checkpoint, never before its metrics are safe, and then removes superfluous ones.
+
+        Args:
+            checkpoint: What to save.
+            best_step: The step of the best evaluation, whose checkpoint stays.
+
+        Raises:
+            MachineError: It cannot be saved.
+        """
+        self.flush(force=True)
+        if self._run is None:
+            return
+        self._run.sync()
+        save_checkpoint(self._run.checkpoints, checkpoint)
+        self.saved_step = checkpoint.step
+        try:
+            remove_superseded(
+                self._run.checkpoints, checkpoint.step, self._keep_checkpoints, best_step
+            )
+        except MachineError as error:
+            warn(f"{error.message}; it takes space, and training goes on")

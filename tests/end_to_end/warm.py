@@ -1,0 +1,108 @@
+"""Running the program many times without starting Python and PyTorch each time.
+
+A process that has imported everything, and computed nothing yet, forks a child for each run; the
+child is a process like any other, to be killed and sent signals.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.end_to_end.command_line import PROJECT
+
+
+class Done(NamedTuple):
+    """What a run left: its exit code, negative where a signal killed it, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Warm:
+    """The process that forks; ``with Warm() as warm: warm.run("--max_steps=3", cwd=folder)``."""
+
+    def __enter__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.end_to_end.warm"],
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        return self
+
+    def __exit__(self, *error):
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _ask(self, **question):
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def start(self, *arguments, cwd):
+        """Starts a run: its process id."""
+        return self._ask(arguments=[str(a) for a in arguments], cwd=str(cwd))
+
+    def wait(self, process, cwd):
+        """Waits for a run that was started in a folder."""
+        code = self._ask(wait=process)
+        said = [(Path(cwd) / f"{process}.{name}").read_text() for name in ("out", "err")]
+        for name in ("out", "err"):
+            (Path(cwd) / f"{process}.{name}").unlink()
+        return Done(code, *said)
+
+    def run(self, *arguments, cwd, check=None):
+        """Runs to the end; ``check`` is the exit code to insist on."""
+        done = self.wait(self.start(*arguments, cwd=cwd), cwd)
+        assert check is None or done.returncode == check, done
+        return done
+
+
+def wait_until(happened, what, seconds=60):
+    """Waits for something that another process does."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.002)
+
+
+def _child(question):
+    import run
+
+    os.chdir(question["cwd"])
+    for descriptor, name in ((1, "out"), (2, "err")):
+        file = os.open(f"{os.getpid()}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, descriptor)
+    sys.argv = ["run.py", *question["arguments"]]
+    sys.path.insert(0, question["cwd"])
+    code = run.main(question["arguments"])
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _serve():
+    import lm_core.experiment  # noqa: F401 -- for all that it imports
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for line in sys.stdin:
+        question = json.loads(line)
+        if "wait" in question:
+            answer = os.waitstatus_to_exitcode(os.waitpid(question["wait"], 0)[1])
+        elif (answer := os.fork()) == 0:
+            _child(question)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

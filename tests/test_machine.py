@@ -1,0 +1,35 @@
+import pytest
+
+from lm_core.machine import control_group_limits, most_memory
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "limits"),
+    [
+        ("0::/\n", {"memory.max": "4096\n"}, [4096]),
+        ("0::/\n", {"memory.max": "max\n"}, []),
+        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "99\n"}, [99]),
+        ("0::/a\n", {"a/memory.max": "7\n", "b/memory.max": "1\n"}, [7]),
+        (
+            "5:memory:/job\n2:cpu,cpuacct:/\n",
+            {"memory/job/memory.limit_in_bytes": "5\n", "memory/memory.limit_in_bytes": "9\n"},
+            [5, 9],
+        ),
+        ("0::/gone\n", {}, []),
+    ],
+)
+def test_the_limits_of_containers_and_clusters_count(tmp_path, membership, files, limits):
+    (tmp_path / "membership").write_text(membership)
+    for name, text in files.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(text)
+    found = control_group_limits(tmp_path / "root", tmp_path / "membership")
+    assert sorted(found) == sorted(limits)
+
+
+def test_a_system_without_control_groups_sets_no_limit(tmp_path):
+    assert control_group_limits(tmp_path, tmp_path / "membership") == []
+
+
+def test_the_machine_has_some_memory():
+    assert most_memory() > 2**28

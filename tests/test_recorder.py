@@ -1,0 +1,94 @@
+import math
+
+import pytest
+import torch
+
+from lm_core.errors import MachineError
+from lm_core.training import recorder as module
+from lm_core.training.recorder import Recorder
+from tests.tiny_checkpoint import make
+from tests.tiny_trainer import Shown, new_run, rows, saved_steps
+
+
+def begun(path, **settings):
+    run, shown = new_run(path / "run"), Shown()
+    recorder = Recorder(**{"keep_checkpoints": 3, **settings})
+    recorder.begin(run, shown)
+    return recorder, run, shown
+
+
+def row(step):
+    return {"step": step, "train_loss": torch.tensor(1.5), "tokens_per_second": 9.0}
+
+
+def test_metrics_wait_for_their_time_and_a_note_makes_it_come(tmp_path):
+    recorder, run, shown = begun(tmp_path)
+    recorder.add(row(1))
+    assert [found["step"] for found in recorder.flush()] == [1]
+    recorder.add(row(2))
+    assert recorder.flush() == []
+    assert [found["step"] for found in rows(run.metrics)] == [1]
+    recorder.amend({"val_loss": 2.0})
+    recorder.note("something")
+    recorder.flush()
+    assert rows(run.metrics)[-1] == {**row(2), "train_loss": 1.5, "val_loss": 2.0}
+    assert (shown.steps, shown.notes) == ([1, 2], ["something"])
+
+
+def test_metrics_are_safe_before_the_checkpoint_of_their_step(tmp_path, monkeypatch):
+    recorder, run, _ = begun(tmp_path)
+    seen = []
+    save = module.save_checkpoint
+
+    def watched(folder, checkpoint):
+        seen.append(rows(run.metrics)[-1]["step"])
+        return save(folder, checkpoint)
+
+    monkeypatch.setattr(module, "save_checkpoint", watched)
+    for step in (1, 2, 3):
+        recorder.add(row(step))
+        recorder.save(make(step), None)
+    assert seen == [1, 2, 3]
+    assert recorder.saved_step == 3
+    assert recorder.newest_checkpoint == run.checkpoints / "step-00000003"
+
+
+def test_a_sample_is_written_with_the_settings_of_its_sampler(tmp_path):
+    recorder, run, shown = begun(tmp_path)
+    recorder.add_sample(4, "text", object())
+    names = ("prompt", "seed", "temperature", "top_k", "top_p")
+    assert rows(run.samples) == [{"step": 4, **dict.fromkeys(names), "text": "text"}]
+    recorder.flush()
+    assert shown.notes == ["step 4  sample 'text'"]
+
+
+def test_a_checkpoint_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch, capsys):
+    def refused(*arguments):
+        raise MachineError("step-00000001 cannot be removed: Permission denied")
+
+    recorder, run, _ = begun(tmp_path, keep_checkpoints=1)
+    recorder.save(make(1), None)
+    monkeypatch.setattr(module, "remove_superseded", refused)
+    recorder.save(make(2), None)
+    assert saved_steps(run) == [1, 2]
+    assert "warning: step-00000001 cannot be removed" in capsys.readouterr().err
+
+
+def test_a_row_without_a_speed_is_shown_too():
+    recorder, shown = Recorder(None), Shown()
+    recorder.begin(None, shown)
+    recorder.add({"step": 1, "train_loss": math.nan})
+    recorder.flush()
+    assert shown.steps == [1]
+
+
+@pytest.mark.parametrize("n_rows", [0, 1])
+def test_without_a_run_nothing_is_written(n_rows):
+    recorder = Recorder(None)
+    for step in range(n_rows):
+        recorder.add(row(step))
+    recorder.add_sample(1, "text", None)
+    assert len(recorder.flush(force=True)) == n_rows
+    recorder.save(make(1), None)
+    assert recorder.saved_step is None
+    assert recorder.newest_checkpoint is None

@@ -1,0 +1,123 @@
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lm_core import run_lock
+from lm_core.errors import InputError, MachineError
+from lm_core.run_lock import LOCK, RunLock, is_held
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from lm_core.run_lock import RunLock
+with RunLock() as lock:
+    lock.take(Path(sys.argv[1]))
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def holder(folder):
+    """A process that holds the lock of a folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_writer_is_told_at_once_who_the_first_is(tmp_path):
+    process = holder(tmp_path)
+    try:
+        assert is_held(tmp_path)
+        with RunLock() as lock, pytest.raises(InputError) as error:
+            lock.take(tmp_path)
+        message = error.value.message
+        assert f"{tmp_path} is being written by process {process.pid} on " in message
+        assert "wait until it has ended, stop it, or name another --run_dir" in message
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_lock_that_a_dead_process_left_blocks_nobody(tmp_path, number):
+    process = holder(tmp_path)
+    process.send_signal(number)
+    process.communicate()
+    assert (tmp_path / LOCK).exists()
+    assert not is_held(tmp_path)
+    with RunLock() as lock:
+        lock.take(tmp_path)
+        assert (tmp_path / LOCK).read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_after_a_run_its_lock_is_free_again(tmp_path):
+    with RunLock() as lock:
+        lock.take(tmp_path)
+        assert is_held(tmp_path)
+    assert not is_held(tmp_path)
+
+
+def test_a_folder_without_a_lock_is_not_held_and_gets_none(tmp_path):
+    assert not is_held(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_stays_with_its_folder_when_that_is_renamed(tmp_path):
+    (tmp_path / "a").mkdir()
+    with RunLock() as lock:
+        lock.take(tmp_path / "a")
+        (tmp_path / "a").rename(tmp_path / "b")
+        assert is_held(tmp_path / "b")
+
+
+@pytest.mark.parametrize("kind", ["link", "second name", "pipe", "folder"])
+def test_a_lock_that_is_something_else_is_refused_and_what_it_is_stays(tmp_path, kind):
+    target = tmp_path / "mine"
+    target.write_text("precious")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    path = folder / LOCK
+    make = {
+        "link": lambda: path.symlink_to(target),
+        "second name": lambda: path.hardlink_to(target),
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+    }
+    make[kind]()
+    with RunLock() as lock, pytest.raises(MachineError, match=r"run/.lock"):
+        lock.take(folder)
+    assert target.read_text() == "precious"
+
+
+def test_a_file_system_without_locks_is_worth_a_warning(tmp_path, monkeypatch, capsys):
+    def unsupported(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with RunLock() as lock:
+        lock.take(tmp_path)
+    assert "cannot be locked (No locks available)" in capsys.readouterr().err
+
+
+def test_a_system_without_such_locks_trains_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_lock, "fcntl", None)
+    with RunLock() as lock:
+        lock.take(tmp_path)
+
+
+def test_a_full_disk_keeps_nobody_from_locking(tmp_path, monkeypatch):
+    def full(descriptor, data, offset):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with RunLock() as lock:
+        lock.take(tmp_path)
+        with RunLock() as second, pytest.raises(InputError, match="written by another process"):
+            second.take(tmp_path)

@@ -1,0 +1,59 @@
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lm_core.errors import MachineError
+from lm_core.training.run_state import RunState
+
+losses = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@given(st.lists(losses))
+def test_the_best_is_the_first_of_the_smallest(found):
+    state = RunState()
+    for step, loss in enumerate(found, 1):
+        state.take(step, loss)
+    finite = [loss for loss in found if loss < math.inf]
+    best = min(finite, default=None)
+    assert state.best_validation_loss == best
+    assert state.best_step == (None if best is None else found.index(best) + 1)
+
+
+@given(losses, st.integers(0, 50), st.none() | st.just({"step": 50, "a": None, "b": 1.5}))
+def test_what_is_stored_comes_back(loss, skipped, row):
+    state = RunState(skipped_batches=skipped, unfinished_row=row)
+    state.take(40, max(loss, -1e300) if loss == loss else loss)
+    assert RunState.from_json(json.loads(json.dumps(state.to_json())), 50) == state
+
+
+def test_what_an_older_lab_did_not_store_is_as_in_a_new_run():
+    assert RunState.from_json({"best_validation_loss": 2.0}, 5) == RunState(2.0)
+    assert RunState.from_json({}, 5) == RunState()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("best_validation_loss", "small"),
+        ("best_validation_loss", math.nan),
+        ("best_validation_loss", True),
+        ("best_step", 6),
+        ("best_step", -1),
+        ("best_step", "../../x"),
+        ("best_step", True),
+        ("skipped_batches", None),
+        ("skipped_batches", 1.0),
+        ("skipped_batches", 10**9),
+        ("unfinished_row", []),
+        ("unfinished_row", {}),
+        ("unfinished_row", {"step": 4}),
+        ("unfinished_row", {"step": 5, "train_loss": "1"}),
+        ("unfinished_row", {"step": 5, "train_loss": True}),
+    ],
+)
+def test_what_cannot_be_is_refused(name, value):
+    with pytest.raises(MachineError, match=f"the checkpoint's {name} is .*, which cannot be"):
+        RunState.from_json({name: value}, 5)
