@@ -274,7 +274,9 @@ def kill_runs(n_kills: int, folder: Path, seed: int) -> Iterator[Kill]:
     if left == 0:
         return
     with ThreadPoolExecutor(2) as pool:
-        expected = dict(zip(EXPERIMENTS, pool.map(straight, EXPERIMENTS), strict=True))
+        # There are no more runs than kills.
+        needed = list(EXPERIMENTS)[:n_kills]
+        expected = dict(zip(needed, pool.map(straight, needed), strict=True))
         number = 0
         while left > 0:
             # A few at a time, so that not many more are done than are asked for.

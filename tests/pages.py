@@ -23,6 +23,7 @@ PAGES = [
     "docs/hooks.md",
     "docs/hyperparameter-audit.md",
     "docs/hyperparameter-audit-summary.md",
+    "docs/reliability.md",
     "docs/tokenizers.md",
 ]
 PROGRAM = "python run.py"
