@@ -189,7 +189,7 @@ def fingerprint(run_dir: Path) -> str:
     for line in (run_dir / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
         del row["tokens_per_second"]
-        digest.update(json.dumps(row, sort_keys=True).encode())
+        digest.update(json.dumps(row).encode())
     digest.update((run_dir / "samples.jsonl").read_bytes())
     return digest.hexdigest()
 

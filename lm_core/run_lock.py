@@ -42,12 +42,15 @@ class RunLock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def take(self, folder: Path) -> None:
-        """Takes the lock of a run directory, at once or not at all.
+        """Takes the lock of a run directory, at once or not at all, and lets go of any other.
 
         Where the file system knows no locks, a warning says so, and the run goes on.
 
@@ -55,6 +58,7 @@ class RunLock:
             InputError: Another process has it; says which.
             MachineError: There can be no lock in this folder.
         """
+        self._let_go()
         descriptor = _opened(folder / LOCK)
         try:
             _lock(descriptor, folder)

@@ -64,6 +64,16 @@ def test_after_a_run_its_lock_is_free_again(tmp_path):
     assert not is_held(tmp_path)
 
 
+def test_a_second_lock_lets_go_of_the_first(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    with RunLock() as lock:
+        lock.take(tmp_path / "a")
+        lock.take(tmp_path / "b")
+        assert not is_held(tmp_path / "a")
+        assert is_held(tmp_path / "b")
+
+
 def test_a_folder_without_a_lock_is_not_held_and_gets_none(tmp_path):
     assert not is_held(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -29,6 +29,12 @@ def test_what_is_stored_comes_back(loss, skipped, row):
     assert RunState.from_json(json.loads(json.dumps(state.to_json())), 50) == state
 
 
+def test_a_row_keeps_its_order():
+    row = {"step": 5, "b": 1.0, "a": 2.0}
+    stored = json.dumps(RunState(unfinished_row=row).to_json(), sort_keys=True)
+    assert list(RunState.from_json(json.loads(stored), 5).unfinished_row) == ["step", "b", "a"]
+
+
 def test_what_an_older_lab_did_not_store_is_as_in_a_new_run():
     assert RunState.from_json({"best_validation_loss": 2.0}, 5) == RunState(2.0)
     assert RunState.from_json({}, 5) == RunState()
@@ -47,11 +53,14 @@ def test_what_an_older_lab_did_not_store_is_as_in_a_new_run():
         ("skipped_batches", None),
         ("skipped_batches", 1.0),
         ("skipped_batches", 10**9),
+        ("unfinished_row", 3),
         ("unfinished_row", []),
-        ("unfinished_row", {}),
-        ("unfinished_row", {"step": 4}),
-        ("unfinished_row", {"step": 5, "train_loss": "1"}),
-        ("unfinished_row", {"step": 5, "train_loss": True}),
+        ("unfinished_row", [1]),
+        ("unfinished_row", [["step"]]),
+        ("unfinished_row", [[["step"], 5]]),
+        ("unfinished_row", [["step", 4]]),
+        ("unfinished_row", [["step", 5], ["train_loss", "1"]]),
+        ("unfinished_row", [["step", 5], ["train_loss", True]]),
     ],
 )
 def test_what_cannot_be_is_refused(name, value):

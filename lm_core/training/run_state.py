@@ -39,8 +39,9 @@ class RunState:
         return True
 
     def to_json(self) -> dict[str, Any]:
-        """The state as a checkpoint stores it."""
-        return asdict(self)
+        """The state as a checkpoint stores it; a row as pairs, whose order JSON keeps."""
+        row = None if self.unfinished_row is None else list(map(list, self.unfinished_row.items()))
+        return {**asdict(self), "unfinished_row": row}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], step: int) -> "RunState":
@@ -54,7 +55,7 @@ class RunState:
             MachineError: Something there is not what it has to be.
         """
         state = cls(**{name: stored.get(name, getattr(cls, name)) for name in asdict(cls())})
-        row = state.unfinished_row
+        row = state.unfinished_row = _row(state.unfinished_row)
         sound = {
             "best_validation_loss": _is_loss(state.best_validation_loss),
             "best_step": _is_count(state.best_step, step) or state.best_step is None,
@@ -67,6 +68,14 @@ class RunState:
                 value = shown(getattr(state, name))
                 raise MachineError(f"the checkpoint's {name} is {value}, which cannot be")
         return state
+
+
+def _row(pairs: Any) -> Any:
+    """The row that pairs make, or whatever stands there instead."""
+    try:
+        return None if pairs is None else dict(pairs)
+    except (TypeError, ValueError):
+        return pairs
 
 
 def _is_count(value: Any, most: int) -> bool:
