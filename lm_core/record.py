@@ -18,7 +18,6 @@ import math
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -39,9 +38,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME = 60
 _LATEST = "latest"
 # Where a new run is made before it takes its name.
-_UNFINISHED = re.compile(r"\..+\.[0-9]+\.new", re.ASCII)
-# A run that is being made holds its lock after a moment; what has none this long is nobody's.
-_SECONDS_TO_LOCK = 60
+_UNFINISHED = re.compile(r"\..+\.([0-9]+)\.new", re.ASCII)
 # Where a file is written before it takes its name, and a link likewise.
 _LEFTOVER = re.compile(r"\.[a-z]+\.[a-z]+\.[0-9]+\.tmp", re.ASCII)
 # Each resume adds about two thousand bytes to a manifest; what is larger is something else.
@@ -286,14 +283,26 @@ def _refuse_occupied(path: Path) -> None:
 def _remove_unfinished(folder: Path) -> None:
     """Removes what a process that was killed left of a run it was making."""
     for path in folder.iterdir():
-        if not _UNFINISHED.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+        match = _UNFINISHED.fullmatch(path.name)
+        if not match or path.is_symlink() or not path.is_dir():
             continue
         # Another process may be faster, or own it.
         with contextlib.suppress(OSError, MachineError):
-            has_lock = (path / LOCK).exists()
-            age = time.time() - path.stat().st_mtime
-            if (has_lock and not is_held(path)) or (not has_lock and age > _SECONDS_TO_LOCK):
-                shutil.rmtree(path)
+            if (path / LOCK).exists():
+                if not is_held(path):
+                    shutil.rmtree(path)
+            elif not _is_alive(int(match[1])):
+                path.rmdir()  # It is empty, or it is something else.
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # It is somebody else's.
+        pass
+    return True
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -2,6 +2,8 @@ import json
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -225,11 +227,11 @@ def test_what_a_killed_process_left_of_a_run_it_was_making_goes(tmp_path, monkey
     killed_while_created(tmp_path / "a", monkeypatch)
     (left,) = tmp_path.iterdir()
     assert left.name == f".a.{os.getpid()}.new"
-    mine = tmp_path / ".notes.7.new"
+    mine = tmp_path / f".notes.{10**30}.new"
     mine.mkdir()
     (mine / "text").write_text("mine")
     create(tmp_path / "b")
-    assert {path.name for path in tmp_path.iterdir()} == {"b", ".notes.7.new"}
+    assert {path.name for path in tmp_path.iterdir()} == {"b", mine.name}
 
 
 def test_what_another_process_is_making_stays(tmp_path):
@@ -238,10 +240,14 @@ def test_what_another_process_is_making_stays(tmp_path):
     with RunLock() as lock:
         lock.take(making)
         create(tmp_path / "b")
+    # Of two without a lock, the first process has died, the second may take one any moment.
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    (tmp_path / f".e.{process.pid}.new").mkdir()
+    (tmp_path / f".f.{10**30}.new").mkdir()
     (tmp_path / ".c.1.new").mkdir()
     create(tmp_path / "d")
     names = {path.name for path in tmp_path.iterdir()}
-    # Once nobody holds the first, it goes; the other may get its lock any moment.
     assert names == {"b", "d", ".c.1.new"}
 
 
