@@ -206,13 +206,15 @@ def test_of_two_writers_the_second_is_told_at_once_and_the_first_never_knows(
     in_phase(folder, "waiting")
     first = warm.start(*OPTIONS, cwd=folder)
     wait_until(lambda: (folder / "out" / "manifest.json").exists(), "the run")
-    second = warm.run(*OPTIONS, cwd=folder, check=2)
+    try:
+        second = warm.run(*OPTIONS, cwd=folder, check=2)
+    finally:
+        (folder / "go").touch()
     assert re.fullmatch(
         rf"error: out is being written by process {first} on .*; wait until it has ended, stop it, "
         r"or name another --run_dir\n",
         second.stderr,
     )
-    (folder / "go").touch()
     assert warm.wait(first, folder).returncode == 0
     assert_ends_like(folder / "out", straight)
 
