@@ -143,7 +143,10 @@ def _put_in_place(temporary: Path, path: Path) -> None:
         if replaced.exists() and not path.exists():
             replaced.rename(path)
         raise
-    remove(replaced)
+    if replaced.exists():
+        # The new one is safe before the old one goes.
+        sync_folder(path.parent)
+        remove(replaced)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -86,6 +86,7 @@ class StopSignals:
         self._restore()
 
     def _restore(self) -> None:
-        for number, handler in self._previous.items():
+        # A second signal may come in the middle of this.
+        previous, self._previous = self._previous, {}
+        for number, handler in previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
-        self._previous.clear()
