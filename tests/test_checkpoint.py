@@ -93,6 +93,9 @@ def test_nothing_is_parsed_before_everything_is_verified(tmp_path, monkeypatch):
         ("state.json", b"[]"),
         ("state.json", b"{}"),
         ("state.json", b'{"step": "x"}'),
+        ("state.json", b'{"step": Infinity, "format": 2}'),
+        ("state.json", b'{"step": 7.5, "format": 2}'),
+        ("state.json", b'{"step": 7, "format": []}'),
         ("state.json", b"[" * 100_000),
         ("state.json", b"\xff"),
     ],
@@ -129,6 +132,17 @@ def test_a_file_that_looks_larger_than_any_memory_is_not_read(tmp_path):
     content = {"files": listed, "sha256": module._digest_of_list(listed)}
     (path / "checksums.json").write_bytes(module._json(content))
     with pytest.raises(CheckpointDamagedError, match="this machine's memory"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("size", [float("inf"), "10", 1.5, True, None, -1])
+def test_a_size_that_is_none_is_refused(tmp_path, size):
+    path = save_checkpoint(tmp_path, make())
+    listed = json.loads((path / "checksums.json").read_text())["files"]
+    listed["state.json"]["bytes"] = size
+    content = {"files": listed, "sha256": module._digest_of_list(listed)}
+    (path / "checksums.json").write_bytes(module._json(content))
+    with pytest.raises(CheckpointDamagedError, match=r"checksums.json is damaged"):
         load_checkpoint(path)
 
 

@@ -172,7 +172,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             for name in _TENSOR_FILES
         )
         state = json.loads(contents[_STATE])
-        step, written_as = int(state["step"]), state.pop("format")
+        step, written_as = state["step"], state.pop("format")
+        if type(step) is not int or type(written_as) is not int:
+            raise ValueError("its step or its format is no integer")
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointDamagedError(f"{path} holds no checkpoint: {error}") from error
     if written_as not in _READABLE_FORMATS:
@@ -209,12 +211,13 @@ def _read_checksums(path: Path) -> dict[str, dict[str, Any]]:
         files = listed["files"]
         is_sound = data == _json({"files": files, "sha256": _digest_of_list(files)})
         names = set(files)
-        entries = [(int(entry["bytes"]), str(entry["sha256"])) for entry in files.values()]
+        sizes = [entry["bytes"] for entry in files.values()]
+        is_sound &= all(type(entry["sha256"]) is str for entry in files.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointDamagedError(f"{source} is damaged") from error
     if not is_sound or not names >= _NEEDED or not names <= {_STATE, *_TENSOR_FILES}:
         raise CheckpointDamagedError(f"{source} is damaged")
-    if any(size < 0 for size, _ in entries):
+    if any(type(size) is not int or size < 0 for size in sizes):
         raise CheckpointDamagedError(f"{source} is damaged")
     return files
 

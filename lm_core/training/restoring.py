@@ -64,6 +64,8 @@ def restored_model(checkpoint: Checkpoint) -> tuple[Transformer, Tokenizer]:
     try:
         arguments = dict(checkpoint.state["model"])
         sizes = {name: value for name, value in arguments.items() if name != "vocab_size"}
+        if type(arguments["vocab_size"]) is not int:
+            raise ValueError("its vocab_size is no integer")
         n_stored = sum(tensor.numel() for tensor in checkpoint.model.values())
         n_needed = count_parameters(TrainingConfig(**sizes), arguments["vocab_size"])
         if n_needed != n_stored:
