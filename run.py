@@ -42,7 +42,7 @@ from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError, LabError, MachineError, StoppedAtOnce, StoppedError, one_line
 from lm_core.output import let_go, say
 from lm_core.request import Request
-from lm_core.training.signals import stop_at_once_on_signals
+from lm_core.training.signals import SIGNALS, stop_at_once_on_signals
 
 PROJECT = Path(__file__).resolve().parent
 # Turns of waiting before a thread sleeps, of GNU's OpenMP, https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html.
@@ -191,4 +191,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_code = main(sys.argv[1:])
+    # All is said and written: from here on a signal may end the program as it ends any other.
+    for signal_number in SIGNALS:
+        signal.signal(signal_number, signal.SIG_DFL)
+    sys.exit(exit_code)

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from lm_core.errors import StoppedAtOnce
+from lm_core.training import signals as signals_module
 from lm_core.training.signals import (
     SIGNALS,
     StopRequested,
@@ -22,12 +23,30 @@ def test_the_first_signal_is_noted_and_interrupts_nothing(number):
         assert signals.received == number
 
 
-def test_a_second_interrupt_acts_at_once():
+def test_a_second_interrupt_acts_at_once(monkeypatch):
+    monkeypatch.setattr(signals_module, "SECONDS_OF_ONE_REQUEST", 0.0)
     with StopSignals() as signals:
         os.kill(os.getpid(), signal.SIGINT)
         assert signals.received == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_of_one_moment_are_one_request(monkeypatch, second):
+    monkeypatch.setattr(signals_module, "SECONDS_OF_ONE_REQUEST", 60.0)
+    with StopSignals() as signals:
+        for number in (signal.SIGTERM, second, second):
+            os.kill(os.getpid(), number)
+        assert signals.received == signal.SIGTERM
+
+
+def test_a_terminal_that_hangs_up_after_another_signal_asks_for_nothing_more(monkeypatch):
+    monkeypatch.setattr(signals_module, "SECONDS_OF_ONE_REQUEST", 0.0)
+    with StopSignals() as signals:
+        for number in (signal.SIGHUP, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        assert signals.received == signal.SIGHUP
 
 
 def test_afterwards_the_handlers_are_what_they_were():

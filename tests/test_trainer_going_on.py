@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lm_core.errors import StoppedError
 from lm_core.model.transformer import Transformer
-from lm_core.training import checkpoint, recorder
+from lm_core.training import checkpoint, recorder, signals
 from lm_core.training.checkpoint import load_checkpoint
 from lm_core.training.checkpoint_folder import list_checkpoints
 from tests.tiny_trainer import (
@@ -185,6 +185,7 @@ def test_a_signal_while_a_complete_run_is_looked_at_changes_nothing(tmp_path):
 def test_a_second_signal_during_a_save_stops_at_once_and_the_checkpoint_before_is_sound(
     tmp_path, monkeypatch
 ):
+    monkeypatch.setattr(signals, "SECONDS_OF_ONE_REQUEST", 0.0)
     run = new_run(tmp_path / "run")
     trainer = interrupted(build(max_steps=12, checkpoint_cadence=3), 4)
     write_tensors = checkpoint.write_tensors

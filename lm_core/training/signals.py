@@ -1,6 +1,7 @@
 """Signals that ask a run to stop, as something the loop can look at."""
 
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -10,6 +11,10 @@ from lm_core.errors import StoppedAtOnce
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 # Windows has no terminals that hang up.
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+
+
+# Whoever closes a terminal or ends a job often signals twice, at once; a person needs longer.
+SECONDS_OF_ONE_REQUEST = 0.1
 
 
 class StopRequested(Exception):  # noqa: N818 -- a request, no error
@@ -44,6 +49,9 @@ def _is_ignored_for_good(number: signal.Signals) -> bool:
 class StopSignals:
     """Notes the first of the signals while active; a second one acts as if it were not.
 
+    What comes within a moment of the first is no second request, nor is a hang-up after another
+    signal: a terminal that is closed sends several.
+
     Outside the main thread, where Python delivers no signals, it does nothing.
 
     Attributes:
@@ -52,6 +60,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._received_at = 0.0
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
@@ -82,11 +91,18 @@ class StopSignals:
             raise StopRequested
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
+        now = time.monotonic()
+        if self.received is None:
+            self.received, self._received_at = number, now
+            return
+        is_hang_up = signal.Signals(number).name == "SIGHUP"
+        if is_hang_up or now - self._received_at < SECONDS_OF_ONE_REQUEST:
+            return
         self._restore()
+        signal.raise_signal(number)
 
     def _restore(self) -> None:
-        # A second signal may come in the middle of this.
+        # Another signal may come in the middle of this.
         previous, self._previous = self._previous, {}
         for number, handler in previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
