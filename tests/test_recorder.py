@@ -50,7 +50,12 @@ def test_metrics_are_safe_before_the_checkpoint_of_their_step(tmp_path, monkeypa
         recorder.save(make(step), None)
     assert seen == [1, 2, 3]
     assert recorder.saved_step == 3
-    assert recorder.newest_checkpoint == run.checkpoints / "step-00000003"
+    # No loss has come since; then one has.
+    assert "the last good checkpoint is" in recorder.good_checkpoint()
+    assert "step-00000002; the weights of" in recorder.good_checkpoint()
+    recorder.remove_superseded()
+    newest = run.checkpoints / "step-00000003"
+    assert recorder.good_checkpoint() == f"the last good checkpoint is {newest}"
 
 
 def test_a_sample_is_written_with_the_settings_of_its_sampler(tmp_path):
@@ -70,6 +75,7 @@ def test_a_checkpoint_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch,
     recorder.save(make(1), None)
     monkeypatch.setattr(module, "remove_superseded", refused)
     recorder.save(make(2), None)
+    recorder.remove_superseded()
     assert saved_steps(run) == [1, 2]
     assert "warning: step-00000001 cannot be removed" in capsys.readouterr().err
 
@@ -91,4 +97,4 @@ def test_without_a_run_nothing_is_written(n_rows):
     assert len(recorder.flush(force=True)) == n_rows
     recorder.save(make(1), None)
     assert recorder.saved_step is None
-    assert recorder.newest_checkpoint is None
+    assert recorder.good_checkpoint() == "no checkpoint was saved"

@@ -1,28 +1,23 @@
 """The loop: learning, cadences, records, hooks and divergence."""
 
-import contextlib
-import math
-
 import pytest
 import torch
 
-from lm_core.errors import DivergenceError
 from lm_core.evaluation import Evaluation, Evaluator
 from lm_core.hooks import UpdateHook, update_hook
 from lm_core.metrics import COLUMNS
 from lm_core.model.transformer import Transformer
 from lm_core.training import recorder
 from lm_core.training.checkpoint import load_checkpoint
-from lm_core.training.checkpoint_folder import list_checkpoints
 from lm_core.training.trainer import Trainer
 from tests.tiny_trainer import (
     HOOKS,
     SIZES,
     TOKENIZER,
     TOKENS,
-    Shown,
     build,
     new_run,
+    poisoned,
     rows,
     saved_steps,
     weights,
@@ -133,113 +128,6 @@ def test_a_small_model_learns_a_repeating_pattern_almost_perfectly():
     assert trainer.train().evaluation.loss < 0.05
 
 
-def poisoned(trainer, *steps, value=math.nan):
-    """The trainer with losses that are not finite in these steps."""
-    forward = trainer.model.forward
-
-    def poisoned_forward(*arguments, key=None, **options):
-        loss = forward(*arguments, key=key, **options)
-        return loss * value if key is not None and key.step in steps else loss
-
-    trainer.model.forward = poisoned_forward
-    return trainer
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_ends_the_run_before_a_parameter_is_touched(tmp_path, value):
-    run = new_run(tmp_path / "run")
-    trainer = poisoned(build(checkpoint_cadence=3, with_parts=False), 4, value=value)
-    with pytest.raises(DivergenceError) as error:
-        trainer.train(run)
-    assert error.value.exit_code == 3
-    newest = run.checkpoints / "step-00000003"
-    words = f"diverged at step 4, with train_loss {value} and grad_norm nan: not finite; the last "
-    assert f"{words}good checkpoint is {newest}. Try a smaller" in error.value.message
-    assert "(now 0.001)" in error.value.message
-    assert "--resume with --gin.Trainer.max_skipped_batches=1" in error.value.message
-    saved = load_checkpoint(newest)
-    assert all(torch.equal(saved.model[n], p) for n, p in trainer.model.named_parameters())
-    assert trainer.step == 3
-    assert rows(run.metrics)[-1] == {"step": 4, "train_loss": None, "grad_norm": None}
-
-
-def test_a_gradient_that_is_not_finite_ends_the_run_though_the_loss_is():
-    trainer = build(with_parts=False)
-    before = weights(trainer)
-    # The square of such a gradient overflows.
-    trainer.model.final_norm.weight.register_hook(lambda gradient: gradient * 1e38)
-    with pytest.raises(DivergenceError, match=r"step 1, with train_loss \d.* and grad_norm inf"):
-        trainer.train()
-    assert torch.equal(weights(trainer), before)
-
-
-def test_a_gradient_that_hooks_made_infinite_ends_the_run_too():
-    @update_hook("test_makes_infinite")
-    class MakesInfinite(UpdateHook):
-        def on_gradients(self, gradients, key):
-            return {name: gradient / 0 for name, gradient in gradients.items()}
-
-    trainer = build(with_parts=False, hooks={"update": [{"name": "test_makes_infinite"}]})
-    before = weights(trainer)
-    with pytest.raises(DivergenceError, match="a gradient that the hooks made of it: not finite"):
-        trainer.train()
-    assert torch.equal(weights(trainer), before)
-
-
-def test_so_many_batches_may_be_left_out_and_no_more(tmp_path):
-    run = new_run(tmp_path / "run")
-    shown = Shown()
-    trainer = poisoned(build(max_steps=8, with_parts=False, max_skipped_batches=2), 3, 5)
-    trainer.train(run, contextlib.nullcontext(shown))
-    found = rows(run.metrics)
-    skipped = {row["step"]: row["skipped_batches"] for row in found if "skipped_batches" in row}
-    assert skipped == {3: 1, 5: 2}
-    assert [row["step"] for row in found if row["train_loss"] is None] == [3, 5]
-    assert shown.notes[0] == "step 3  batch skipped, 1 of 2: train_loss nan and grad_norm nan"
-    state = load_checkpoint(run.checkpoints / "step-00000008")
-    assert state.state["skipped_batches"] == 2
-    # AdamW knows of six updates.
-    assert state.optimizer["final_norm.bias/step"] == 6
-    trainer = poisoned(build(max_steps=8, with_parts=False, max_skipped_batches=1), 3, 5)
-    with pytest.raises(DivergenceError, match=r"step 5.*max_skipped_batches=2 or more"):
-        trainer.train()
-
-
-def test_a_batch_that_is_left_out_changes_no_parameter():
-    trainer = poisoned(build(with_parts=False, max_skipped_batches=1), 1)
-    before = weights(trainer)
-    trainer.train_step()
-    assert torch.equal(weights(trainer), before)
-    trainer.train_step()
-    assert not torch.equal(weights(trainer), before)
-
-
-def test_a_run_that_goes_on_has_not_forgotten_what_it_left_out(tmp_path):
-    run = new_run(tmp_path / "run")
-    settings = {"max_steps": 8, "with_parts": False, "checkpoint_cadence": 4}
-    with pytest.raises(DivergenceError):
-        poisoned(build(**settings, max_skipped_batches=1), 3, 6).train(run)
-    checkpoint = load_checkpoint(run.checkpoints / "step-00000004")
-    for most in (0, 1, 2):
-        trainer = poisoned(build(**settings, max_skipped_batches=most), 3, 6)
-        trainer.restore(checkpoint)
-        if most < 2:
-            with pytest.raises(DivergenceError, match="step 6"):
-                trainer.train()
-        else:
-            trainer.train()
-
-
-def test_a_learning_rate_that_is_too_large_diverges_and_is_never_saved(tmp_path):
-    run = new_run(tmp_path / "run")
-    trainer = build(max_steps=50, learning_rate=1e30, checkpoint_cadence=1)
-    with pytest.raises(DivergenceError, match=r"diverged at step \d+.*smaller learning_rate"):
-        trainer.train(run)
-    for _, path in list_checkpoints(run.checkpoints):
-        assert all(tensor.isfinite().all() for tensor in load_checkpoint(path).model.values())
-    assert rows(run.metrics)[-1]["train_loss"] is None or rows(run.metrics)[-1]["grad_norm"] is None
-
-
 @pytest.mark.parametrize(
     ("keep", "losses", "saved"),
     [
@@ -247,8 +135,7 @@ def test_a_learning_rate_that_is_too_large_diverges_and_is_never_saved(tmp_path)
         (2, [9, 8, 7, 6, 5, 4], [5, 6]),
         (2, [9, 1, 7, 6, 5, 4], [2, 5, 6]),
         (1, [1, 2, 3, 4, 5, 6], [1, 6]),
-        (1, [3, 2, 3, 1, 5, math.nan], [4, 6]),
-        (3, [math.nan] * 6, [4, 5, 6]),
+        (1, [3, 2, 3, 1, 5, 9], [4, 6]),
         (None, [9, 1, 7, 6, 5, 4], [1, 2, 3, 4, 5, 6]),
         (99, [9, 1, 7, 6, 5, 4], [1, 2, 3, 4, 5, 6]),
     ],
@@ -275,16 +162,6 @@ def test_an_older_checkpoint_goes_only_when_the_newer_one_is_safe(tmp_path, monk
     build(with_parts=False, max_steps=4, checkpoint_cadence=1, keep_checkpoints=1).train(run)
     assert there == [[], [1], [2], [3]]
     assert saved_steps(run) == [4]
-
-
-def test_weights_that_are_not_finite_are_never_saved(tmp_path):
-    run = new_run(tmp_path / "run")
-    trainer = build(max_steps=5, learning_rate=1e39, checkpoint_cadence=1, with_parts=False)
-    with pytest.raises(
-        DivergenceError, match="the weights after step 1: not finite; no checkpoint was"
-    ):
-        trainer.train(run)
-    assert saved_steps(run) == []
 
 
 def test_frozen_parameters_stay_exactly_as_they_are():

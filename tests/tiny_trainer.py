@@ -1,6 +1,7 @@
 """A trainer that learns a sentence in a moment, and what it leaves behind."""
 
 import json
+import math
 
 import torch
 
@@ -97,6 +98,18 @@ def build(dropout=0.1, with_parts=True, **settings):
     sample = Sampler(model, TOKENIZER, prompt="the", max_length=5) if with_parts else None
     defaults = {"seed": 4, "batch_size": 4, "max_steps": 6, "learning_rate": 1e-3}
     return Trainer(model, TOKENS[:-100], evaluate, sample, TOKENIZER, **{**defaults, **settings})
+
+
+def poisoned(trainer, *steps, value=math.nan):
+    """The trainer with losses that are not finite in these steps."""
+    forward = trainer.model.forward
+
+    def poisoned_forward(*arguments, key=None, **options):
+        loss = forward(*arguments, key=key, **options)
+        return loss * value if key is not None and key.step in steps else loss
+
+    trainer.model.forward = poisoned_forward
+    return trainer
 
 
 class Shown:

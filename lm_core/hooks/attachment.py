@@ -58,6 +58,23 @@ class Hooks:
         """Whether any hook wants to see proposed updates, which costs a copy of the weights."""
         return bool(self._on_updates)
 
+    def step(self, optimizer: torch.optim.Optimizer, key: StepKey) -> None:
+        """Lets the optimizer make its step, and each hook in turn change what it adds.
+
+        Args:
+            optimizer: The optimizer of all parameters.
+            key: The step.
+
+        Raises:
+            InputError: A hook returned what is no update of this model.
+        """
+        if not self.transforms_updates:
+            optimizer.step()
+            return
+        before = {name: p.detach().clone() for name, p in self._parameters.items()}
+        optimizer.step()
+        self.transform_updates(before, key)
+
     def transform_gradients(self, key: StepKey) -> None:
         """Lets each hook in turn change the gradients of the parameters.
 

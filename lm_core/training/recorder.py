@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from lm_core.errors import MachineError
@@ -12,7 +11,7 @@ from lm_core.output import warn
 from lm_core.progress import TrainingProgress
 from lm_core.record import RunDirectory
 from lm_core.training.checkpoint import Checkpoint, name_of, save_checkpoint
-from lm_core.training.checkpoint_folder import remove_superseded
+from lm_core.training.checkpoint_folder import list_checkpoints, remove_superseded
 
 # Metrics are fetched from the device and written when this many seconds have passed.
 _SECONDS_BETWEEN_FLUSHES = 1.0
@@ -37,18 +36,25 @@ class Recorder:
         self._last_flush = -math.inf
         self._run: RunDirectory | None = None
         self._progress: TrainingProgress | None = None
+        self._superseding: tuple[int, int | None] | None = None
         self.saved_step: int | None = None
 
     def begin(self, run: RunDirectory | None, progress: TrainingProgress | None) -> None:
         """From now on, things go into a run directory and are shown, where there are any."""
         self._run, self._progress = run, progress
 
-    @property
-    def newest_checkpoint(self) -> Path | None:
-        """The folder of the newest checkpoint, if there is one."""
+    def good_checkpoint(self) -> str:
+        """Words about the last good checkpoint: its weights have given a finite loss since."""
         if self._run is None or self.saved_step is None:
-            return None
-        return self._run.checkpoints / name_of(self.saved_step)
+            return "no checkpoint was saved"
+        newest = self._run.checkpoints / name_of(self.saved_step)
+        if self._superseding is None:
+            return f"the last good checkpoint is {newest}"
+        unproved = f"the weights of {newest} have given no finite loss yet"
+        before = [path for _, path in list_checkpoints(self._run.checkpoints) if path < newest]
+        if not before:
+            return f"{unproved}, and it is the only checkpoint"
+        return f"the last good checkpoint is {before[-1]}; {unproved}, and --resume takes it first"
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Adds the metrics of a step: plain numbers or scalar tensors."""
@@ -106,11 +112,11 @@ class Recorder:
         return rows
 
     def save(self, checkpoint: Checkpoint, best_step: int | None) -> None:
-        """Saves a checkpoint, never before its metrics are safe, and then removes superfluous ones.
+        """Saves a checkpoint, never before its metrics are safe.
 
         Args:
             checkpoint: What to save.
-            best_step: The step of the best evaluation, whose checkpoint stays.
+            best_step: The step of the best evaluation, whose checkpoint is to stay.
 
         Raises:
             MachineError: It cannot be saved.
@@ -121,9 +127,18 @@ class Recorder:
         self._run.sync()
         save_checkpoint(self._run.checkpoints, checkpoint)
         self.saved_step = checkpoint.step
+        self._superseding = checkpoint.step, best_step
+
+    def remove_superseded(self) -> None:
+        """Removes the checkpoints that the newest makes superfluous, once it has proved its worth.
+
+        What cannot be removed is worth a warning.
+        """
+        if self._run is None or self._superseding is None:
+            return
+        step, best_step = self._superseding
+        self._superseding = None
         try:
-            remove_superseded(
-                self._run.checkpoints, checkpoint.step, self._keep_checkpoints, best_step
-            )
+            remove_superseded(self._run.checkpoints, step, self._keep_checkpoints, best_step)
         except MachineError as error:
             warn(f"{error.message}; it takes space, and training goes on")

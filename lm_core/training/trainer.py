@@ -193,8 +193,7 @@ class Trainer:
 
         Raises:
             StoppedError: A signal came; the last finished step has been saved.
-            DivergenceError: The loss, the gradient or the weights are not finite; nothing was
-                saved since.
+            DivergenceError: A loss, a gradient or a weight is not finite; nothing was saved since.
             MachineError: A checkpoint or the record cannot be written.
         """
         self.model.train()
@@ -237,7 +236,9 @@ class Trainer:
             self._hooks.transform_gradients(key)
             is_sound = _are_finite(self._gradient_norm())
         if is_sound:
-            self._update(key)
+            # Weights whose loss is finite are worth more than older ones, and not before.
+            self._recorder.remove_superseded()
+            self._hooks.step(self._optimizer, key)
         else:
             self._leave_out(key.step, loss, norm)
         self._optimizer.zero_grad(set_to_none=True)
@@ -273,17 +274,11 @@ class Trainer:
         if n_skipped >= most:
             self._recorder.add({"step": step, **numbers})
             self._recorder.flush(force=True)
-            raise DivergenceError(self._divergence(f"step {step}, with {what}"))
+            skips = f"--gin.Trainer.max_skipped_batches={n_skipped + 1} or more"
+            advice = f", or --resume with {skips}, which leaves such batches out"
+            raise DivergenceError(self._divergence(f"step {step}, with {what}", advice))
         self._state.skipped_batches = n_skipped + 1
         self._recorder.note(f"step {step}  batch skipped, {n_skipped + 1} of {most}: {what}")
-
-    def _update(self, key: StepKey) -> None:
-        if not self._hooks.transforms_updates:
-            self._optimizer.step()
-            return
-        before = {name: p.detach().clone() for name, p in self.model.named_parameters()}
-        self._optimizer.step()
-        self._hooks.transform_updates(before, key)
 
     def _after_step(self, signals: StopSignals) -> TrainingResult:
         """Evaluates, samples, records and saves what this step calls for.
@@ -295,6 +290,10 @@ class Trainer:
         hooks_before = self._hooks.state() if self._evaluates or self._samples else {}
         try:
             looked, metrics = self._look(signals.check)
+        except DivergenceError as error:
+            self._recorder.flush(force=True)
+            what = f"step {self.step}, whose weights do not serve: {error.message}"
+            raise DivergenceError(self._divergence(what)) from error
         except StopRequested:
             self._state.unfinished_row = json_row(self._recorder.flush(force=True)[-1])
             self._save(hooks_before)
@@ -311,6 +310,8 @@ class Trainer:
         saves_best = is_best and self._checkpoint_cadence is not None
         if saves_best or self._is_due(self._checkpoint_cadence, at_end=True):
             self._save(self._hooks.state())
+        if looked.evaluation is not None or self.step == self.max_steps:
+            self._recorder.remove_superseded()
         if signals.received is not None:
             self._stop(signals)
         return looked
@@ -329,10 +330,14 @@ class Trainer:
 
         Raises:
             StopRequested: ``check_stop`` did. No trace is left but in hooks that keep state.
+            DivergenceError: The validation loss is not finite, or the model gives no numbers to
+                sample from.
         """
         evaluation, sample, metrics = None, None, {}
         if self._evaluates:
             evaluation = self._evaluate(check_stop)
+            if not math.isfinite(evaluation.loss):
+                raise DivergenceError(f"validation loss {evaluation.loss}")
             metrics = {"val_loss": evaluation.loss, "bits_per_byte": evaluation.bits_per_byte}
             metrics |= self._hooks.drain_reports("evaluation/")
         if self._samples:
@@ -345,15 +350,10 @@ class Trainer:
             return at_end
         return cadence is not None and self.step % cadence == 0
 
-    def _divergence(self, what: str) -> str:
-        newest = self._recorder.newest_checkpoint
-        saved = f"the last good checkpoint is {newest}" if newest else "no checkpoint was saved"
-        more = f"--gin.Trainer.max_skipped_batches={self._max_skipped_batches + 1} or more"
-        return (
-            f"training diverged at {what}: not finite; {saved}. Try a smaller learning_rate (now "
-            f"{self._learning_rate}) in a new run, or --resume with {more}, which leaves such "
-            "batches out"
-        )
+    def _divergence(self, what: str, more_advice: str = "") -> str:
+        saved, rate = self._recorder.good_checkpoint(), self._learning_rate
+        rate_advice = f"Try a smaller learning_rate (now {rate}) in a new run"
+        return f"training diverged at {what}: not finite; {saved}. {rate_advice}{more_advice}"
 
     def _save(self, hooks: dict[str, torch.Tensor]) -> None:
         """Saves the state after this step.
