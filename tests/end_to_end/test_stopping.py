@@ -117,7 +117,7 @@ def assert_ends_like(run_dir, straight):
     assert manifest(run_dir)["outcome"] == "completed"
 
 
-STOPS = {"step": 6, "evaluation": 8, "sampling": 8, "saving": 6, "removing": 6}
+STOPS = {"step": 6, "evaluation": 8, "sampling": 8, "saving": 6, "removing": 7}
 
 
 @pytest.mark.parametrize("phase", STOPS)
