@@ -46,7 +46,7 @@ def take_up(
     another = f"the text of {corpus.description} is another one than before"
     require_same_experiment(run, recorded, config, [] if same_text else [another])
     _warn_of_another_world(run, manifest)
-    clean_up(run.checkpoints)
+    clean_up(run.checkpoints, warn)
     checkpoint = newest_sound_checkpoint(run.checkpoints, warn)
     if checkpoint is not None:
         trainer.restore(checkpoint)

@@ -1,11 +1,13 @@
+import errno
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
 
 from lm_core.errors import InputError, MachineError
-from lm_core.training import checkpoint_folder
+from lm_core.training import checkpoint, checkpoint_folder
 from lm_core.training.checkpoint import CheckpointDamagedError, load_checkpoint, save_checkpoint
 from lm_core.training.checkpoint_folder import (
     chosen_checkpoint,
@@ -110,7 +112,7 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_sound_checkpoint(tmp_path, same
             except Killed:
                 pass
         assert newest(folder)[0] is not None
-        clean_up(folder)
+        clean_up(folder, print)
         found, reports = newest(folder)
         assert reports == []
         assert_equal(found, load_checkpoint(list_checkpoints(folder)[-1][1]))
@@ -123,14 +125,14 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_sound_checkpoint(tmp_path, same
 
 
 def test_cleaning_up_a_missing_folder_is_nothing(tmp_path):
-    clean_up(tmp_path / "missing")
+    clean_up(tmp_path / "missing", print)
 
 
 def test_cleaning_up_touches_nothing_else(tmp_path):
     path = save_checkpoint(tmp_path, make())
     (tmp_path / "notes.writing").write_text("mine")
     (tmp_path / ".step-00000009.writing").mkdir()
-    clean_up(tmp_path)
+    clean_up(tmp_path, print)
     assert {p.name for p in tmp_path.iterdir()} == {path.name, "notes.writing"}
 
 
@@ -169,7 +171,7 @@ def test_a_kill_at_any_moment_of_a_removal_leaves_no_half_checkpoint(tmp_path):
                 finished = True
             except Killed:
                 pass
-        clean_up(folder)
+        clean_up(folder, print)
         steps = [step for step, _ in list_checkpoints(folder)]
         assert steps in ([1, 2, 3], [2, 3])
         for _, path in list_checkpoints(folder):
@@ -208,7 +210,7 @@ def test_a_checkpoint_that_goes_away_while_it_is_read_is_no_damage(tmp_path, mon
     assert (found.step, reports) == (3, [])
 
 
-@pytest.mark.parametrize("use", [list_checkpoints, clean_up, newest])
+@pytest.mark.parametrize("use", [list_checkpoints, lambda f: clean_up(f, print), newest])
 def test_a_link_in_the_place_of_the_folder_is_refused(tmp_path, use):
     elsewhere = tmp_path / "elsewhere"
     save_checkpoint(elsewhere, make(1))
@@ -225,7 +227,7 @@ def test_a_link_in_the_place_of_the_folder_is_refused(tmp_path, use):
 
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
     (tmp_path / "checkpoints").write_text("mine")
-    for use in (list_checkpoints, clean_up):
+    for use in (list_checkpoints, newest):
         with pytest.raises(MachineError, match="checkpoints is no folder"):
             use(tmp_path / "checkpoints")
     with pytest.raises(MachineError, match="checkpoints is no folder"):
@@ -259,3 +261,62 @@ def test_without_an_evaluation_there_is_no_best(tmp_path):
     save_checkpoint(tmp_path, make(3))
     with pytest.raises(InputError, match="no evaluation was done up to step 3"):
         chosen(tmp_path, "best")
+
+
+def make_pipe(path):
+    os.mkfifo(path)
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(path))
+
+
+def make_dangling_link(path):
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("make_it", [make_pipe, make_socket, make_dangling_link, Path.touch])
+@pytest.mark.parametrize(
+    "name", ["step-00000002", *(f".step-00000002.{kind}" for kind in ("writing", "replaced"))]
+)
+def test_what_is_no_folder_in_the_place_of_one_is_put_away(tmp_path, monkeypatch, make_it, name):
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(tmp_path, make(1))
+    make_it(tmp_path / name)
+    save_checkpoint(tmp_path, make(2))
+    clean_up(tmp_path, print)
+    assert newest(tmp_path)[0].step == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"step-00000001", "step-00000002"}
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_a_checkpoint_that_cannot_be_read_now_is_no_damaged_one(tmp_path, monkeypatch, number):
+    """To pass over it would be to train anew what is there, and to replace it."""
+    for step in (1, 2):
+        save_checkpoint(tmp_path, make(step))
+
+    def refused(path, flags):
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(checkpoint, "_not_through_links", refused)
+    with pytest.raises(
+        MachineError, match=r"step-00000002.* cannot be read: .*; mend that"
+    ) as told:
+        newest(tmp_path)
+    assert not isinstance(told.value, CheckpointDamagedError)
+
+
+def test_what_is_left_over_and_cannot_be_removed_is_told_and_stops_nothing(tmp_path, monkeypatch):
+    (tmp_path / ".step-00000002.removed").mkdir()
+
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(checkpoint_folder, "remove", refused)
+    told = []
+    clean_up(tmp_path, told.append)
+    (message,) = told
+    assert message.endswith(
+        ".step-00000002.removed is left over and cannot be removed: Permission denied"
+    )

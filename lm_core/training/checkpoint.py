@@ -11,6 +11,7 @@ step-00001000/
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -39,6 +40,10 @@ _LARGEST_CHECKSUMS = 10_000
 _FORMAT = 2
 # Those that can be read: 1 knew no step that is not done with, and needs nothing to be one.
 _READABLE_FORMATS = {1, _FORMAT}
+
+
+# What the system says when a file is gone, or something else is in its place.
+_SIGNS_OF_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO)
 
 
 class CheckpointDamagedError(MachineError):
@@ -89,7 +94,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         _write_files(temporary, checkpoint)
         sync_folder(temporary)
         _put_in_place(temporary, path)
-        sync_folder(folder)
     except BaseException as error:
         with contextlib.suppress(OSError):
             remove(temporary)
@@ -98,6 +102,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         reason = error.strerror or error
         message = f"the checkpoint of step {checkpoint.step} cannot be saved in {folder}: {reason}"
         raise MachineError(f"{message}; earlier checkpoints are untouched") from error
+    # What cannot go now goes at the next save of this step, or when the run goes on.
+    with contextlib.suppress(OSError):
+        remove(_aside(path))
     return path
 
 
@@ -133,20 +140,22 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
 
 def _put_in_place(temporary: Path, path: Path) -> None:
     """Renames a complete folder; one of the same step steps aside first and goes afterwards."""
-    replaced = path.with_name(f".{path.name}.replaced")
+    replaced = _aside(path)
     remove(replaced)
-    if path.exists():
+    if os.path.lexists(path):
         path.rename(replaced)
     try:
         temporary.rename(path)
     except BaseException:
-        if replaced.exists() and not path.exists():
+        if os.path.lexists(replaced) and not os.path.lexists(path):
             replaced.rename(path)
         raise
-    if replaced.exists():
-        # The new one is safe before the old one goes.
-        sync_folder(path.parent)
-        remove(replaced)
+    # The new one is safe before the old one goes.
+    sync_folder(path.parent)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.replaced")
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -154,15 +163,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         CheckpointDamagedError: It is not.
+        MachineError: It cannot be read, for a reason that may pass.
         InputError: Another version of the lab wrote it in another way.
     """
     try:
         contents = _verified_contents(path)
     except OSError as error:
-        where = error.filename or path
-        raise CheckpointDamagedError(f"{where} cannot be read: {error.strerror}") from error
+        message = f"{error.filename or path} cannot be read: {error.strerror}"
+        if error.errno in _SIGNS_OF_DAMAGE:
+            raise CheckpointDamagedError(message) from error
+        # It may be sound: to pass over it would be to lose it.
+        raise MachineError(f"{message}; mend that, or move {path} away to do without it") from error
     except MemoryError as error:
-        raise CheckpointDamagedError(f"{path} does not fit into memory") from error
+        raise MachineError(f"{path} does not fit into memory") from error
     try:
         # One file after the other, so that no more than one of them is in memory twice.
         model, optimizer, hooks = (
@@ -191,6 +204,10 @@ def _verified_contents(path: Path) -> dict[str, bytes]:
     for name in sorted(there ^ set(files)):
         problem = "is missing" if name in files else "does not belong there"
         raise CheckpointDamagedError(f"{path / name} {problem}")
+    for name, entry in files.items():
+        if (size := (path / name).lstat().st_size) != entry["bytes"]:
+            message = f"{path / name} has {size:,} bytes instead of {shown(entry['bytes'])}"
+            raise CheckpointDamagedError(message)
     _require_memory(path, sum(entry["bytes"] for entry in files.values()))
     return {name: _verified_file(path / name, entry) for name, entry in files.items()}
 
@@ -200,7 +217,7 @@ def _require_memory(path: Path, n_bytes: int) -> None:
     most = most_memory()
     if most is not None and n_bytes > most:
         message = f"{path} holds {n_bytes:,} bytes, this machine's memory {most:,}"
-        raise CheckpointDamagedError(f"{message}; a machine with more can load it, if it is sound")
+        raise MachineError(f"{message}; move it away to do without it")
 
 
 def _read_checksums(path: Path) -> dict[str, dict[str, Any]]:
@@ -223,11 +240,7 @@ def _read_checksums(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _verified_file(path: Path, entry: dict[str, Any]) -> bytes:
-    size = path.lstat().st_size
-    if size != entry["bytes"]:
-        message = f"{path} has {size:,} bytes instead of {entry['bytes']:,}"
-        raise CheckpointDamagedError(message)
-    data = _read_regular(path, size)
+    data = _read_regular(path, entry["bytes"])
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise CheckpointDamagedError(f"{path} does not have the SHA-256 it was saved with")
     return data
@@ -249,10 +262,13 @@ def _not_through_links(path: str, flags: int) -> int:
 
 def remove(path: Path) -> None:
     """Removes what has a name, whatever it is; nothing where nothing has it."""
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
+    if not os.path.lexists(path):
+        return
+    # Only a real folder is opened: to look into a pipe would wait for ever.
+    if stat.S_ISDIR(path.lstat().st_mode):
         shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _json(value: Any) -> bytes:

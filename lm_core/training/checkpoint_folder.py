@@ -28,12 +28,9 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     One that stepped aside for another of its step, which then never came, is among them.
 
     Raises:
-        MachineError: Something else is in the place of the folder.
+        MachineError: Something else is in the place of the folder, or it cannot be read.
     """
-    require_folder(folder)
-    if not folder.exists():
-        return []
-    folders = {path.name: path for path in folder.iterdir() if path.is_dir()}
+    folders = {path.name: path for path in _entries(folder) if path.is_dir()}
     found = []
     for name, path in folders.items():
         aside = _TEMPORARY.fullmatch(name)
@@ -42,6 +39,14 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
         if (match := _NAME.fullmatch(name)) and not path.is_symlink():
             found.append((int(match[1]), path))
     return sorted(found)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        require_folder(folder)
+        return sorted(folder.iterdir()) if folder.exists() else []
+    except OSError as error:
+        raise MachineError(f"{folder} cannot be read: {error.strerror}") from error
 
 
 def newest_sound_checkpoint(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
@@ -152,23 +157,24 @@ def remove_superseded(folder: Path, step: int, keep: int | None, best_step: int 
                 raise MachineError(f"{path} cannot be removed: {reason}") from error
 
 
-def clean_up(folder: Path) -> None:
+def clean_up(folder: Path, report: Callable[[str], None]) -> None:
     """Removes what an interrupted save left behind.
 
     A checkpoint that had stepped aside for another of its step, which then never came, goes back.
 
+    Args:
+        folder: The folder of all checkpoints of a run.
+        report: Told what cannot be removed; it is in nobody's way but takes space.
+
     Raises:
-        MachineError: The folder cannot be changed.
+        MachineError: The folder cannot be read.
     """
-    require_folder(folder)
-    if not folder.exists():
-        return
-    try:
-        for path in sorted(folder.iterdir()):
-            match = _TEMPORARY.fullmatch(path.name)
+    for path in _entries(folder):
+        match = _TEMPORARY.fullmatch(path.name)
+        try:
             if match and match[2] == "replaced" and not (folder / match[1]).exists():
                 path.rename(folder / match[1])
             elif match:
                 remove(path)
-    except OSError as error:
-        raise MachineError(f"{folder} cannot be cleaned up: {error.strerror}") from error
+        except OSError as error:
+            report(f"{path} is left over and cannot be removed: {error.strerror}")
