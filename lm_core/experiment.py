@@ -110,6 +110,7 @@ def _run_to_resume(request: Request, lock: RunLock) -> RunDirectory | None:
         return None
     run = RunDirectory.open(request.run_dir)
     lock.take(run.path)
+    run.lock = lock
     return run
 
 
@@ -194,9 +195,15 @@ def _ending_recorded(run: RunDirectory, trainer: Trainer) -> Iterator[None]:
         reason = f"{type(error).__name__}: {error}"
         raise
     finally:
-        # What went wrong first is what a person has to read, and a signal comes too late for this.
-        with StopSignals(), contextlib.suppress(LabError):
-            run.update_manifest(outcome=outcome, reason=reason, end=_now(), last_step=trainer.step)
+        # A signal comes too late for this.
+        with StopSignals():
+            try:
+                end = {"end": _now(), "last_step": trainer.step}
+                run.update_manifest(outcome=outcome, reason=reason, **end)
+            except LabError as error:
+                # Where something went wrong before, that is what a person has to read.
+                if outcome == "completed":
+                    warn(f"{error.message}; the run is {outcome} all the same")
 
 
 def _finish(run: RunDirectory, result: TrainingResult) -> None:

@@ -31,14 +31,13 @@ from lm_core.atomic_files import (
     write_synced,
 )
 from lm_core.errors import InputError, MachineError
-from lm_core.run_lock import LOCK, RunLock, is_held
+from lm_core.run_lock import RunLock
+from lm_core.unfinished_runs import remove_unfinished, unfinished_path
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # File systems take names of 255 bytes; the time and a number follow.
 _LONGEST_NAME = 60
 _LATEST = "latest"
-# Where a new run is made before it takes its name.
-_UNFINISHED = re.compile(r"\..+\.([0-9]+)\.new", re.ASCII)
 # Where a file is written before it takes its name, and a link likewise.
 _LEFTOVER = re.compile(r"\.[a-z]+\.[a-z]+\.[0-9]+\.tmp", re.ASCII)
 # Each resume adds about two thousand bytes to a manifest; what is larger is something else.
@@ -52,10 +51,22 @@ class RunDirectory:
 
     Attributes:
         path: The folder.
+        lock: Held by who writes; None: nothing is looked after.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock: RunLock | None = None) -> None:
         self.path = path
+        self.lock = lock
+
+    def require_own(self) -> None:
+        """Refuses to write where another run may be by now.
+
+        Raises:
+            MachineError: What has the run's name is no longer what this process has locked.
+        """
+        if self.lock is not None and not self.lock.is_of(self.path):
+            message = f"{self.path} is no longer the run directory that this process writes to"
+            raise MachineError(f"{message}: it was moved or replaced, or its .lock was removed")
 
     @property
     def checkpoints(self) -> Path:
@@ -120,10 +131,10 @@ class RunDirectory:
         # A rename takes the place of an empty folder, but not of a link to one.
         path = path.resolve() if path.name in ("", "..") or path.is_symlink() else path
         missing = [folder for folder in path.parents if not folder.exists()]
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
+        unfinished = unfinished_path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_unfinished(path.parent)
+            remove_unfinished(path.parent)
             unfinished.mkdir()
             if lock is not None:
                 lock.take(unfinished)
@@ -154,7 +165,7 @@ class RunDirectory:
                 reason = "a file is in the place of one of its folders"
             message = f"the run directory {path} cannot be made: {reason}"
             raise InputError(f"{message}; --run_dir names another one") from error
-        return cls(path)
+        return cls(path, lock)
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
@@ -191,6 +202,7 @@ class RunDirectory:
         self._replace("manifest.json", _json(self.manifest | fields))
 
     def _replace(self, name: str, data: bytes) -> None:
+        self.require_own()
         try:
             replace_file(self.path / name, data)
         except OSError as error:
@@ -202,6 +214,7 @@ class RunDirectory:
         Raises:
             MachineError: They cannot be written.
         """
+        self.require_own()
         _append(self.metrics, rows)
 
     def append_sample(self, row: Mapping[str, Any]) -> None:
@@ -210,6 +223,7 @@ class RunDirectory:
         Raises:
             MachineError: It cannot be written.
         """
+        self.require_own()
         _append(self.samples, [row])
 
     def sync(self) -> None:
@@ -280,31 +294,6 @@ def _refuse_occupied(path: Path) -> None:
         raise InputError(f"{path} is not empty, and holds no run: --run_dir names another one")
 
 
-def _remove_unfinished(folder: Path) -> None:
-    """Removes what a process that was killed left of a run it was making."""
-    for path in folder.iterdir():
-        match = _UNFINISHED.fullmatch(path.name)
-        if not match or path.is_symlink() or not path.is_dir():
-            continue
-        # Another process may be faster, or own it.
-        with contextlib.suppress(OSError, MachineError):
-            if (path / LOCK).exists():
-                if not is_held(path):
-                    shutil.rmtree(path)
-            elif not _is_alive(int(match[1])):
-                path.rmdir()  # It is empty, or it is something else.
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # It is somebody else's.
-        pass
-    return True
-
-
 def _remove_leftovers(folder: Path) -> None:
     for path in folder.iterdir():
         if _LEFTOVER.fullmatch(path.name):
@@ -321,6 +310,9 @@ def _rewind(path: Path, step: int) -> set[int]:
     # To read from a pipe would wait for ever, and to write through a link change what is elsewhere.
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise MachineError(f"{path} is not a regular file")
+    if path.exists() and path.stat().st_nlink > 1:
+        message = f"{path} is a hard link: what is written to it would change another file too"
+        raise MachineError(f"{message}; put a copy in its place")
     temporary = temporary_name(path)
     try:
         if not path.exists():

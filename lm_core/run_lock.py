@@ -67,16 +67,16 @@ class RunLock:
             raise
         self._descriptor = descriptor
 
-
-def is_held(folder: Path) -> bool:
-    """Whether a process holds the lock of a folder; where there is no lock, nobody does."""
-    try:
-        with RunLock() as lock:
-            if (folder / LOCK).exists():
-                lock.take(folder)
-    except InputError:
-        return True
-    return False
+    def is_of(self, folder: Path) -> bool:
+        """Whether what is held is the lock that lies in a folder."""
+        if self._descriptor is None:
+            return False
+        try:
+            there = (folder / LOCK).lstat()
+        except OSError:
+            return False
+        held = os.fstat(self._descriptor)
+        return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
 
 def _opened(path: Path) -> int:

@@ -1,9 +1,6 @@
 import json
 import os
 import resource
-import shutil
-import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -11,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_core import record
 from lm_core.record import RunDirectory, default_run_path
-from lm_core.run_lock import RunLock, is_held
+from lm_core.run_lock import RunLock
+from tests.locks import is_held
 
 MANIFEST = {"corpus": {"sha256": "abc"}, "outcome": "running"}
 
@@ -211,44 +208,34 @@ def test_a_manifest_of_gigabytes_is_not_read(tmp_path):
         RunDirectory.open(run.path)
 
 
-def killed_while_created(path, monkeypatch):
-    def killed(*arguments):
-        raise SystemExit
-
-    with monkeypatch.context() as patch:
-        patch.setattr(record, "sync_folder", killed)
-        # What a killed process does not do.
-        patch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
-        with pytest.raises(SystemExit), RunLock() as lock:
-            RunDirectory.create(path, "", "", MANIFEST, lock)
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl"])
+def test_nothing_is_written_into_a_file_that_has_another_name_too(tmp_path, name):
+    run = create(tmp_path / "run")
+    (tmp_path / "other").hardlink_to(run.path / name)
+    with pytest.raises(RuntimeError, match=f"{name} is a hard link"):
+        run.rewind(0)
 
 
-def test_what_a_killed_process_left_of_a_run_it_was_making_goes(tmp_path, monkeypatch):
-    killed_while_created(tmp_path / "a", monkeypatch)
-    (left,) = tmp_path.iterdir()
-    assert left.name == f".a.{os.getpid()}.new"
-    mine = tmp_path / f".notes.{10**30}.new"
-    mine.mkdir()
-    (mine / "text").write_text("mine")
-    create(tmp_path / "b")
-    assert {path.name for path in tmp_path.iterdir()} == {"b", mine.name}
-
-
-def test_what_another_process_is_making_stays(tmp_path):
-    making = tmp_path / ".a.1.new"
-    making.mkdir()
-    with RunLock() as lock:
-        lock.take(making)
-        create(tmp_path / "b")
-    # Of two without a lock, the first process has died, the second may take one any moment.
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    (tmp_path / f".e.{process.pid}.new").mkdir()
-    (tmp_path / f".f.{10**30}.new").mkdir()
-    (tmp_path / ".c.1.new").mkdir()
-    create(tmp_path / "d")
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"b", "d", ".c.1.new"}
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda run: run.append_metrics([{"step": 1}]),
+        lambda run: run.append_sample({"step": 1}),
+        lambda run: run.update_manifest(outcome="completed"),
+        lambda run: run.write_config("", ""),
+    ],
+)
+def test_nothing_is_written_into_a_run_that_took_the_place_of_the_own(tmp_path, write):
+    with RunLock() as lock, RunLock() as other:
+        run = RunDirectory.create(tmp_path / "a", "", "", MANIFEST, lock)
+        RunDirectory.create(tmp_path / "b", "x", "x", MANIFEST, other)
+        write(run)
+        run.path.rename(tmp_path / "gone")
+        (tmp_path / "b").rename(tmp_path / "a")
+        before = {path: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
+        with pytest.raises(RuntimeError, match="a is no longer the run directory"):
+            write(run)
+        assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_run_is_locked_before_anybody_can_see_it(tmp_path, monkeypatch):

@@ -9,7 +9,8 @@ import pytest
 
 from lm_core import run_lock
 from lm_core.errors import InputError, MachineError
-from lm_core.run_lock import LOCK, RunLock, is_held
+from lm_core.run_lock import LOCK, RunLock
+from tests.locks import is_held
 
 HOLD = """
 import sys, time
@@ -131,3 +132,22 @@ def test_a_full_disk_keeps_nobody_from_locking(tmp_path, monkeypatch):
         lock.take(tmp_path)
         with RunLock() as second, pytest.raises(InputError, match="written by another process"):
             second.take(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["none", "moved", "replaced", "lock removed", "lock made anew"])
+def test_a_lock_knows_whether_it_is_the_one_in_a_folder(tmp_path, change):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with RunLock() as lock:
+        assert not lock.is_of(folder)
+        lock.take(folder)
+        assert lock.is_of(folder)
+        if change in ("moved", "replaced"):
+            folder.rename(tmp_path / "elsewhere")
+        if change == "replaced":
+            folder.mkdir()
+        if "lock" in change:
+            (folder / LOCK).unlink()
+        if change in ("replaced", "lock made anew"):
+            (folder / LOCK).touch()
+        assert lock.is_of(folder) == (change == "none")

@@ -124,6 +124,7 @@ class Recorder:
         self.flush(force=True)
         if self._run is None:
             return
+        self._run.require_own()
         self._run.sync()
         save_checkpoint(self._run.checkpoints, checkpoint)
         self.saved_step = checkpoint.step
@@ -139,6 +140,7 @@ class Recorder:
         step, best_step = self._superseding
         self._superseding = None
         try:
+            self._run.require_own()
             remove_superseded(self._run.checkpoints, step, self._keep_checkpoints, best_step)
         except MachineError as error:
             warn(f"{error.message}; it takes space, and training goes on")
