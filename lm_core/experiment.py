@@ -198,8 +198,8 @@ def _ending_recorded(run: RunDirectory, trainer: Trainer) -> Iterator[None]:
         # A signal comes too late for this.
         with StopSignals():
             try:
-                end = {"end": _now(), "last_step": trainer.step}
-                run.update_manifest(outcome=outcome, reason=reason, **end)
+                steps = {"last_step": trainer.step, "saved_step": trainer.saved_step}
+                run.update_manifest(outcome=outcome, reason=reason, end=_now(), **steps)
             except LabError as error:
                 # Where something went wrong before, that is what a person has to read.
                 if outcome == "completed":

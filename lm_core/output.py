@@ -42,7 +42,7 @@ def print_table(rows: Iterable[Sequence[str]]) -> None:
 
 def warn(message: str) -> None:
     """Tells the person who watches, on standard error, what may not be as they think."""
-    say(f"warning: {message}", sys.stderr)
+    say(f"warning: {one_line(message)}", sys.stderr)
 
 
 def let_go(stream: TextIO, error: Exception) -> None:

@@ -40,10 +40,11 @@ _LONGEST_NAME = 60
 _LATEST = "latest"
 # Where a file is written before it takes its name, and a link likewise.
 _LEFTOVER = re.compile(r"\.[a-z]+\.[a-z]+\.[0-9]+\.tmp", re.ASCII)
-# Each resume adds about two thousand bytes to a manifest; what is larger is something else.
-_LARGEST_MANIFEST = 64 * 2**20
-# A line of metrics or a sample is some hundreds of bytes long; what is longer is something else.
-_LONGEST_LINE = 64 * 2**20
+# A manifest has some thousand bytes for each resume; what is larger than this is something else.
+_LARGEST_MANIFEST = 16 * 2**20
+# A line of metrics has some hundred bytes, a sample a few for each token; what is longer than this
+# is something else.
+_LONGEST_LINE = 16 * 2**20
 
 
 class RunDirectory:
@@ -337,6 +338,9 @@ def _lines_until(path: Path, step: int) -> Iterator[tuple[bytes, int | None]]:
     """Each line of a file with its step; None for one that is later, or none at all."""
     with path.open("rb") as stream:
         while line := stream.readline(_LONGEST_LINE):
+            if len(line) == _LONGEST_LINE:
+                message = f"{path} has a line of {len(line):,} bytes or more"
+                raise MachineError(f"{message}; move it away, and the run goes on without it")
             found = _step_of(line)
             yield line, found if found is not None and found <= step else None
 

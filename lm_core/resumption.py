@@ -6,6 +6,7 @@ from typing import Any
 from lm_core.config.rendering import canonical, gin_text
 from lm_core.config.resolution import ResolvedConfig
 from lm_core.data.corpus import Corpus
+from lm_core.errors import shown
 from lm_core.output import warn
 from lm_core.record import RunDirectory
 from lm_core.recorded_config import (
@@ -19,6 +20,8 @@ from lm_core.training.trainer import Trainer
 
 # How a run "ended" that has not: it goes on, or was killed.
 _RUNNING = "running"
+# The history has the newest resumes, so that a run that is restarted every minute stays readable.
+_LONGEST_HISTORY = 1000
 
 
 def take_up(
@@ -50,7 +53,7 @@ def take_up(
     checkpoint = newest_sound_checkpoint(run.checkpoints, warn)
     if checkpoint is not None:
         trainer.restore(checkpoint)
-    elif run.manifest.get("last_step"):
+    elif run.manifest.get("saved_step"):
         warn(f"{run.path} holds no checkpoint any more; training starts from its beginning")
     n_missing = run.rewind(trainer.recorded_step)
     if n_missing:
@@ -64,7 +67,14 @@ def take_up(
         )
         run.write_config(record_yaml(config, run.path), gin_text(config))
     history = [*run.manifest.get("resumed", []), _taken_up(run.manifest, trainer.step, manifest)]
-    run.update_manifest(resumed=history, outcome=_RUNNING, reason=None, end=None)
+    run.update_manifest(
+        resumed=history[-_LONGEST_HISTORY:],
+        outcome=_RUNNING,
+        reason=None,
+        end=None,
+        last_step=trainer.step,
+        saved_step=trainer.saved_step,
+    )
 
 
 def _equal(recorded: Recorded, config: ResolvedConfig) -> bool:
@@ -110,7 +120,7 @@ def _changes(then: Any, now: Mapping[str, Any]) -> list[str]:
     # What a run of an older lab does not tell is no difference.
     then = then if isinstance(then, Mapping) else {}
     return [
-        f"{name} {then[name]!r} then, {value!r} now"
+        f"{name} {shown(then[name])} then, {shown(value)} now"
         for name, value in now.items()
         if name in then and then[name] != value
     ]

@@ -76,14 +76,14 @@ class Sampler:
             DivergenceError: The model gives numbers that are not finite.
         """
         tokens = self._prompt_tokens.tolist()
-        draws = keyed_generator(self.seed, "sampling").random(self.max_length)
+        generator = keyed_generator(self.seed, "sampling")
         cache = self.model.new_cache() if use_cache else None
         with self.model.evaluating():
-            for draw in draws:
+            for _ in range(self.max_length):
                 if check_stop is not None:
                     check_stop()
                 logits = self._next_logits(tokens, cache)
-                tokens.append(self._choose(logits, draw))
+                tokens.append(self._choose(logits, generator.random()))
         return self.tokenizer.decode(np.array(tokens))
 
     def _next_logits(self, tokens: list[int], cache: KeyValueCache | None) -> np.ndarray:

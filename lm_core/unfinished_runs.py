@@ -10,8 +10,9 @@ import socket
 from pathlib import Path
 
 _NAME = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}\.new", re.ASCII | re.DOTALL)
-# Bytes of randomness, and hexadecimal digits of the machine's name, in such a name.
+# Bytes of randomness in such a name, so that no two of one process are equal.
 _RANDOM_BYTES = 4
+# Hexadecimal digits that stand for the machine, as long as the random ones.
 _DIGITS = 8
 # So many characters of the run's own name are in it, which leaves room below the longest name.
 _LONGEST_STEM = 40

@@ -55,3 +55,8 @@ def test_a_warning_goes_to_standard_error(capsys):
 def test_a_warning_that_nobody_reads_is_not_missed(abandoned_pipe, monkeypatch):
     monkeypatch.setattr(sys, "stderr", abandoned_pipe)
     warn("take care")
+
+
+def test_a_warning_is_one_line_that_moves_no_cursor(capsys):
+    warn("a\x1b[31m file\nerror: forged")
+    assert capsys.readouterr().err == "warning: a\\x1b[31m file\\nerror: forged\n"

@@ -200,6 +200,14 @@ def test_lines_that_are_none_go_when_a_run_goes_on(tmp_path):
     assert lines(run.metrics) == [{"step": 1}]
 
 
+def test_a_line_without_an_end_is_not_read_whole(tmp_path):
+    run = create(tmp_path / "run")
+    with run.metrics.open("wb") as stream:
+        stream.truncate(10**11)
+    with pytest.raises(RuntimeError, match=r"metrics.jsonl has a line of [0-9,]+ bytes or more"):
+        run.rewind(0)
+
+
 def test_a_manifest_of_gigabytes_is_not_read(tmp_path):
     run = create(tmp_path / "run")
     with (run.path / "manifest.json").open("wb") as stream:

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from lm_core import experiment, record
+from lm_core import experiment, record, resumption
 from lm_core.errors import InputError, MachineError
+from lm_core.training.trainer import Trainer
 from tests.tiny_run import looking_at, request
 
 
@@ -156,3 +157,36 @@ def test_a_record_that_has_been_changed_is_refused_in_every_mode(tmp_path):
     for mode in (experiment.evaluate, experiment.sample):
         with pytest.raises(InputError, match=message):
             mode(looking_at(tmp_path))
+
+
+def test_a_run_that_never_saved_has_lost_no_checkpoint(tmp_path, capsys, monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, 2)
+    train(tmp_path, 2)
+    assert "checkpoint" not in capsys.readouterr().err
+
+
+def test_the_manifest_of_a_run_that_goes_on_says_from_where(tmp_path, monkeypatch):
+    train(tmp_path, 2)
+    seen = []
+    train_step = Trainer.train_step
+
+    def watched(self):
+        seen.append({name: manifest(tmp_path)[name] for name in ("outcome", "last_step")})
+        train_step(self)
+
+    monkeypatch.setattr(Trainer, "train_step", watched)
+    train(tmp_path, 3)
+    assert seen == [{"outcome": "running", "last_step": 2}]
+
+
+def test_the_history_keeps_the_newest_resumes(tmp_path, monkeypatch):
+    monkeypatch.setattr(resumption, "_LONGEST_HISTORY", 3)
+    for max_steps in range(1, 7):
+        train(tmp_path, max_steps)
+    assert [entry["step"] for entry in manifest(tmp_path)["resumed"]] == [3, 4, 5]

@@ -216,6 +216,21 @@ def test_what_a_hook_keeps_and_cannot_be_saved_is_told_after_the_first_step(tmp_
     assert trainer.step == 1
 
 
+@pytest.mark.parametrize(
+    "tensor", [torch.zeros(2, dtype=torch.complex64), torch.zeros(2).to_sparse()]
+)
+def test_a_tensor_of_a_hook_that_cannot_be_saved_is_told_after_the_first_step(tmp_path, tensor):
+    @update_hook("test_keeps_a_strange_tensor")
+    class KeepsAStrangeTensor(UpdateHook):
+        def state(self):
+            return {"x": tensor}
+
+    trainer = build(hooks={"update": [{"name": "test_keeps_a_strange_tensor"}]}, max_steps=5)
+    with pytest.raises(ValueError, match=r"hooks.update\[0\]/x is of .*saved"):
+        trainer.train(new_run(tmp_path / "run"))
+    assert trainer.step == 1
+
+
 def test_a_step_in_float32_is_that_of_the_formulas():
     """One whole step against plain float64 arithmetic on the same batch, without dropout."""
     trainer = build(dropout=0.0, max_steps=1, weight_decay=0.2, beta1=0.8, beta2=0.9)

@@ -13,6 +13,7 @@ from lm_core.hooks.registry import ForwardHook, Hook, HookEntry, UpdateHook, rea
 from lm_core.model.sites import ForwardContext, Site, SiteHook
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
+from lm_core.training.tensor_files import require_storable
 
 
 class Hooks:
@@ -148,7 +149,7 @@ class Hooks:
         """Copies of the tensors of all hooks that keep any, by path and name.
 
         Raises:
-            InputError: A hook keeps something else.
+            InputError: A hook keeps something else, or what cannot be saved.
         """
         state = {}
         for path, hook in self._all:
@@ -158,6 +159,7 @@ class Hooks:
                         message = f"state() has a {type(tensor).__name__} under {shown(name)}"
                         raise InputError(f"{message}; it holds tensors, such as torch.tensor(3)")
                     state[f"{path}/{name}"] = tensor.detach().clone()
+        require_storable(state)
         return state
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:

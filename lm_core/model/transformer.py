@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lm_core.config.checks import require_valid
-from lm_core.errors import InputError, MachineError, shown
+from lm_core.errors import InputError, MachineError, one_line, shown
 from lm_core.model.dropout import Dropout
 from lm_core.model.sites import ForwardContext, Sites
 from lm_core.randomness import LARGEST_SEED, StepKey, keyed_generator
@@ -260,6 +260,7 @@ class Transformer(nn.Module):
         own = self.state_dict()
         for name in sorted(own.keys() | weights.keys()):
             mine, theirs = own.get(name), weights.get(name)
+            name = one_line(name)
             if mine is None or theirs is None:
                 problem = "is missing" if theirs is None else "does not belong there"
                 raise MachineError(f"the checkpoint does not fit the model: {name} {problem}")

@@ -31,6 +31,24 @@ _DTYPES = {
 _WORD_BYTES = 8
 
 
+def require_storable(tensors: Mapping[str, torch.Tensor]) -> None:
+    """Refuses tensors that cannot be written.
+
+    Args:
+        tensors: Tensors by name.
+
+    Raises:
+        InputError: One has a type that the format lacks, or is sparse.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
+            message = f"{name} is of {tensor.dtype}, which cannot be saved"
+            raise InputError(f"{message} (what can: {known})")
+        if tensor.layout != torch.strided:
+            raise InputError(f"{name} is of layout {tensor.layout}; what can be saved is dense")
+
+
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> tuple[int, str]:
     """Writes tensors to a new file and waits until the disk has it.
 
@@ -42,13 +60,14 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> tuple[int,
         The size of the file in bytes, and its SHA-256.
 
     Raises:
-        InputError: A tensor has a type that the format lacks.
+        InputError: A tensor cannot be written, as ``require_storable`` has it.
         OSError: It cannot be written.
     """
     # As the library has it: the widest elements first, so that each stands at a multiple of its
     # width, and then by name, so that equal tensors give equal files.
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     tensors = {name: tensors[name] for name in names}
+    require_storable(tensors)
     header = _header(tensors)
     digest, size = hashlib.sha256(), 0
     with path.open("wb") as stream:
@@ -64,10 +83,6 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> tuple[int,
 def _header(tensors: Mapping[str, torch.Tensor]) -> bytes:
     entries, end = {}, 0
     for name, tensor in tensors.items():
-        if tensor.dtype not in _DTYPES:
-            known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
-            message = f"{name} is of {tensor.dtype}, which cannot be saved"
-            raise InputError(f"{message} (what can: {known})")
         start, end = end, end + tensor.numel() * tensor.element_size()
         dtype, shape = _DTYPES[tensor.dtype], list(tensor.shape)
         entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
