@@ -14,6 +14,7 @@ detected when loading refuses it by name, and the older checkpoint is taken inst
 
 import argparse
 import collections
+import contextlib
 import hashlib
 import json
 import os
@@ -45,52 +46,7 @@ TINY = (
     "--gin.Sampler.max_length=20",
     "--gin.split_corpus.train_ratio=0.998",
 )
-# Hooks that keep a state, draw random numbers, and change what is learned.
-STATEFUL = '''
-import torch
-from lm_core.hooks import ForwardHook, UpdateHook, forward_hook, update_hook
-
-
-@update_hook("faults_running_mean")
-class RunningMean(UpdateHook):
-    """Learns from a running mean of updates."""
-
-    def __init__(self):
-        self.mean = {}
-
-    def on_updates(self, updates, key):
-        for name, update in updates.items():
-            self.mean[name] = 0.5 * self.mean.get(name, torch.zeros_like(update)) + 0.5 * update
-        return {name: 0.5 * updates[name] + 0.5 * self.mean[name] for name in updates}
-
-    def state(self):
-        return dict(self.mean)
-
-    def load_state(self, state):
-        self.mean = {name: tensor.clone() for name, tensor in state.items()}
-
-
-@forward_hook("faults_counts_looks")
-class CountsLooks(ForwardHook):
-    """Lets every batch that is evaluated, and every token that is sampled, change training."""
-
-    in_evaluation = True
-
-    def __init__(self):
-        self.n_looks = torch.zeros(())
-
-    def on_activations(self, site, activations, context):
-        if context.training:
-            return activations + 1e-4 * self.n_looks
-        self.n_looks = self.n_looks + 1
-        return None
-
-    def state(self):
-        return {"n_looks": self.n_looks}
-
-    def load_state(self, state):
-        self.n_looks = state["n_looks"].clone()
-'''
+# Together they keep states, draw random numbers, and change what is learned.
 HOOKS = (
     "{'forward': [{'name': 'faults_counts_looks', 'sites': 'embedding'},"
     " {'name': 'activation_noise', 'std': 0.01, 'sites': 'final_norm'}],"
@@ -118,7 +74,7 @@ EXPERIMENTS = {
         "--gin.Trainer.eval_cadence=9",
         "--gin.Trainer.sampling_cadence=11",
         "--gin.Tokenizer.kind=char",
-        "--allow_gin_import=faults_hooks",
+        "--allow_gin_import=benchmarks.stateful_hooks",
         f"--gin_bindings=Trainer.hooks = {HOOKS}",
     ),
     "all checkpoints kept": (
@@ -194,12 +150,14 @@ def fingerprint(run_dir: Path) -> str:
     return digest.hexdigest()
 
 
-def leftovers(run_dir: Path) -> list[str]:
-    """Names of what an interrupted save leaves."""
-    try:
-        return [path.name for path in (run_dir / "checkpoints").glob(".step-*")]
-    except FileNotFoundError:
-        return []
+def leftovers(run_dir: Path) -> set[tuple[str, int]]:
+    """What a save that was interrupted leaves: names, and what is behind them."""
+    found = set()
+    for kind in ("writing", "replaced"):
+        for path in (run_dir / "checkpoints").glob(f".step-*.{kind}"):
+            with contextlib.suppress(FileNotFoundError):
+                found.add((path.name, path.stat().st_ino))
+    return found
 
 
 def kill_once(options: tuple[str, ...], run_dir: Path, chance: random.Random) -> bool:
@@ -234,9 +192,11 @@ def kill_a_run(
     """Kills one run again and again, and sees after each kill how it would end."""
     options, run_dir = EXPERIMENTS[name], folder / "run"
     for _ in range(n_kills):
+        before, copy = leftovers(run_dir), folder / "copy"
         if not kill_once(options, run_dir, chance):
             return
-        in_save, copy = bool(leftovers(run_dir)), folder / "copy"
+        # What an earlier kill left, and nobody has put away yet, is no work of this one.
+        in_save = bool(leftovers(run_dir) - before)
         if run_dir.exists():
             shutil.copytree(run_dir, copy)
         finish(options, copy)
@@ -249,10 +209,6 @@ def kill_runs(n_kills: int, folder: Path, seed: int) -> Iterator[Kill]:
     """Kills runs of all experiments in turn, two at a time."""
     for name in EXPERIMENTS:
         (folder / name).mkdir()
-    (folder / "faults_hooks.py").write_text(STATEFUL)
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
     # One thread each: two runs share the cores, and equal numbers need equal threads.
     os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -336,7 +292,6 @@ OTHER_DAMAGES: tuple[Callable[[Path, random.Random, Path], None], ...] = (
 
 def damage_checkpoints(n_damages: int, folder: Path, seed: int) -> Iterator[tuple[str, str, bool]]:
     """Does every damage in turn: its kind, the file, and whether it was detected."""
-    (folder / "faults_hooks.py").write_text(STATEFUL)
     options = (*EXPERIMENTS["hooks that keep state"], "--max_steps=14")
     finish(options, folder / "damaged")
     checkpoints = folder / "damaged" / "checkpoints"

@@ -5,9 +5,10 @@ import math
 
 import torch
 
+from benchmarks import stateful_hooks  # noqa: F401 -- makes its hooks known
 from lm_core.data.tokenizer import ByteTokenizer
 from lm_core.evaluation import Evaluator
-from lm_core.hooks import ForwardHook, UpdateHook, forward_hook, update_hook
+from lm_core.hooks import ForwardHook, forward_hook
 from lm_core.model.transformer import Transformer
 from lm_core.record import RunDirectory
 from lm_core.sampling import Sampler
@@ -31,33 +32,14 @@ HOOKS = {
         {"name": "activation_noise", "std": 0.01, "sites": "embedding"},
         {"name": "activation_stats", "every": 3, "sites": "final_norm"},
         {"name": "test_mean_everywhere", "sites": "final_norm"},
-        {"name": "test_counts_looks", "sites": "embedding"},
+        {"name": "faults_counts_looks", "sites": "embedding"},
     ],
     "update": [
         {"name": "gradient_noise", "std": 0.001},
-        {"name": "test_running_mean"},
+        {"name": "faults_running_mean"},
         {"name": "identity"},
     ],
 }
-
-
-@update_hook("test_running_mean")
-class RunningMean(UpdateHook):
-    """Adds a running mean of earlier updates: a hook whose state matters."""
-
-    def __init__(self):
-        self.mean = {}
-
-    def on_updates(self, updates, key):
-        for name, update in updates.items():
-            self.mean[name] = 0.5 * self.mean.get(name, torch.zeros_like(update)) + 0.5 * update
-        return {name: 0.5 * updates[name] + 0.5 * self.mean[name] for name in updates}
-
-    def state(self):
-        return dict(self.mean)
-
-    def load_state(self, state):
-        self.mean = {name: tensor.clone() for name, tensor in state.items()}
 
 
 @forward_hook("test_mean_everywhere")
@@ -68,28 +50,6 @@ class MeanEverywhere(ForwardHook):
 
     def on_activations(self, site, activations, context):
         self.report(f"mean/{site.name}", activations.mean())
-
-
-@forward_hook("test_counts_looks")
-class CountsLooks(ForwardHook):
-    """Keeps a state that evaluations and samples change, and that changes training."""
-
-    in_evaluation = True
-
-    def __init__(self):
-        self.n_looks = torch.zeros(())
-
-    def on_activations(self, site, activations, context):
-        if context.training:
-            return activations + 1e-4 * self.n_looks
-        self.n_looks = self.n_looks + 1
-        return None
-
-    def state(self):
-        return {"n_looks": self.n_looks}
-
-    def load_state(self, state):
-        self.n_looks = state["n_looks"].clone()
 
 
 def build(dropout=0.1, with_parts=True, **settings):
