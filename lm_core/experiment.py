@@ -214,7 +214,7 @@ def _finish(run: RunDirectory, result: TrainingResult) -> None:
 
 
 def evaluate(request: Request) -> None:
-    """Prints the loss of a run's newest checkpoint.
+    """Prints the loss of a run's checkpoint, the newest where no other is asked for.
 
     Raises:
         LabError: Anything a person should read.
@@ -249,7 +249,7 @@ def _tokens_to_evaluate(
 
 
 def sample(request: Request) -> None:
-    """Writes the prompt and what the newest checkpoint makes of it to standard output.
+    """Writes the prompt and what a run's checkpoint makes of it to standard output.
 
     Raises:
         LabError: Anything a person should read.

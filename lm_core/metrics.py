@@ -26,8 +26,8 @@ COLUMNS = (
 class MetricsBuffer:
     """Collects one row a step and fetches scalar tensors in one transfer for many rows.
 
-    Reading a scalar tensor makes the host wait for the device; one stacked read for a group of
-    steps keeps that from slowing each of them.
+    Reading a scalar tensor makes the host wait for the device; one stacked read for what hooks
+    report in a group of steps keeps that from slowing each of them.
     """
 
     def __init__(self) -> None:

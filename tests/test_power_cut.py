@@ -8,10 +8,12 @@ to go on, from the newest checkpoint whose save had returned or a newer one.
 
 import json
 import os
+import random
 import shutil
 import signal
 import stat
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from lm_core.errors import StoppedError
 from lm_core.record import RunDirectory
 from lm_core.training import recorder
 from lm_core.training.checkpoint_folder import newest_sound_checkpoint
-from tests.tiny_trainer import HOOKS, build, new_run
+from tests.tiny_trainer import HOOKS, build, new_run, rows
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 PROMISE = "promise"
@@ -106,17 +108,17 @@ class Disk:
         elif what == "rename":
             self.node(Path(more[0]).parent).names[Path(more[0]).name] = names.pop(path.name)
 
-    def write(self, folder, is_lucky):
-        """Makes the disk as it may be: with all names, or with none but those that are safe."""
-        self._write(self.top, folder, is_lucky)
+    def write(self, folder, luck):
+        """Makes the disk as it may be: ``luck()`` says whether a folder has the names not safe."""
+        self._write(self.top, folder, luck)
 
-    def _write(self, node, path, is_lucky):
+    def _write(self, node, path, luck):
         if node.names is None:
             path.write_bytes(node.safe_content)
             return
         path.mkdir(exist_ok=True)
-        for name, inner in (node.names if is_lucky else node.safe_names).items():
-            self._write(inner, path / name, is_lucky)
+        for name, inner in (node.names if luck() else node.safe_names).items():
+            self._write(inner, path / name, luck)
 
 
 @pytest.fixture
@@ -136,6 +138,7 @@ def watched(tmp_path, monkeypatch):
     run = new_run(root / "runs" / "a")
     watch.promise(0)
     settings = {"hooks": HOOKS, "checkpoint_cadence": 2, "eval_cadence": 4, "keep_checkpoints": 1}
+    settings["sampling_cadence"] = 3
     first = build(**settings, max_steps=8)
     evaluate = first._evaluate
 
@@ -157,8 +160,13 @@ def watched(tmp_path, monkeypatch):
     return root, watch.changes
 
 
-@pytest.mark.parametrize("is_lucky", [False, True])
-def test_from_every_disk_that_a_power_cut_may_leave_the_run_goes_on(watched, tmp_path, is_lucky):
+ALWAYS, NEVER = (lambda: True), (lambda: False)
+
+
+@pytest.mark.parametrize(
+    "luck", [ALWAYS, NEVER, *(partial(random.Random(seed).getrandbits, 1) for seed in range(6))]
+)
+def test_from_every_disk_that_a_power_cut_may_leave_the_run_goes_on(watched, tmp_path, luck):
     root, changes = watched
     disk, promised, n_changes = Disk(root), None, 0
     for number, (what, path, *more) in enumerate(changes):
@@ -168,7 +176,7 @@ def test_from_every_disk_that_a_power_cut_may_leave_the_run_goes_on(watched, tmp
             disk.change(what, path, *more)
             n_changes += 1
         image = tmp_path / str(number)
-        disk.write(image, is_lucky)
+        disk.write(image, luck)
         run_dir = image / "runs" / "a"
         assert promised is None or run_dir.exists(), changes[: number + 1]
         if promised is not None:
@@ -180,5 +188,7 @@ def test_from_every_disk_that_a_power_cut_may_leave_the_run_goes_on(watched, tmp
                 steps = {json.loads(line)["step"] for line in lines if line.endswith(b"}")}
                 recorded = newest.step - (newest.state["unfinished_row"] is not None)
                 assert steps >= set(range(1, recorded + 1)), changes[: number + 1]
+                sampled = {row["step"] for row in rows(run.samples)}
+                assert sampled >= set(range(3, recorded + 1, 3)), changes[: number + 1]
         shutil.rmtree(image)
     assert n_changes > 50
