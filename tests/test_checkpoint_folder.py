@@ -259,7 +259,7 @@ def test_a_person_chooses_a_checkpoint_by_its_step_or_by_what_it_is(tmp_path):
 def test_without_an_evaluation_there_is_no_best(tmp_path):
     assert chosen(tmp_path, "best") is None
     save_checkpoint(tmp_path, make(3))
-    with pytest.raises(InputError, match="no evaluation was done up to step 3"):
+    with pytest.raises(InputError, match="no evaluation was done up to the newest"):
         chosen(tmp_path, "best")
 
 
@@ -320,3 +320,23 @@ def test_what_is_left_over_and_cannot_be_removed_is_told_and_stops_nothing(tmp_p
     assert message.endswith(
         ".step-00000002.removed is left over and cannot be removed: Permission denied"
     )
+
+
+def test_the_best_of_a_run_that_is_being_trained_is_found_though_it_changes(tmp_path, monkeypatch):
+    def save(step):
+        made = make(step)
+        made.state |= {"best_validation_loss": 1 / step, "best_step": step}
+        save_checkpoint(tmp_path, made)
+        remove_superseded(tmp_path, step, 1, step)
+
+    save(1)
+    steps = iter([2, 3])
+    read = checkpoint_folder.newest_sound_checkpoint
+
+    def raced(folder, report):
+        if (step := next(steps, None)) is not None:
+            save(step)
+        return read(folder, report)
+
+    monkeypatch.setattr(checkpoint_folder, "newest_sound_checkpoint", raced)
+    assert chosen(tmp_path, "best").step == 3

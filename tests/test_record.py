@@ -196,6 +196,8 @@ def test_lines_that_are_none_go_when_a_run_goes_on(tmp_path):
     for line in ("[]", "{}", '{"step": "1"}', '{"step": -1}', "[" * 99_999, "\x00", '{"step": 1}'):
         with run.metrics.open("a") as stream:
             stream.write(f"{line}\n")
+    with run.metrics.open("a") as stream:
+        stream.write('{"step": 2}')  # Whole, but for its end: the next line would join it.
     assert run.rewind(3) == 2
     assert lines(run.metrics) == [{"step": 1}]
 

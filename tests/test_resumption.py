@@ -190,3 +190,11 @@ def test_the_history_keeps_the_newest_resumes(tmp_path, monkeypatch):
     for max_steps in range(1, 7):
         train(tmp_path, max_steps)
     assert [entry["step"] for entry in manifest(tmp_path)["resumed"]] == [3, 4, 5]
+
+
+def test_what_an_interrupted_save_left_goes_when_the_run_goes_on(tmp_path):
+    train(tmp_path, 1)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    (checkpoints / ".step-00000009.writing").mkdir()
+    train(tmp_path, 2)
+    assert {path.name for path in checkpoints.iterdir()} == {"step-00000001", "step-00000002"}

@@ -62,21 +62,39 @@ def newest_sound_checkpoint(folder: Path, report: Callable[[str], None]) -> Chec
     Raises:
         MachineError: There are some, and all are damaged, or the folder is none.
     """
-    paths = []
-    for _ in range(_LOOKS):
-        paths, is_gone = list_checkpoints(folder), False
-        for step, path in reversed(paths):
+    told: list[str] = []
+
+    def look(there: list[tuple[int, Path]]) -> Checkpoint | None:
+        told.clear()
+        for step, path in reversed(there):
             try:
                 return load_step(path, step)
             except CheckpointDamagedError as error:
                 if not path.exists():
-                    is_gone = True
-                    break
-                report(f"{error.message}; this checkpoint is passed over")
-        if not is_gone:
-            break
-    if paths:
-        raise MachineError(f"none of the {len(paths)} checkpoints in {folder} is sound")
+                    raise
+                told.append(f"{error.message}; this checkpoint is passed over")
+        if there:
+            message = f"none of the {len(there)} checkpoints in {folder} is sound"
+            raise MachineError("; ".join([message, *told]))
+        return None
+
+    found = _settled(folder, look)
+    for message in told:
+        report(message)
+    return found
+
+
+def _settled(
+    folder: Path, look: Callable[[list[tuple[int, Path]]], Checkpoint | None]
+) -> Checkpoint | None:
+    """What a look at the checkpoints finds; one more look where they changed in the meantime."""
+    for looks_left in reversed(range(_LOOKS)):
+        there = list_checkpoints(folder)
+        try:
+            return look(there)
+        except (InputError, MachineError):
+            if not looks_left or list_checkpoints(folder) == there:
+                raise
     return None
 
 
@@ -95,23 +113,29 @@ def chosen_checkpoint(folder: Path, which: str, report: Callable[[str], None]) -
         InputError: There is none of this step, or no evaluation has told the best one.
         MachineError: It is damaged.
     """
-    there = {str(step): (path, step) for step, path in list_checkpoints(folder)}
-    if not there:
-        return None
-    wanted = which
-    if which in ("newest", "best"):
-        newest = newest_sound_checkpoint(folder, report)
-        if which == "newest" or newest is None:
-            return newest
-        best = RunState.from_json(newest.state, newest.step).best_step
-        if best is None:
-            raise InputError(f"--checkpoint=best: no evaluation was done up to step {newest.step}")
-        wanted = str(best)
-    if wanted not in there:
-        step = f"step {wanted}, " if which == "best" else ""
-        message = f"--checkpoint={which}: {step}there is no such checkpoint"
-        raise InputError(f"{message} (there are newest, best, {', '.join(there)})")
-    return load_step(*there[wanted])
+    if which == "newest":
+        return newest_sound_checkpoint(folder, report)
+
+    def look(there: list[tuple[int, Path]]) -> Checkpoint | None:
+        by_step = {str(step): (path, step) for step, path in there}
+        if not there:
+            return None
+        wanted = _best_step(folder, report) if which == "best" else which
+        if wanted not in by_step:
+            step = f"step {wanted}, " if which == "best" else ""
+            message = f"--checkpoint={which}: {step}there is no such checkpoint"
+            raise InputError(f"{message} (there are newest, best, {', '.join(by_step)})")
+        return load_step(*by_step[wanted])
+
+    return _settled(folder, look)
+
+
+def _best_step(folder: Path, report: Callable[[str], None]) -> str:
+    newest = newest_sound_checkpoint(folder, report)
+    best = RunState.from_json(newest.state, newest.step).best_step if newest else None
+    if best is None:
+        raise InputError("--checkpoint=best: no evaluation was done up to the newest checkpoint")
+    return str(best)
 
 
 def load_step(path: Path, step: int) -> Checkpoint:
