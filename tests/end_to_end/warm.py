@@ -17,6 +17,9 @@ from typing import NamedTuple
 from tests.end_to_end.command_line import PROJECT
 
 
+TIMEOUT_SECONDS = 120
+
+
 class Done(NamedTuple):
     """What a run left: its exit code, negative where a signal killed it, and what it said."""
 
@@ -97,13 +100,32 @@ def _serve():
     import lm_core.experiment  # noqa: F401 -- for all that it imports
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    running = set()
     for line in sys.stdin:
         question = json.loads(line)
         if "wait" in question:
-            answer = os.waitstatus_to_exitcode(os.waitpid(question["wait"], 0)[1])
+            answer = _ended(question["wait"])
+            running.discard(question["wait"])
         elif (answer := os.fork()) == 0:
             _child(question)
+        else:
+            running.add(answer)
         print(json.dumps(answer), flush=True)
+    # A test that failed may have left some.
+    for process in running:
+        os.kill(process, signal.SIGKILL)
+
+
+def _ended(process):
+    """The exit code of a child; one that hangs is killed, so that its test fails."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while True:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(process, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 if __name__ == "__main__":
