@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from tests.end_to_end.command_line import PROJECT
 
-
 TIMEOUT_SECONDS = 120
 
 
