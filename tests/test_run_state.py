@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from lm_core.errors import MachineError
 from lm_core.training.run_state import RunState
 
+ROW = {"step": 50, "train_loss": None, "tokens_per_second": 1.5, "skipped_batches": 3}
 losses = st.floats(allow_nan=True, allow_infinity=True)
 
 
@@ -22,7 +23,7 @@ def test_the_best_is_the_first_of_the_smallest(found):
     assert state.best_step == (None if best is None else found.index(best) + 1)
 
 
-@given(losses, st.integers(0, 50), st.none() | st.just({"step": 50, "a": None, "b": 1.5}))
+@given(losses, st.integers(0, 50), st.none() | st.just(ROW))
 def test_what_is_stored_comes_back(loss, skipped, row):
     state = RunState(skipped_batches=skipped, unfinished_row=row)
     state.take(40, max(loss, -1e300) if loss == loss else loss)
@@ -30,9 +31,9 @@ def test_what_is_stored_comes_back(loss, skipped, row):
 
 
 def test_a_row_keeps_its_order():
-    row = {"step": 5, "b": 1.0, "a": 2.0}
+    row = {"step": 5, "train_loss": 1.0, "tokens_per_second": 2.0, "a": 3.0}
     stored = json.dumps(RunState(unfinished_row=row).to_json(), sort_keys=True)
-    assert list(RunState.from_json(json.loads(stored), 5).unfinished_row) == ["step", "b", "a"]
+    assert list(RunState.from_json(json.loads(stored), 5).unfinished_row) == list(row)
 
 
 def test_what_an_older_lab_did_not_store_is_as_in_a_new_run():
@@ -58,9 +59,12 @@ def test_what_an_older_lab_did_not_store_is_as_in_a_new_run():
         ("unfinished_row", [1]),
         ("unfinished_row", [["step"]]),
         ("unfinished_row", [[["step"], 5]]),
-        ("unfinished_row", [["step", 4]]),
-        ("unfinished_row", [["step", 5], ["train_loss", "1"]]),
-        ("unfinished_row", [["step", 5], ["train_loss", True]]),
+        ("unfinished_row", [["step", 5]]),
+        ("unfinished_row", [["step", 4], ["train_loss", 1.0], ["tokens_per_second", 1.0]]),
+        ("unfinished_row", [["step", 5.0], ["train_loss", 1.0], ["tokens_per_second", 1.0]]),
+        ("unfinished_row", [["step", 5], ["train_loss", 10**400], ["tokens_per_second", 1.0]]),
+        ("unfinished_row", [["step", 5], ["train_loss", "1"], ["tokens_per_second", 1.0]]),
+        ("unfinished_row", [["step", 5], ["train_loss", True], ["tokens_per_second", 1.0]]),
     ],
 )
 def test_what_cannot_be_is_refused(name, value):

@@ -7,6 +7,9 @@ from typing import Any
 
 from lm_core.errors import MachineError, shown
 
+# What fits into 64 bits: no metric is a larger integer, and none becomes too large for a float.
+_LARGEST_INTEGER = 2**63 - 1
+
 
 @dataclass
 class RunState:
@@ -60,8 +63,7 @@ class RunState:
             "best_validation_loss": _is_loss(state.best_validation_loss),
             "best_step": _is_count(state.best_step, step) or state.best_step is None,
             "skipped_batches": _is_count(state.skipped_batches, step),
-            "unfinished_row": row is None
-            or (isinstance(row, dict) and row.get("step") == step and _are_numbers(row)),
+            "unfinished_row": row is None or _is_row(row, step),
         }
         for name, is_sound in sound.items():
             if not is_sound:
@@ -86,8 +88,18 @@ def _is_loss(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isfinite(value))
 
 
-def _are_numbers(row: Mapping[str, Any]) -> bool:
-    return all(
-        isinstance(value, int | float | None) and not isinstance(value, bool)
-        for value in row.values()
+def _is_row(row: Any, step: int) -> bool:
+    """Whether this is the row of a step: with what every row has, and numbers alone, or null."""
+    return (
+        isinstance(row, dict)
+        and {"step", "train_loss", "tokens_per_second"} <= row.keys()
+        and type(row["step"]) is int
+        and row["step"] == step
+        and all(map(_is_number, row.values()))
     )
+
+
+def _is_number(value: Any) -> bool:
+    if type(value) is int:
+        return abs(value) <= _LARGEST_INTEGER
+    return value is None or type(value) is float
