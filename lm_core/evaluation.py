@@ -1,6 +1,5 @@
 """The loss on held-out text: every target once, the same number every time."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from lm_core.data.batches import validation_windows
 from lm_core.data.tokenizer import Tokenizer
 from lm_core.metrics import bits_per_byte, perplexity
 from lm_core.model.transformer import Transformer
+from lm_core.training.signals import CheckStop
 
 # Enough to fill matrix products; the result depends on it only by rounding.
 _WINDOWS_A_BATCH = 16
@@ -59,7 +59,7 @@ class Evaluator:
     def _windows(self):  # noqa: ANN202 -- the iterator of validation_windows
         return validation_windows(self._tokens, self._model.max_seq_len, _WINDOWS_A_BATCH)
 
-    def __call__(self, check_stop: Callable[[], None] | None = None) -> Evaluation:
+    def __call__(self, check_stop: CheckStop | None = None) -> Evaluation:
         """The loss over all targets; float32 per token, summed in float64.
 
         Args:

@@ -1,7 +1,5 @@
 """Generating text from a model."""
 
-from collections.abc import Callable
-
 import gin
 import numpy as np
 import torch
@@ -11,6 +9,7 @@ from lm_core.data.tokenizer import Tokenizer
 from lm_core.errors import DivergenceError
 from lm_core.model.transformer import KeyValueCache, Transformer
 from lm_core.randomness import keyed_generator
+from lm_core.training.signals import CheckStop
 
 
 @gin.configurable(denylist=["model", "tokenizer"])
@@ -62,9 +61,7 @@ class Sampler:
         self.top_p = top_p
         self._prompt_tokens = tokenizer.encode(prompt, where="sampling_prompt")
 
-    def __call__(
-        self, check_stop: Callable[[], None] | None = None, *, use_cache: bool = True
-    ) -> str:
+    def __call__(self, check_stop: CheckStop | None = None, *, use_cache: bool = True) -> str:
         """The prompt followed by ``max_length`` new tokens, as text.
 
         Args:

@@ -21,6 +21,7 @@ FLOORS = [
         "manifest",
         "record",
         "request",
+        "training.cadences",
         "training.run_state",
         "training.signals",
         "training.tensor_files",

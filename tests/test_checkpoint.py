@@ -193,7 +193,13 @@ def test_when_a_replacement_fails_the_old_checkpoint_is_back(tmp_path, monkeypat
 
 def test_a_checkpoint_of_another_format_is_refused_in_words(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_FORMAT", 3)
+        patch.setattr(module, "_FORMAT", 4)
         path = save_checkpoint(tmp_path, make())
-    with pytest.raises(ValueError, match="format 3, this version of the lab reads up to format 2"):
+    with pytest.raises(ValueError, match="format 4, this version of the lab reads up to format 3"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("former", [1, 2])
+def test_a_checkpoint_of_a_former_format_is_read(tmp_path, monkeypatch, former):
+    monkeypatch.setattr(module, "_FORMAT", former)
+    assert load_checkpoint(save_checkpoint(tmp_path, make())).step == 7

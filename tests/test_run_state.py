@@ -25,20 +25,22 @@ def test_the_best_is_the_first_of_the_smallest(found):
 
 @given(losses, st.integers(0, 50), st.none() | st.just(ROW))
 def test_what_is_stored_comes_back(loss, skipped, row):
-    state = RunState(skipped_batches=skipped, unfinished_row=row)
+    state = RunState(skipped_batches=skipped, row=row)
     state.take(40, max(loss, -1e300) if loss == loss else loss)
     assert RunState.from_json(json.loads(json.dumps(state.to_json())), 50) == state
 
 
 def test_a_row_keeps_its_order():
     row = {"step": 5, "train_loss": 1.0, "tokens_per_second": 2.0, "a": 3.0}
-    stored = json.dumps(RunState(unfinished_row=row).to_json(), sort_keys=True)
-    assert list(RunState.from_json(json.loads(stored), 5).unfinished_row) == list(row)
+    stored = json.dumps(RunState(row=row).to_json(), sort_keys=True)
+    assert list(RunState.from_json(json.loads(stored), 5).row) == list(row)
 
 
 def test_what_an_older_lab_did_not_store_is_as_in_a_new_run():
     assert RunState.from_json({"best_validation_loss": 2.0}, 5) == RunState(2.0)
     assert RunState.from_json({}, 5) == RunState()
+    row = {"step": 5, "train_loss": 1.0, "tokens_per_second": 2.0}
+    assert RunState.from_json({"unfinished_row": [*row.items()]}, 5) == RunState(row=row)
 
 
 @pytest.mark.parametrize(
@@ -54,17 +56,19 @@ def test_what_an_older_lab_did_not_store_is_as_in_a_new_run():
         ("skipped_batches", None),
         ("skipped_batches", 1.0),
         ("skipped_batches", 10**9),
-        ("unfinished_row", 3),
-        ("unfinished_row", []),
-        ("unfinished_row", [1]),
-        ("unfinished_row", [["step"]]),
-        ("unfinished_row", [[["step"], 5]]),
-        ("unfinished_row", [["step", 5]]),
-        ("unfinished_row", [["step", 4], ["train_loss", 1.0], ["tokens_per_second", 1.0]]),
-        ("unfinished_row", [["step", 5.0], ["train_loss", 1.0], ["tokens_per_second", 1.0]]),
-        ("unfinished_row", [["step", 5], ["train_loss", 10**400], ["tokens_per_second", 1.0]]),
-        ("unfinished_row", [["step", 5], ["train_loss", "1"], ["tokens_per_second", 1.0]]),
-        ("unfinished_row", [["step", 5], ["train_loss", True], ["tokens_per_second", 1.0]]),
+        ("evaluated", 1),
+        ("sampled", None),
+        ("row", 3),
+        ("row", []),
+        ("row", [1]),
+        ("row", [["step"]]),
+        ("row", [[["step"], 5]]),
+        ("row", [["step", 5]]),
+        ("row", [["step", 4], ["train_loss", 1.0], ["tokens_per_second", 1.0]]),
+        ("row", [["step", 5.0], ["train_loss", 1.0], ["tokens_per_second", 1.0]]),
+        ("row", [["step", 5], ["train_loss", 10**400], ["tokens_per_second", 1.0]]),
+        ("row", [["step", 5], ["train_loss", "1"], ["tokens_per_second", 1.0]]),
+        ("row", [["step", 5], ["train_loss", True], ["tokens_per_second", 1.0]]),
     ],
 )
 def test_what_cannot_be_is_refused(name, value):

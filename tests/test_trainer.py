@@ -149,6 +149,28 @@ def test_the_newest_checkpoints_stay_and_always_the_best(tmp_path, keep, losses,
     assert saved_steps(run) == saved
 
 
+def test_a_best_checkpoint_whose_step_was_never_stored_is_not_lost(tmp_path):
+    run = new_run(tmp_path / "run")
+    settings = {"eval_cadence": 1, "checkpoint_cadence": 1}
+
+    def train(losses, keep, **stored):
+        trainer = build(**settings, keep_checkpoints=keep, max_steps=len(losses))
+        if stored:
+            checkpoint = load_checkpoint(run.checkpoints / "step-00000003")
+            checkpoint.state |= stored
+            trainer.restore(checkpoint)
+        found = iter(map(float, losses[trainer.step :]))
+        trainer._evaluate = lambda check_stop: Evaluation(next(found), 0.0, 0.0, 1)
+        trainer.train(run)
+
+    train([9, 1, 7], keep=None)
+    # So does the first format of checkpoints have it.
+    train([9, 1, 7, 6, 5], keep=1, best_step=None)
+    assert saved_steps(run) == [1, 2, 3, 4, 5]
+    train([9, 1, 7, 0.5, 6, 5], keep=1, best_step=None)
+    assert saved_steps(run) == [4, 6]
+
+
 def test_an_older_checkpoint_goes_only_when_the_newer_one_is_safe(tmp_path, monkeypatch):
     run = new_run(tmp_path / "run")
     there = []

@@ -154,6 +154,38 @@ def test_a_signal_in_the_last_step_leaves_its_evaluation_to_the_resume(tmp_path)
     assert "val_loss" in rows(run.metrics)[-1]
 
 
+@pytest.mark.parametrize("cadences", [{}, {"sampling_cadence": 5}, CADENCES, {"eval_cadence": 3}])
+@pytest.mark.parametrize("stop", [0, 2, 4])
+def test_a_run_that_is_to_end_where_it_was_stopped_ends_like_one_that_was_to(
+    tmp_path, cadences, stop
+):
+    run = new_run(tmp_path / "run")
+    with pytest.raises(StoppedError):
+        interrupted(build(hooks=HOOKS, max_steps=12, **cadences), stop).train(run)
+    (step,) = saved_steps(run)[-1:]
+    for _ in range(2):
+        again = build(hooks=HOOKS, max_steps=step, **cadences)
+        again.restore(load_checkpoint(run.checkpoints / f"step-{step:08d}"))
+        run.rewind(again.recorded_step)
+        again.train(run)
+        assert again.is_complete
+    straight = run_in_pieces(tmp_path / "s", [], step, hooks=HOOKS, **cadences)
+    assert_the_same_run(straight, run, step)
+
+
+def test_what_a_new_cadence_calls_for_at_the_saved_step_is_done_once(tmp_path):
+    run = new_run(tmp_path / "run")
+    build(max_steps=4).train(run)
+    for _ in range(2):
+        again = build(max_steps=4, sampling_cadence=2)
+        again.restore(load_checkpoint(run.checkpoints / "step-00000004"))
+        run.rewind(again.recorded_step)
+        assert again.train(run).sample is not None
+        assert [row["step"] for row in rows(run.samples)] == [4]
+        assert [row["step"] for row in rows(run.metrics)] == [1, 2, 3, 4]
+        assert "val_loss" in rows(run.metrics)[-1]
+
+
 def test_a_signal_while_the_last_step_is_saved_finds_the_run_complete(tmp_path, monkeypatch):
     run = new_run(tmp_path / "run")
     trainer = build(max_steps=3)

@@ -367,7 +367,8 @@ class Hyperparameters(BaseModel):
         le=LARGEST_STEP,
         usual="1 to 5",
         change="more, or null, to look at how a model learned; 1 where the disk is small",
-        interactions="eval_cadence decides how often there is a best one; a resume may change it",
+        interactions="eval_cadence decides how often there is a best one, and with "
+        "checkpoint_cadence null it is not saved; a resume may change it, from its next save on",
     )
     """How many of the newest checkpoints stay; the one with the best validation loss stays besides.
     null: all of them stay."""

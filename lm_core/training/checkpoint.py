@@ -37,9 +37,9 @@ _NEEDED = {_STATE, "model.safetensors", "optimizer.safetensors"}
 # The list of checksums has one short line a file; what is larger is something else.
 _LARGEST_CHECKSUMS = 10_000
 # The number of this way to write a checkpoint; another way gets another number.
-_FORMAT = 2
-# Those that can be read: 1 knew no step that is not done with, and needs nothing to be one.
-_READABLE_FORMATS = {1, _FORMAT}
+_FORMAT = 3
+# Those that can be read: 1 knew no step that is not done with, 2 no other row than that of one.
+_READABLE_FORMATS = {1, 2, _FORMAT}
 
 
 # What the system says when a file is gone, or something else is in its place.

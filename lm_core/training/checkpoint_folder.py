@@ -20,6 +20,7 @@ _TEMPORARY = re.compile(r"\.(step-[0-9]{8})\.(writing|replaced|removed)", re.ASC
 # A checkpoint that goes away while it is read belongs to a run that is being trained; a few more
 # looks find a newer one.
 _LOOKS = 5
+_WHY_NO_BEST = "; the best of a run is saved where its checkpoint_cadence is a number"
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -124,7 +125,8 @@ def chosen_checkpoint(folder: Path, which: str, report: Callable[[str], None]) -
         if wanted not in by_step:
             step = f"step {wanted}, " if which == "best" else ""
             message = f"--checkpoint={which}: {step}there is no such checkpoint"
-            raise InputError(f"{message} (there are newest, best, {', '.join(by_step)})")
+            names = ", ".join(["newest", *(["best"] if which != "best" else []), *by_step])
+            raise InputError(f"{message} (there are {names}){_WHY_NO_BEST if step else ''}")
         return load_step(*by_step[wanted])
 
     return _settled(folder, look)

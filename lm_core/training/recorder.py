@@ -9,7 +9,7 @@ from lm_core.errors import MachineError
 from lm_core.metrics import MetricsBuffer
 from lm_core.output import warn
 from lm_core.progress import TrainingProgress
-from lm_core.record import RunDirectory
+from lm_core.record import RunDirectory, json_row
 from lm_core.training.checkpoint import Checkpoint, name_of, save_checkpoint
 from lm_core.training.checkpoint_folder import list_checkpoints, remove_superseded
 
@@ -27,6 +27,8 @@ class Recorder:
 
     Attributes:
         saved_step: The step of the newest checkpoint; None: there is none.
+        newest_row: The metrics of the newest step that has been written, as plain numbers, null
+            where there is none; so is its speed.
     """
 
     def __init__(self, keep_checkpoints: int | None) -> None:
@@ -36,8 +38,9 @@ class Recorder:
         self._last_flush = -math.inf
         self._run: RunDirectory | None = None
         self._progress: TrainingProgress | None = None
-        self._superseding: tuple[int, int | None] | None = None
+        self._superseding: tuple[int, int | None, int | None] | None = None
         self.saved_step: int | None = None
+        self.newest_row: dict[str, Any] | None = None
 
     def begin(self, run: RunDirectory | None, progress: TrainingProgress | None) -> None:
         """From now on, things go into a run directory and are shown, where there are any."""
@@ -100,6 +103,8 @@ class Recorder:
         self._last_flush = now
         rows, notes = self._metrics.flush(), self._notes
         self._notes = []
+        if rows:
+            self.newest_row = json_row(rows[-1]) | {"tokens_per_second": None}
         if rows and self._run is not None:
             self._run.append_metrics(rows)
         if self._progress is not None:
@@ -111,12 +116,13 @@ class Recorder:
                 self._progress.note(note)
         return rows
 
-    def save(self, checkpoint: Checkpoint, best_step: int | None) -> None:
+    def save(self, checkpoint: Checkpoint, best_step: int | None, keeps_all: bool = False) -> None:
         """Saves a checkpoint, never before its metrics are safe.
 
         Args:
             checkpoint: What to save.
             best_step: The step of the best evaluation, whose checkpoint is to stay.
+            keeps_all: Whether every other checkpoint is to stay too, however many were to.
 
         Raises:
             MachineError: It cannot be saved.
@@ -128,7 +134,8 @@ class Recorder:
         self._run.sync()
         save_checkpoint(self._run.checkpoints, checkpoint)
         self.saved_step = checkpoint.step
-        self._superseding = checkpoint.step, best_step
+        keep = None if keeps_all else self._keep_checkpoints
+        self._superseding = checkpoint.step, keep, best_step
 
     def remove_superseded(self) -> None:
         """Removes the checkpoints that the newest makes superfluous, once it has proved its worth.
@@ -137,10 +144,9 @@ class Recorder:
         """
         if self._run is None or self._superseding is None:
             return
-        step, best_step = self._superseding
-        self._superseding = None
+        superseding, self._superseding = self._superseding, None
         try:
             self._run.require_own()
-            remove_superseded(self._run.checkpoints, step, self._keep_checkpoints, best_step)
+            remove_superseded(self._run.checkpoints, *superseding)
         except MachineError as error:
             warn(f"{error.message}; it takes space, and training goes on")

@@ -9,6 +9,8 @@ from lm_core.errors import MachineError, shown
 
 # What fits into 64 bits: no metric is a larger integer, and none becomes too large for a float.
 _LARGEST_INTEGER = 2**63 - 1
+# Checkpoints of format 2 have the row only of a step that is still to be evaluated or sampled.
+_FORMER_NAME_OF_ROW = "unfinished_row"
 
 
 @dataclass
@@ -19,14 +21,23 @@ class RunState:
         best_validation_loss: The smallest so far, in nats per token; None before the first.
         best_step: The step it was found at.
         skipped_batches: How many batches were left out, since a number of theirs was not finite.
-        unfinished_row: The metrics of this step, where its evaluation, its sample or both were
-            given up for a signal and are still to be done; None where the step is done with.
+        row: The metrics of this step, should it still have to be evaluated or sampled: after a
+            signal, or because the run is to end here. Its speed, another one in each run, is null.
+        evaluated: Whether this step has been evaluated.
+        sampled: Whether a sample has been written after this step.
     """
 
     best_validation_loss: float | None = None
     best_step: int | None = None
     skipped_batches: int = 0
-    unfinished_row: dict[str, Any] | None = None
+    row: dict[str, Any] | None = None
+    evaluated: bool = False
+    sampled: bool = False
+
+    @property
+    def best_is_somewhere(self) -> bool:
+        """Whether there is a best step, and which is not known: format 1 stored its loss alone."""
+        return self.best_validation_loss is not None and self.best_step is None
 
     def take(self, step: int, validation_loss: float) -> bool:
         """Notes an evaluation, and tells whether it is the best so far; one of NaN never is.
@@ -43,8 +54,8 @@ class RunState:
 
     def to_json(self) -> dict[str, Any]:
         """The state as a checkpoint stores it; a row as pairs, whose order JSON keeps."""
-        row = None if self.unfinished_row is None else list(map(list, self.unfinished_row.items()))
-        return {**asdict(self), "unfinished_row": row}
+        row = None if self.row is None else list(map(list, self.row.items()))
+        return {**asdict(self), "row": row}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], step: int) -> "RunState":
@@ -57,13 +68,16 @@ class RunState:
         Raises:
             MachineError: Something there is not what it has to be.
         """
+        stored = {"row": stored.get(_FORMER_NAME_OF_ROW), **stored}
         state = cls(**{name: stored.get(name, getattr(cls, name)) for name in asdict(cls())})
-        row = state.unfinished_row = _row(state.unfinished_row)
+        row = state.row = _row(state.row)
         sound = {
             "best_validation_loss": _is_loss(state.best_validation_loss),
             "best_step": _is_count(state.best_step, step) or state.best_step is None,
             "skipped_batches": _is_count(state.skipped_batches, step),
-            "unfinished_row": row is None or _is_row(row, step),
+            "row": row is None or _is_row(row, step),
+            "evaluated": isinstance(state.evaluated, bool),
+            "sampled": isinstance(state.sampled, bool),
         }
         for name, is_sound in sound.items():
             if not is_sound:

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -15,6 +16,10 @@ SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name
 
 # Whoever closes a terminal or ends a job often signals twice, at once; a person needs longer.
 SECONDS_OF_ONE_REQUEST = 0.1
+
+
+# What an evaluation or a sample calls between two pieces of its work, to be given up in time.
+CheckStop = Callable[[], None]
 
 
 class StopRequested(Exception):  # noqa: N818 -- a request, no error

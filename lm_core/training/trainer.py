@@ -19,20 +19,17 @@ from lm_core.hooks import Hooks
 from lm_core.model.transformer import Transformer
 from lm_core.progress import TrainingProgress
 from lm_core.randomness import StepKey, draw_seed
-from lm_core.record import RunDirectory, json_row
+from lm_core.record import RunDirectory
+from lm_core.training.cadences import Cadences
 from lm_core.training.checkpoint import Checkpoint
 from lm_core.training.optimizer import build_adamw, optimizer_tensors
 from lm_core.training.recorder import Recorder
 from lm_core.training.restoring import restore_training
 from lm_core.training.run_state import RunState
-from lm_core.training.signals import StopRequested, StopSignals
+from lm_core.training.signals import CheckStop, StopRequested, StopSignals
 
 # The steps that a new run has done.
 _NONE_DONE = 0
-
-
-# What an evaluation or a sample calls between two pieces of its work, to be given up in time.
-CheckStop = Callable[[], None]
 
 
 class TrainingResult(NamedTuple):
@@ -132,9 +129,7 @@ class Trainer:
         self.step = _NONE_DONE
         self._evaluate, self._sample, self._tokenizer = evaluate, sample, tokenizer
         self._learning_rate = learning_rate
-        self._checkpoint_cadence = checkpoint_cadence
-        self._eval_cadence = eval_cadence
-        self._sampling_cadence = sampling_cadence
+        self._cadences = Cadences(max_steps, checkpoint_cadence, eval_cadence, sampling_cadence)
         self._max_skipped_batches = max_skipped_batches
         self._batches = RandomBatches(tokens, batch_size, model.max_seq_len, self.seed)
         self._tokens_a_step = batch_size * model.max_seq_len
@@ -152,7 +147,7 @@ class Trainer:
     @property
     def recorded_step(self) -> int:
         """The last step whose metrics and samples are complete."""
-        return self.step if self._state.unfinished_row is None else self.step - 1
+        return self.step - 1 if self._is_unfinished else self.step
 
     @property
     def is_complete(self) -> bool:
@@ -176,8 +171,8 @@ class Trainer:
             checkpoint, self.model, self._optimizer, self._hooks, seed=self.seed, **tokenizer
         )
         self.step = self._recorder.saved_step = checkpoint.step
-        if self._state.unfinished_row is not None:
-            row = self._state.unfinished_row
+        if self._is_unfinished:
+            row = self._state.row
             self._recorder.add({k: math.nan if v is None else v for k, v in row.items()})
 
     def train(
@@ -200,7 +195,7 @@ class Trainer:
         looked = None
         with StopSignals() as signals, progress or nullcontext() as shown_progress:
             self._recorder.begin(run, shown_progress)
-            if self._state.unfinished_row is not None:
+            if self._is_unfinished:
                 looked = self._after_step(signals)
             first_step = self.step + 1
             while self.step < self.max_steps:
@@ -243,6 +238,7 @@ class Trainer:
             self._leave_out(key.step, loss, norm)
         self._optimizer.zero_grad(set_to_none=True)
         self.step = key.step
+        self._state.evaluated = self._state.sampled = False
         speed = self._tokens_a_step / (time.perf_counter() - start)
         self._recorder.add(
             {
@@ -295,10 +291,10 @@ class Trainer:
             what = f"step {self.step}, whose weights do not serve: {error.message}"
             raise DivergenceError(self._divergence(what)) from error
         except StopRequested:
-            self._state.unfinished_row = json_row(self._recorder.flush(force=True)[-1])
             self._save(hooks_before)
             self._stop(signals)
-        self._state.unfinished_row = None
+        self._state.evaluated = looked.evaluation is not None
+        self._state.sampled = looked.sample is not None
         self._recorder.amend(metrics)
         is_best = False
         if looked.evaluation is not None:
@@ -307,8 +303,7 @@ class Trainer:
         if looked.sample is not None:
             self._recorder.add_sample(self.step, looked.sample, self._sample)
         self._recorder.flush()
-        saves_best = is_best and self._checkpoint_cadence is not None
-        if saves_best or self._is_due(self._checkpoint_cadence, at_end=True):
+        if self._cadences.saves(self.step) or (is_best and self._cadences.save_the_best):
             self._save(self._hooks.state())
         if looked.evaluation is not None or self.step == self.max_steps:
             self._recorder.remove_superseded()
@@ -318,12 +313,21 @@ class Trainer:
 
     @property
     def _evaluates(self) -> bool:
-        return self._evaluate is not None and self._is_due(self._eval_cadence, at_end=True)
+        return self._evaluate is not None and self._cadences.evaluates(self.step)
 
     @property
     def _samples(self) -> bool:
-        at_end = self._sampling_cadence is not None
-        return self._sample is not None and self._is_due(self._sampling_cadence, at_end)
+        return self._sample is not None and self._cadences.samples(self.step)
+
+    @property
+    def _is_unfinished(self) -> bool:
+        """Whether an evaluation or a sample of the step that is done is still to be done.
+
+        It was given up for a signal, or is due only now that ``max_steps`` or a cadence is another.
+        """
+        lacks_evaluation = self._evaluates and not self._state.evaluated
+        lacks_sample = self._samples and not self._state.sampled
+        return self._state.row is not None and (lacks_evaluation or lacks_sample)
 
     def _look(self, check_stop: CheckStop) -> tuple[TrainingResult, dict[str, Any]]:
         """Evaluates and samples, if this step calls for it: the results, and metrics from them.
@@ -345,11 +349,6 @@ class Trainer:
             metrics |= self._hooks.drain_reports("sampling/")
         return TrainingResult(self.step, evaluation, sample), metrics
 
-    def _is_due(self, cadence: int | None, at_end: bool) -> bool:
-        if self.step == self.max_steps:
-            return at_end
-        return cadence is not None and self.step % cadence == 0
-
     def _divergence(self, what: str, more_advice: str = "") -> str:
         saved, rate = self._recorder.good_checkpoint(), self._learning_rate
         rate_advice = f"Try a smaller learning_rate (now {rate}) in a new run"
@@ -365,11 +364,11 @@ class Trainer:
             DivergenceError: The update of this step left the finite numbers; nothing is saved.
             MachineError: It cannot be saved.
         """
+        self._recorder.flush(force=True)
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
-            self._recorder.flush(force=True)
             raise DivergenceError(self._divergence(f"the weights after step {self.step}"))
+        self._state.row = self._recorder.newest_row
         state = {
-            "step": self.step,
             "seed": self.seed,
             "model": self.model.arguments,
             "tokenizer": self._tokenizer.to_dict() if self._tokenizer else None,
@@ -382,7 +381,7 @@ class Trainer:
             hooks=hooks,
             state=state,
         )
-        self._recorder.save(checkpoint, self._state.best_step)
+        self._recorder.save(checkpoint, self._state.best_step, self._state.best_is_somewhere)
 
     def _stop(self, signals: StopSignals) -> NoReturn:
         """Saves, if that is not done yet, and ends the run."""
