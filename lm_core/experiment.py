@@ -106,7 +106,7 @@ def _run_to_resume(request: Request, lock: RunLock) -> RunDirectory | None:
         return None
     if request.run_dir is None:
         raise InputError("--resume needs --run_dir, to know which run to go on with")
-    if not (request.run_dir / "manifest.json").exists():
+    if not RunDirectory.is_at(request.run_dir):
         return None
     run = RunDirectory.open(request.run_dir)
     lock.take(run.path)

@@ -14,23 +14,18 @@ runs/NAME/
 
 import contextlib
 import json
-import math
 import os
 import re
+import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lm_core.atomic_files import (
-    append_whole,
-    replace_file,
-    sync_folder,
-    temporary_name,
-    write_synced,
-)
+from lm_core.atomic_files import replace_file, sync_folder, write_synced
 from lm_core.errors import InputError, MachineError
+from lm_core.json_lines import append_rows, cannot_write, rewind
 from lm_core.run_lock import RunLock
 from lm_core.unfinished_runs import remove_unfinished, unfinished_path
 
@@ -38,13 +33,12 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # File systems take names of 255 bytes; the time and a number follow.
 _LONGEST_NAME = 60
 _LATEST = "latest"
+_CONFIG = "config.yaml"
+_MANIFEST = "manifest.json"
 # Where a file is written before it takes its name, and a link likewise.
 _LEFTOVER = re.compile(r"\.[a-z]+\.[a-z]+\.[0-9]+\.tmp", re.ASCII)
 # A manifest has some thousand bytes for each resume; what is larger than this is something else.
 _LARGEST_MANIFEST = 16 * 2**20
-# A line of metrics has some hundred bytes, a sample a few for each token; what is longer than this
-# is something else.
-_LONGEST_LINE = 16 * 2**20
 
 
 class RunDirectory:
@@ -91,7 +85,7 @@ class RunDirectory:
         Raises:
             InputError: It cannot be read, or is no manifest.
         """
-        path = self.path / "manifest.json"
+        path = self.path / _MANIFEST
         try:
             with path.open("rb") as stream:
                 # What is cut off here is no JSON.
@@ -132,7 +126,7 @@ class RunDirectory:
         # A rename takes the place of an empty folder, but not of a link to one.
         path = path.resolve() if path.name in ("", "..") or path.is_symlink() else path
         missing = [folder for folder in path.parents if not folder.exists()]
-        unfinished = unfinished_path(path)
+        made = unfinished = unfinished_path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_unfinished(path.parent)
@@ -141,19 +135,20 @@ class RunDirectory:
                 lock.take(unfinished)
             run = cls(unfinished)
             run.checkpoints.mkdir()
-            write_synced(unfinished / "config.yaml", config_yaml.encode())
+            write_synced(unfinished / _CONFIG, config_yaml.encode())
             write_synced(unfinished / "config.gin", config_gin.encode())
             write_synced(run.metrics, b"")
             write_synced(run.samples, b"")
-            write_synced(unfinished / "manifest.json", _json(manifest))
+            write_synced(unfinished / _MANIFEST, _json(manifest))
             sync_folder(unfinished)
             # An empty folder may be in its place; a rename takes that.
             unfinished.rename(path)
+            made = path
             # Each folder above is a name in one that has to be on the disk too.
             for folder in (path.parent, *(folder.parent for folder in missing)):
                 sync_folder(folder)
         except BaseException as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree(made, ignore_errors=True)
             for folder in missing:
                 with contextlib.suppress(OSError):  # Another run may have moved in by now.
                     folder.rmdir()
@@ -169,17 +164,35 @@ class RunDirectory:
         return cls(path, lock)
 
     @classmethod
+    def is_at(cls, path: Path) -> bool:
+        """Whether a run is in a directory, whole or not: something has its manifest's name.
+
+        Raises:
+            InputError: The system does not let anybody look.
+        """
+        try:
+            return path.is_dir() and _MANIFEST in {entry.name for entry in path.iterdir()}
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+    @classmethod
     def open(cls, path: Path) -> "RunDirectory":
         """The run in a directory.
 
         Raises:
             InputError: There is none.
         """
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 -- where the system forbids to look, false
             raise InputError(f"{path} is no run directory: there is no such folder")
-        for name in ("config.yaml", "manifest.json"):
-            if not (path / name).is_file():
-                raise InputError(f"{path} is no run directory: it has no {name}")
+        try:
+            for name in (_CONFIG, _MANIFEST):
+                file = path / name
+                if file.is_symlink() and not file.exists():
+                    raise InputError(f"{file} is a link that leads nowhere; put the file there")
+                if not file.is_file():
+                    raise InputError(f"{path} is no run directory: it has no {name}")
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
         # The link `latest` may point elsewhere before the command is done.
         run = cls(path.parent / path.readlink() if path.is_symlink() else path)
         _ = run.manifest
@@ -191,7 +204,7 @@ class RunDirectory:
         Raises:
             MachineError: It cannot be written; the old one stands, or one form of it.
         """
-        self._replace("config.yaml", config_yaml.encode())
+        self._replace(_CONFIG, config_yaml.encode())
         self._replace("config.gin", config_gin.encode())
 
     def update_manifest(self, **fields: Any) -> None:
@@ -200,14 +213,14 @@ class RunDirectory:
         Raises:
             MachineError: It cannot be written; the old one stands.
         """
-        self._replace("manifest.json", _json(self.manifest | fields))
+        self._replace(_MANIFEST, _json(self.manifest | fields))
 
     def _replace(self, name: str, data: bytes) -> None:
         self.require_own()
         try:
             replace_file(self.path / name, data)
         except OSError as error:
-            raise _cannot_write(self.path / name, error) from error
+            raise cannot_write(self.path / name, error) from error
 
     def append_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds lines to ``metrics.jsonl``; what JSON has no number for becomes null.
@@ -216,7 +229,7 @@ class RunDirectory:
             MachineError: They cannot be written.
         """
         self.require_own()
-        _append(self.metrics, rows)
+        append_rows(self.metrics, rows)
 
     def append_sample(self, row: Mapping[str, Any]) -> None:
         """Adds a line to ``samples.jsonl``.
@@ -225,7 +238,7 @@ class RunDirectory:
             MachineError: It cannot be written.
         """
         self.require_own()
-        _append(self.samples, [row])
+        append_rows(self.samples, [row])
 
     def sync(self) -> None:
         """Waits until the disk has all metrics and samples.
@@ -238,7 +251,7 @@ class RunDirectory:
                 with path.open("ab") as stream:
                     os.fsync(stream.fileno())
             except OSError as error:
-                raise _cannot_write(path, error) from error
+                raise cannot_write(path, error) from error
 
     def rewind(self, step: int) -> int:
         """Forgets metrics and samples after a step, and a last line that is only half there.
@@ -252,8 +265,8 @@ class RunDirectory:
             MachineError: The files cannot be written, or are no files.
         """
         _remove_leftovers(self.path)
-        steps = _rewind(self.metrics, step)
-        _rewind(self.samples, step)
+        steps = rewind(self.metrics, step)
+        rewind(self.samples, step)
         return step - len(steps)
 
     def link_latest(self) -> None:
@@ -261,11 +274,15 @@ class RunDirectory:
         link = self.path.parent / _LATEST
         if link.exists() and not link.is_symlink():
             return
-        temporary = self.path.parent / f".{_LATEST}.{os.getpid()}"
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        temporary = unfinished_path(link)
+        try:
             temporary.symlink_to(self.path.name, target_is_directory=True)
             temporary.replace(link)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            if not isinstance(error, OSError):
+                raise
 
 
 def default_run_path(name: str, root: Path = Path("runs"), now: datetime | None = None) -> Path:
@@ -288,9 +305,13 @@ def _refuse_occupied(path: Path) -> None:
         names = {entry.name for entry in path.iterdir()}
     except OSError as error:
         raise InputError(f"the run directory {path} cannot be made: {error.strerror}") from error
-    if "manifest.json" in names:
+    if _MANIFEST in names:
         message = f"{path} already holds a run: --resume goes on with it"
         raise InputError(f"{message}, another --run_dir starts a new one")
+    if {_CONFIG, "checkpoints"} <= names:
+        message = f"{path} holds a run without its {_MANIFEST}, which cannot be gone on with"
+        again = f"--config={shlex.quote(str(path / _CONFIG))} runs it again, in another --run_dir"
+        raise InputError(f"{message}: put the file back, or {again}")
     if names:
         raise InputError(f"{path} is not empty, and holds no run: --run_dir names another one")
 
@@ -302,77 +323,5 @@ def _remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
-def _rewind(path: Path, step: int) -> set[int]:
-    """Takes the lines after a step, and those that are none, off a file.
-
-    Returns:
-        The steps of the lines that stay.
-    """
-    # To read from a pipe would wait for ever, and to write through a link change what is elsewhere.
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise MachineError(f"{path} is not a regular file")
-    if path.exists() and path.stat().st_nlink > 1:
-        message = f"{path} is a hard link: what is written to it would change another file too"
-        raise MachineError(f"{message}; put a copy in its place")
-    temporary = temporary_name(path)
-    try:
-        if not path.exists():
-            write_synced(path, b"")
-        steps = [found for _, found in _lines_until(path, step)]
-        if None in steps:
-            temporary.unlink(missing_ok=True)
-            with temporary.open("xb") as stream:
-                stream.writelines(line for line, found in _lines_until(path, step) if found)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-            sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise _cannot_write(path, error) from error
-    return {found for found in steps if found is not None}
-
-
-def _lines_until(path: Path, step: int) -> Iterator[tuple[bytes, int | None]]:
-    """Each line of a file with its step; None for one that is later, or none at all."""
-    with path.open("rb") as stream:
-        while line := stream.readline(_LONGEST_LINE):
-            if len(line) == _LONGEST_LINE:
-                message = f"{path} has a line of {len(line):,} bytes or more"
-                raise MachineError(f"{message}; move it away, and the run goes on without it")
-            found = _step_of(line)
-            yield line, found if found is not None and found <= step else None
-
-
-def _append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    lines = "".join(json.dumps(json_row(row), ensure_ascii=False) + "\n" for row in rows)
-    try:
-        append_whole(path, lines.encode("utf-8", errors="backslashreplace"))
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-
-
-def json_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with null where JSON has no number: for infinity and what is none."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in row.items()
-    }
-
-
-def _step_of(line: bytes) -> int | None:
-    """The step, from 1, that a line of metrics or a sample is of; None for what is no such line."""
-    try:
-        step = json.loads(line)["step"] if line.endswith(b"\n") else None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return step if isinstance(step, int) and step > 0 else None
-
-
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
-
-
-def _cannot_write(path: Path, error: OSError) -> MachineError:
-    return MachineError(f"{path} cannot be written: {error.strerror or error}")

@@ -84,10 +84,10 @@ def _opened(path: Path) -> int:
     try:
         descriptor = os.open(path, flags, _MODE)
     except OSError as error:
-        reason = error.strerror or error
-        raise MachineError(
-            f"{path}, which keeps other writers away, cannot be opened: {reason}"
-        ) from error
+        is_other = os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode)
+        reason = "it is no file; remove it" if is_other else error.strerror or error
+        message = f"{path}, which keeps other writers away, cannot be opened: {reason}"
+        raise MachineError(message) from error
     status = os.fstat(descriptor)
     # Into a second name of some other file, nothing is written.
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:

@@ -1,4 +1,7 @@
-"""Where a run directory is made before it takes its name, and what a killed process left there."""
+"""Where a run directory is made before it takes its name, and what a killed process left there.
+
+The link to the newest run likewise.
+"""
 
 import contextlib
 import hashlib
@@ -34,7 +37,7 @@ def remove_unfinished(folder: Path) -> None:
         if match and match[1] == _machine() and not _is_alive(int(match[2])):
             # Another process may be faster, or own it.
             with contextlib.suppress(OSError):
-                shutil.rmtree(path)
+                path.unlink() if path.is_symlink() else shutil.rmtree(path)
 
 
 def _machine() -> str:

@@ -11,7 +11,7 @@ PROJECT = Path(__file__).parents[1]
 FLOORS = [
     ["errors"],
     ["output", "randomness", "atomic_files", "machine"],
-    ["config", "run_lock", "unfinished_runs"],
+    ["config", "json_lines", "run_lock", "unfinished_runs"],
     [
         "command_line",
         "data",

@@ -1,6 +1,5 @@
 import json
 import os
-import resource
 from datetime import datetime
 from pathlib import Path
 
@@ -107,29 +106,6 @@ def test_opening_what_is_no_run_says_why(tmp_path):
             RunDirectory.open(run.path)
 
 
-def test_metrics_are_appended_as_strict_json_lines(tmp_path):
-    run = create(tmp_path / "a")
-    run.append_metrics([{"step": 1, "train_loss": 2.5}, {"step": 2, "train_loss": float("nan")}])
-    run.append_metrics([{"step": 3, "train_loss": float("inf")}])
-    assert lines(run.metrics) == [
-        {"step": 1, "train_loss": 2.5},
-        {"step": 2, "train_loss": None},
-        {"step": 3, "train_loss": None},
-    ]
-
-
-@given(st.text())
-def test_any_sample_text_survives(tmp_path_factory, text):
-    run = create(tmp_path_factory.mktemp("run") / "a")
-    run.append_sample({"step": 1, "text": text})
-    if not any("\ud800" <= character <= "\udfff" for character in text):
-        assert lines_by_newline(run.samples) == [{"step": 1, "text": text}]
-
-
-def lines_by_newline(path):
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
-
-
 def test_rewinding_keeps_the_lines_up_to_a_step(tmp_path):
     run = create(tmp_path / "a")
     run.append_metrics([{"step": step} for step in range(1, 8)])
@@ -144,14 +120,6 @@ def test_rewinding_keeps_the_lines_up_to_a_step(tmp_path):
     assert run.metrics.read_bytes() == b""
 
 
-def test_a_pipe_in_the_place_of_the_metrics_is_refused_and_nothing_waits_for_it(tmp_path):
-    run = create(tmp_path / "run")
-    run.metrics.unlink()
-    os.mkfifo(run.metrics)
-    with pytest.raises(RuntimeError, match=r"metrics.jsonl is not a regular file"):
-        run.rewind(1)
-
-
 def test_rewinding_makes_missing_files_again(tmp_path):
     run = create(tmp_path / "a")
     run.metrics.unlink()
@@ -160,70 +128,12 @@ def test_rewinding_makes_missing_files_again(tmp_path):
     assert lines(run.metrics) == [{"step": 4}]
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl"])
-def test_nothing_is_written_through_a_link(tmp_path, name):
-    run = create(tmp_path / "run")
-    target = tmp_path / "mine"
-    target.write_text("")
-    (run.path / name).unlink()
-    (run.path / name).symlink_to(target)
-    with pytest.raises(RuntimeError, match=f"{name} is not a regular file"):
-        run.rewind(0)
-    append = {"metrics.jsonl": lambda: run.append_metrics([{"step": 1}])}
-    with pytest.raises(RuntimeError, match=f"{name} cannot be written"):
-        append.get(name, lambda: run.append_sample({"step": 1}))()
-    assert target.read_text() == ""
-
-
-def test_lines_that_cannot_be_written_whole_are_not_there_at_all(tmp_path):
-    run = create(tmp_path / "run")
-    run.append_metrics([{"step": 1}])
-    size = run.metrics.stat().st_size
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, limits[1]))
-    try:
-        with pytest.raises(RuntimeError, match=r"metrics.jsonl cannot be written: File too large"):
-            run.append_metrics([{"step": 2, "train_loss": 1.5}])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert lines(run.metrics) == [{"step": 1}]
-    run.append_metrics([{"step": 2}])
-    assert [row["step"] for row in lines(run.metrics)] == [1, 2]
-
-
-def test_lines_that_are_none_go_when_a_run_goes_on(tmp_path):
-    run = create(tmp_path / "run")
-    for line in ("[]", "{}", '{"step": "1"}', '{"step": -1}', "[" * 99_999, "\x00", '{"step": 1}'):
-        with run.metrics.open("a") as stream:
-            stream.write(f"{line}\n")
-    with run.metrics.open("a") as stream:
-        stream.write('{"step": 2}')  # Whole, but for its end: the next line would join it.
-    assert run.rewind(3) == 2
-    assert lines(run.metrics) == [{"step": 1}]
-
-
-def test_a_line_without_an_end_is_not_read_whole(tmp_path):
-    run = create(tmp_path / "run")
-    with run.metrics.open("wb") as stream:
-        stream.truncate(10**11)
-    with pytest.raises(RuntimeError, match=r"metrics.jsonl has a line of [0-9,]+ bytes or more"):
-        run.rewind(0)
-
-
 def test_a_manifest_of_gigabytes_is_not_read(tmp_path):
     run = create(tmp_path / "run")
     with (run.path / "manifest.json").open("wb") as stream:
         stream.truncate(10**12)
     with pytest.raises(ValueError, match="is no manifest of a run"):
         RunDirectory.open(run.path)
-
-
-@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl"])
-def test_nothing_is_written_into_a_file_that_has_another_name_too(tmp_path, name):
-    run = create(tmp_path / "run")
-    (tmp_path / "other").hardlink_to(run.path / name)
-    with pytest.raises(RuntimeError, match=f"{name} is a hard link"):
-        run.rewind(0)
 
 
 @pytest.mark.parametrize(

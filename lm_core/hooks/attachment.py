@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lm_core.errors import InputError, Problem, shown, unknown
+from lm_core.errors import InputError, MachineError, Problem, shown, unknown
 from lm_core.hooks import builtin  # noqa: F401 -- makes the ready hooks known
 from lm_core.hooks.registry import ForwardHook, Hook, HookEntry, UpdateHook, read_entries
 from lm_core.model.sites import ForwardContext, Site, SiteHook
@@ -226,6 +226,9 @@ def _blaming(path: str, options: Container[str] = ()) -> Iterator[None]:
     except InputError as error:
         joint = "." if error.message.partition(":")[0] in options else ": "
         raise InputError(f"{path}{joint}{error.message}") from error
+    except OSError as error:
+        # Without the culprit's name it would look like a failure of the run's own files.
+        raise MachineError(f"{path}: {type(error).__name__}: {error}") from error
     except Exception as error:
         error.add_note(f"In the hook that {path} sets.")
         raise

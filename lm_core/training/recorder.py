@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from lm_core.errors import MachineError
+from lm_core.json_lines import json_row
 from lm_core.metrics import MetricsBuffer
 from lm_core.output import warn
 from lm_core.progress import TrainingProgress
-from lm_core.record import RunDirectory, json_row
+from lm_core.record import RunDirectory
 from lm_core.training.checkpoint import Checkpoint, name_of, save_checkpoint
 from lm_core.training.checkpoint_folder import list_checkpoints, remove_superseded
 
