@@ -1,6 +1,7 @@
 """The wiring: from a request to corpus, tokenizer, model and trainer, and to what is printed."""
 
 import contextlib
+import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,6 @@ from lm_core.errors import (
     DivergenceError,
     InputError,
     LabError,
-    MachineError,
     StoppedAtOnce,
     StoppedError,
 )
@@ -37,7 +37,7 @@ from lm_core.memory import memory_explained
 from lm_core.model.transformer import Transformer
 from lm_core.output import say, warn
 from lm_core.progress import training_progress
-from lm_core.record import RunDirectory, default_run_path
+from lm_core.record import LATEST, RunDirectory, default_run_path
 from lm_core.recorded_config import (
     read_record,
     record_sources,
@@ -46,7 +46,7 @@ from lm_core.recorded_config import (
     with_first_sources,
 )
 from lm_core.request import Request
-from lm_core.resumption import take_up
+from lm_core.resumption import failures_told, take_up
 from lm_core.run_lock import RunLock
 from lm_core.sampling import Sampler, printable
 from lm_core.training.checkpoint import Checkpoint
@@ -121,17 +121,31 @@ def _create_run(
     name = Path(files[-1].name).stem if files else "base"
     while True:
         path = request.run_dir or default_run_path(name)
+        if path.name == LATEST and _is_linked(path):
+            message = f"{path} is the link to the newest run, and there is none yet"
+            raise InputError(f"{message}; --run_dir takes any other name")
         forms = record_yaml(config, path), gin_text(config)
         try:
             run = RunDirectory.create(path, *forms, manifest, lock)
             break
-        except InputError:
+        except InputError as error:
             # Another run that started in the same second may have taken the name: then the next.
-            if request.run_dir or not path.exists():
+            if not path.exists():
                 raise
-    if path.resolve().parent == Path("runs").resolve():
+            if _run_to_resume(request, lock) is not None:
+                message = f"another process has just made {path}"
+                again = "the same command, given again, goes on with it"
+                raise InputError(f"{message}; {again}") from error
+            if request.run_dir:
+                raise
+    if _is_linked(path):
         run.link_latest()
     return run
+
+
+def _is_linked(path: Path) -> bool:
+    """Whether the link ``latest`` points at a new run there."""
+    return path.parent.resolve() == Path("runs").resolve()
 
 
 def _announce(run: RunDirectory, parts: Parts) -> None:
@@ -160,14 +174,8 @@ def _announce_config(config: ResolvedConfig, name: str, logs_all: bool) -> None:
 
 
 def _train(run: RunDirectory, trainer: Trainer) -> TrainingResult:
-    try:
-        with memory_explained():
-            progress = training_progress(trainer.step + 1, trainer.max_steps)
-            return trainer.train(run, progress)
-    except MachineError as error:
-        saved = trainer.saved_step
-        goes_on = f"goes on after step {saved}" if saved else "starts again from the first step"
-        raise MachineError(f"{error.message}; when that is mended, --resume {goes_on}") from error
+    with failures_told(trainer), memory_explained():
+        return trainer.train(run, training_progress(trainer.step + 1, trainer.max_steps))
 
 
 @contextlib.contextmanager
@@ -224,6 +232,9 @@ def evaluate(request: Request) -> None:
     with memory_explained():
         tokens, name = _tokens_to_evaluate(request, run, config, tokenizer)
         evaluation = Evaluator(model, tokens, tokenizer)()
+    if not math.isfinite(evaluation.loss):
+        message = f"the checkpoint of step {checkpoint.step} gives no finite loss on {name}"
+        raise DivergenceError(f"{message}, but {evaluation.loss}; --checkpoint takes another one")
     print(f"checkpoint: step {checkpoint.step:,} of {run.path}")
     print(f"text: {name}, {evaluation.n_targets:,} targets")
     print(f"validation loss: {evaluation}")

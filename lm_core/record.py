@@ -32,7 +32,7 @@ from lm_core.unfinished_runs import remove_unfinished, unfinished_path
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # File systems take names of 255 bytes; the time and a number follow.
 _LONGEST_NAME = 60
-_LATEST = "latest"
+LATEST = "latest"
 _CONFIG = "config.yaml"
 _MANIFEST = "manifest.json"
 # Where a file is written before it takes its name, and a link likewise.
@@ -271,7 +271,7 @@ class RunDirectory:
 
     def link_latest(self) -> None:
         """Points the link ``latest`` beside this directory at it, where links can be made."""
-        link = self.path.parent / _LATEST
+        link = self.path.parent / LATEST
         if link.exists() and not link.is_symlink():
             return
         temporary = unfinished_path(link)

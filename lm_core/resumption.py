@@ -1,12 +1,13 @@
 """Going on with a run: what its record says, what may change, and back to its newest checkpoint."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lm_core.config.rendering import canonical, gin_text
 from lm_core.config.resolution import ResolvedConfig
 from lm_core.data.corpus import Corpus
-from lm_core.errors import shown
+from lm_core.errors import MachineError, shown
 from lm_core.output import warn
 from lm_core.record import RunDirectory
 from lm_core.recorded_config import (
@@ -55,6 +56,33 @@ def take_up(
         trainer.restore(checkpoint)
     elif run.manifest.get("saved_step"):
         warn(f"{run.path} holds no checkpoint any more; training starts from its beginning")
+    with failures_told(trainer):
+        _write_record(run, recorded, config, trainer, manifest)
+
+
+@contextlib.contextmanager
+def failures_told(trainer: Trainer) -> Iterator[None]:
+    """Says with what the machine fails at how the run goes on.
+
+    Raises:
+        MachineError: One came, and says it now.
+    """
+    try:
+        yield
+    except MachineError as error:
+        saved = trainer.saved_step
+        goes_on = f"goes on after step {saved}" if saved else "starts again from the first step"
+        raise MachineError(f"{error.message}; when that is mended, --resume {goes_on}") from error
+
+
+def _write_record(
+    run: RunDirectory,
+    recorded: Recorded,
+    config: ResolvedConfig,
+    trainer: Trainer,
+    manifest: dict[str, Any],
+) -> None:
+    """Makes the record that of a run which goes on after the trainer's step."""
     n_missing = run.rewind(trainer.recorded_step)
     if n_missing:
         warn(f"{run.metrics}: the lines of {n_missing:,} earlier steps are lost")

@@ -1,9 +1,16 @@
 import os
 import resource
+from pathlib import Path
 
 import pytest
 
-from lm_core.atomic_files import append_whole, replace_file, sync_folder, write_synced
+from lm_core.atomic_files import (
+    append_whole,
+    replace_file,
+    sync_folder,
+    temporary_name,
+    write_synced,
+)
 
 
 def test_new_content_takes_the_place_of_the_old(tmp_path):
@@ -12,6 +19,26 @@ def test_new_content_takes_the_place_of_the_old(tmp_path):
     replace_file(path, b"two")
     assert path.read_bytes() == b"two"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_disk_has_the_content_before_the_name_and_the_name_before_it_returns(
+    tmp_path, monkeypatch
+):
+    happened = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_fsync(descriptor):
+        fsync(descriptor)
+        happened.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    def noted_replace(self, target):
+        happened.append("named")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    replace_file(tmp_path / "file", b"one")
+    assert happened == [temporary_name(tmp_path / "file").name, "named", tmp_path.name]
 
 
 def test_when_writing_fails_the_old_content_stands(tmp_path, monkeypatch):

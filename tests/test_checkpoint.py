@@ -2,6 +2,8 @@ import hashlib
 import json
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,15 @@ from lm_core.errors import MachineError
 from lm_core.training import checkpoint as module
 from lm_core.training.checkpoint import CheckpointDamagedError, load_checkpoint, save_checkpoint
 from tests.tiny_checkpoint import FILES, assert_equal, damage_zero, make, newest, rewrite
+
+
+def test_the_folder_of_checkpoints_is_on_the_disk_before_anything_in_it(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(module, "sync_folder", lambda path: synced.append(path.name))
+    for step in (1, 2):
+        save_checkpoint(tmp_path / "checkpoints", make(step))
+    one, two = ([f".step-{step:08d}.writing", "checkpoints"] for step in (1, 2))
+    assert synced == [tmp_path.name, *one, *two]
 
 
 def test_everything_comes_back_bit_for_bit(tmp_path):
@@ -133,6 +144,33 @@ def test_a_file_that_looks_larger_than_any_memory_is_not_read(tmp_path):
     (path / "checksums.json").write_bytes(module._json(content))
     with pytest.raises(MachineError, match="this machine's memory"):
         load_checkpoint(path)
+
+
+LOADS_WITH_LITTLE_MEMORY = """
+import resource
+from lm_core.training.checkpoint import *
+weights = torch.ones(10_000_000)
+path = save_checkpoint(Path("."), Checkpoint(1, {"weight": weights}, {}))
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+for least_left in range(0, 200 * 2**20, 20 * 2**20):
+    resource.setrlimit(resource.RLIMIT_AS, (used + least_left, resource.RLIM_INFINITY))
+    try:
+        load_checkpoint(path)
+    except MachineError as error:
+        print(error)
+    else:
+        print("loaded")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system tells no sizes")
+def test_too_little_memory_is_told_in_words_and_nothing_else(tmp_path):
+    command = [sys.executable, "-c", LOADS_WITH_LITTLE_MEMORY]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""
+    told = done.stdout.splitlines()
+    assert set(told) == {"step-00000001 does not fit into memory", "loaded"}
+    assert len(told) == 10
 
 
 @pytest.mark.parametrize("size", [float("inf"), "10", 1.5, True, None, -1])

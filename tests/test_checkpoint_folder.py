@@ -181,6 +181,14 @@ def test_a_kill_at_any_moment_of_a_removal_leaves_no_half_checkpoint(tmp_path):
     assert n > 1
 
 
+def test_what_an_interrupted_removal_left_is_not_in_the_way_of_the_next(tmp_path):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, make(step))
+    shutil.copytree(tmp_path / "step-00000001", tmp_path / ".step-00000001.removed")
+    remove_superseded(tmp_path, 2, 1, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
+
+
 def test_what_cannot_be_removed_is_told(tmp_path, monkeypatch):
     for step in (1, 2):
         save_checkpoint(tmp_path, make(step))

@@ -1,15 +1,19 @@
 """The wiring, called as the command line calls it but in this process."""
 
 import json
+import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from lm_core import experiment
-from lm_core.errors import InputError, MachineError
+from lm_core.errors import DivergenceError, InputError, MachineError
 from lm_core.hooks import ForwardHook, forward_hook
+from lm_core.training.checkpoint import load_checkpoint, save_checkpoint
+from lm_core.training.checkpoint_folder import list_checkpoints
 from lm_core.training.trainer import Trainer
 from tests.tiny_run import looking_at, request
 
@@ -61,6 +65,28 @@ def test_a_text_too_short_to_evaluate_on_says_how_long_it_must_be(tmp_path):
     (tmp_path / "short.txt").write_text("abc")
     with pytest.raises(ValueError, match=r"short.txt has 3 tokens; one window of .* needs 17"):
         experiment.evaluate(looking_at(tmp_path, str(tmp_path / "short.txt")))
+
+
+def test_weights_that_give_no_loss_are_no_result(tmp_path):
+    experiment.train(request(tmp_path))
+    (_, path), *_ = list_checkpoints(tmp_path / "run" / "checkpoints")
+    checkpoint = load_checkpoint(path)
+    checkpoint.model["final_norm.bias"][0] = math.nan
+    save_checkpoint(path.parent, checkpoint)
+    with pytest.raises(DivergenceError, match=r"of step 3 gives no finite loss on .*, but nan"):
+        experiment.evaluate(looking_at(tmp_path))
+
+
+def test_the_name_of_the_link_to_the_newest_run_is_no_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="runs/latest is the link to the newest run, and there is"):
+        experiment.train(replace(request(tmp_path), run_dir=Path("runs/latest"), resume=True))
+    assert not (tmp_path / "runs").exists()
+    experiment.train(replace(request(tmp_path), run_dir=Path("runs/a")))
+    experiment.train(
+        replace(request(tmp_path, Trainer__max_steps=4), run_dir=Path("runs/latest"), resume=True)
+    )
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"a", "latest"}
 
 
 def test_two_runs_of_the_same_second_take_two_names(tmp_path, monkeypatch, capsys):

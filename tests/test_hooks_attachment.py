@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from lm_core.errors import InputError
+from lm_core.errors import InputError, MachineError
 from lm_core.hooks import ForwardHook, Hooks, UpdateHook, check_fit, forward_hook, update_hook
 from tests.hooked_model import KEY, TOKENS, build, forward, update, with_gradients
 
@@ -202,6 +202,17 @@ def test_a_defect_in_a_hook_keeps_its_traceback_and_names_the_entry():
     with pytest.raises(ZeroDivisionError) as error:
         model(TOKENS, key=KEY)
     assert error.value.__notes__ == ["In the hook that hooks.forward[1] sets."]
+
+
+def test_a_file_that_a_hook_cannot_use_is_told_with_the_hooks_name():
+    class Writes(UpdateHook):
+        def on_gradients(self, gradients, key):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    update_hook("test_writes")(Writes)
+    hooks = Hooks(update({"name": "test_writes"}), with_gradients(build()))
+    with pytest.raises(MachineError, match=r"hooks.update\[0\]: BrokenPipeError: .*Broken pipe"):
+        hooks.transform_gradients(KEY)
 
 
 def test_a_state_that_is_no_tensor_is_told_by_its_path():

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -97,6 +99,16 @@ def test_a_part_of_a_parameters_state_is_refused():
     tensors = {name: t.clone() for name, t in optimizer_tensors(optimizer, model).items()}
     del tensors["final_norm.bias/exp_avg_sq"]
     with pytest.raises(RuntimeError, match=r"of final_norm.bias is not whole: exp_avg, step"):
+        load_optimizer_tensors(optimizer, model, tensors)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, -1.0, 1.5])
+def test_a_number_of_updates_that_cannot_be_is_refused(value):
+    model = build()
+    optimizer = build_adamw(model, 0.01, 0.1, 0.9, 0.95)
+    step(model, optimizer, 1)
+    tensors = optimizer_tensors(optimizer, model) | {"final_norm.bias/step": torch.tensor(value)}
+    with pytest.raises(RuntimeError, match=f"'final_norm.bias/step' is {value}"):
         load_optimizer_tensors(optimizer, model, tensors)
 
 

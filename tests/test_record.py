@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lm_core import record
 from lm_core.record import RunDirectory, default_run_path
 from lm_core.run_lock import RunLock
 from tests.locks import is_held
@@ -88,6 +89,51 @@ def test_where_making_it_fails_nothing_of_it_stays(tmp_path, monkeypatch, n_befo
         assert list(tmp_path.iterdir()) == []
     else:
         create(tmp_path / "some" / "where" / "run")
+
+
+def test_a_folder_that_cannot_be_synced_is_told_and_nothing_of_the_run_stays(tmp_path, monkeypatch):
+    sync_folder = record.sync_folder
+
+    def failing(path):
+        sync_folder(path)
+        if (tmp_path / "some" / "run").exists():
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(record, "sync_folder", failing)
+    with pytest.raises(ValueError, match="some/run cannot be made: Input/output error"):
+        create(tmp_path / "some" / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_has_lost_its_manifest_says_how_to_run_it_again(tmp_path):
+    run = create(tmp_path / "a")
+    assert RunDirectory.is_at(run.path)
+    (run.path / "manifest.json").unlink()
+    assert not RunDirectory.is_at(run.path)
+    with pytest.raises(ValueError, match=r"without its manifest.json.*put.*or --config=.*a/config"):
+        create(run.path)
+
+
+def test_a_manifest_that_leads_nowhere_is_told_as_that(tmp_path):
+    run = create(tmp_path / "a")
+    (run.path / "manifest.json").unlink()
+    (run.path / "manifest.json").symlink_to("nowhere")
+    assert RunDirectory.is_at(run.path)
+    with pytest.raises(ValueError, match=r"manifest.json is a link that leads nowhere; put the"):
+        RunDirectory.open(run.path)
+
+
+def test_a_folder_that_nobody_may_look_into_is_told(tmp_path, monkeypatch):
+    run = create(tmp_path / "a")
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("iterdir", "is_symlink"):
+        monkeypatch.setattr(Path, name, forbidden)
+    for use in (RunDirectory.open, RunDirectory.is_at, create):
+        with pytest.raises(ValueError, match=r"a cannot be (read|made): Permission denied"):
+            use(run.path)
 
 
 def test_opening_what_is_no_run_says_why(tmp_path):
@@ -231,6 +277,19 @@ def test_latest_points_at_the_newest_run_and_can_be_opened(tmp_path):
     assert link.readlink() == Path("b")
     assert RunDirectory.open(link).path == tmp_path / "b"
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "latest"}
+
+
+def test_a_kill_while_the_link_is_made_leaves_nothing_for_long(tmp_path, monkeypatch):
+    run = create(tmp_path / "a")
+
+    def killed(self, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run.link_latest()
+    assert {path.name for path in tmp_path.iterdir()} == {"a"}
 
 
 def test_a_folder_called_latest_is_left_alone(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from lm_core import experiment, record, resumption
 from lm_core.errors import InputError, MachineError
+from lm_core.run_lock import RunLock
 from lm_core.training.trainer import Trainer
 from tests.tiny_run import looking_at, request
 
@@ -59,12 +60,41 @@ def test_a_disk_that_is_full_while_the_record_changes_is_told_and_the_run_stays_
 
     with monkeypatch.context() as patched:
         patched.setattr(record, "replace_file", full)
-        with pytest.raises(MachineError, match=f"run/{name} cannot be written: No space left"):
+        words = f"run/{name} cannot be written: No space left.*; when .* goes on after step 2"
+        with pytest.raises(MachineError, match=words):
             train(tmp_path, 3)
     assert manifest(tmp_path)["outcome"] == "completed"
     assert manifest(tmp_path)["end"]
     train(tmp_path, 3)
     assert max_steps_of(tmp_path) == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("is_done", "message"),
+    [
+        (True, "just made .*/run; the same command, given again, goes on with it"),
+        (False, "/run is being written by process [0-9]+ "),
+    ],
+)
+def test_of_two_that_found_no_run_and_start_it_the_later_is_told_about_the_first(
+    tmp_path, monkeypatch, is_done, message
+):
+    describe_world = experiment.describe_world
+
+    with RunLock() as lock:
+
+        def raced(modules):
+            with monkeypatch.context() as patch:
+                patch.setattr(experiment, "describe_world", describe_world)
+                train(tmp_path, 2)
+            if not is_done:
+                lock.take(tmp_path / "run")
+            return describe_world(modules)
+
+        monkeypatch.setattr(experiment, "describe_world", raced)
+        with pytest.raises(InputError, match=message):
+            train(tmp_path, 2)
+    assert manifest(tmp_path)["outcome"] == "completed"
 
 
 def test_a_resume_that_changes_nothing_keeps_the_sources_in_the_record(tmp_path):

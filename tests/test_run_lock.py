@@ -102,7 +102,7 @@ def test_a_lock_that_is_something_else_is_refused_and_what_it_is_stays(tmp_path,
         "folder": path.mkdir,
     }
     make[kind]()
-    with RunLock() as lock, pytest.raises(MachineError, match=r"run/.lock"):
+    with RunLock() as lock, pytest.raises(MachineError, match=r"run/.lock.*; remove it"):
         lock.take(folder)
     assert target.read_text() == "precious"
 

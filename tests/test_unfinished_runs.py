@@ -21,11 +21,14 @@ def dead():
     return process.pid
 
 
-def left_by(folder, process, monkeypatch):
-    """What a process leaves that was killed while it made a run."""
+def left_by(folder, process, monkeypatch, link_to=None):
+    """What a process leaves that was killed while it made a run, or the link to one."""
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: process)
         path = unfinished_path(folder / "run")
+    if link_to is not None:
+        path.symlink_to(link_to)
+        return path
     path.mkdir()
     (path / "config.yaml").write_text("")
     return path
@@ -37,6 +40,13 @@ def test_what_a_dead_process_left_goes_and_what_a_living_one_makes_stays(tmp_pat
     own = left_by(tmp_path, os.getpid(), monkeypatch)
     remove_unfinished(tmp_path)
     assert set(tmp_path.iterdir()) == {alive, own}
+
+
+def test_a_link_that_a_dead_process_left_goes_and_what_it_leads_to_stays(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    left_by(tmp_path, dead(), monkeypatch, link_to="a")
+    remove_unfinished(tmp_path)
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
 def test_what_another_machine_makes_stays(tmp_path, monkeypatch):

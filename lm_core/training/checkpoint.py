@@ -36,6 +36,8 @@ _TENSOR_FILES = ("model.safetensors", "optimizer.safetensors", "hooks.safetensor
 _NEEDED = {_STATE, "model.safetensors", "optimizer.safetensors"}
 # The list of checksums has one short line a file; what is larger is something else.
 _LARGEST_CHECKSUMS = 10_000
+# How many copies of a file are made to take tensors from it.
+_COPIES = 2
 # The number of this way to write a checkpoint; another way gets another number.
 _FORMAT = 3
 # Those that can be read: 1 knew no step that is not done with, 2 no other row than that of one.
@@ -168,6 +170,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         contents = _verified_contents(path)
+        # One file after the other, so that no more than one of them is in memory twice.
+        model, optimizer, hooks = (
+            _tensors(contents.pop(name)) if name in contents else {} for name in _TENSOR_FILES
+        )
+        state = json.loads(contents[_STATE])
+        step, written_as = state["step"], state.pop("format")
+        if type(step) is not int or type(written_as) is not int:
+            raise ValueError("its step or its format is no integer")
     except OSError as error:
         message = f"{error.filename or path} cannot be read: {error.strerror}"
         if error.errno in _SIGNS_OF_DAMAGE:
@@ -176,24 +186,25 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise MachineError(f"{message}; mend that, or move {path} away to do without it") from error
     except MemoryError as error:
         raise MachineError(f"{path} does not fit into memory") from error
-    try:
-        # One file after the other, so that no more than one of them is in memory twice.
-        model, optimizer, hooks = (
-            {key: tensor.clone() for key, tensor in load(contents.pop(name)).items()}
-            if name in contents
-            else {}
-            for name in _TENSOR_FILES
-        )
-        state = json.loads(contents[_STATE])
-        step, written_as = state["step"], state.pop("format")
-        if type(step) is not int or type(written_as) is not int:
-            raise ValueError("its step or its format is no integer")
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointDamagedError(f"{path} holds no checkpoint: {error}") from error
     if written_as not in _READABLE_FORMATS:
         message = f"{path} is of format {shown(written_as)}, this version of the lab reads"
         raise InputError(f"{message} up to format {_FORMAT}; use the version that wrote it")
     return Checkpoint(step, model, optimizer, hooks, state)
+
+
+def _tensors(data: bytes) -> dict[str, torch.Tensor]:
+    """The tensors in the content of a file, in memory of their own.
+
+    Raises:
+        SafetensorError: It is no such content.
+        MemoryError: There is too little memory.
+    """
+    # The library copies it once, and what is made of that is a copy too. Where there is no memory
+    # for it, the library ends in a page about its own inside: better to ask before.
+    bytes(_COPIES * len(data))
+    return {name: tensor.clone() for name, tensor in load(data).items()}
 
 
 def _verified_contents(path: Path) -> dict[str, bytes]:

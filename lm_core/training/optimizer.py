@@ -77,6 +77,8 @@ def load_optimizer_tensors(
         shape = () if kind == _STEP or parameter is None else parameter.shape
         if parameter is None or tensor.shape != shape or tensor.dtype != torch.float32:
             raise MachineError(f"the checkpoint's optimizer state {path!r} fits no parameter")
+        if kind == _STEP and not (float(tensor) >= 0 and float(tensor).is_integer()):
+            raise MachineError(f"the checkpoint's optimizer state {path!r} is {float(tensor)}")
         state = optimizer.state[parameter]
         state[kind] = tensor.to(parameter.device).clone()
     for name, parameter in parameters.items():
