@@ -96,7 +96,7 @@ class Sampler:
         values = logits.double().cpu().numpy()
         # A hook may rule tokens out with minus infinity, but not all of them.
         if np.isnan(values).any() or not np.isfinite(values.max()):
-            raise DivergenceError("the model's output is not finite: its training has diverged")
+            raise DivergenceError("the model gives no finite numbers to sample from")
         return values
 
     def _choose(self, logits: np.ndarray, draw: float) -> int:

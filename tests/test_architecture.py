@@ -35,7 +35,7 @@ FLOORS = [
         "recorded_config",
         "training.optimizer",
     ],
-    ["training.checkpoint_folder", "training.restoring"],
+    ["training.checkpoint_folder", "training.looks", "training.restoring"],
     ["training.recorder"],
     ["training.trainer", "inspection", "memory"],
     ["resumption", "assembly"],

@@ -13,6 +13,7 @@ from lm_core.training.checkpoint_folder import (
     chosen_checkpoint,
     clean_up,
     list_checkpoints,
+    remove_checkpoints,
     remove_superseded,
 )
 from tests.tiny_checkpoint import DAMAGES, FILES, assert_equal, damage_empty, make, newest
@@ -149,13 +150,17 @@ def test_cleaning_up_touches_nothing_else(tmp_path):
         (None, None, [1, 2, 3, 4, 5]),
     ],
 )
-def test_the_newest_stay_and_the_best_and_what_is_later_goes(tmp_path, keep, best, left):
+def test_the_newest_sound_ones_stay_and_the_best_and_nothing_is_done_to_damaged_ones(
+    tmp_path, keep, best, left
+):
     for step in (1, 2, 3, 4, 5, 8):
         save_checkpoint(tmp_path, make(step))
     (tmp_path / "notes").mkdir()
-    remove_superseded(tmp_path, 5, keep, best)
+    remove_superseded(tmp_path, keep, best, {8, 9})
+    assert [step for step, _ in list_checkpoints(tmp_path)] == [*left, 8]
+    assert len(list(tmp_path.iterdir())) == len(left) + 2
+    remove_checkpoints(tmp_path, {8, 9})
     assert [step for step, _ in list_checkpoints(tmp_path)] == left
-    assert len(list(tmp_path.iterdir())) == len(left) + 1
 
 
 def test_a_kill_at_any_moment_of_a_removal_leaves_no_half_checkpoint(tmp_path):
@@ -167,7 +172,7 @@ def test_a_kill_at_any_moment_of_a_removal_leaves_no_half_checkpoint(tmp_path):
         with pytest.MonkeyPatch.context() as patch:
             kill_at(patch, n)
             try:
-                remove_superseded(folder, 3, 1, 2)
+                remove_superseded(folder, 1, 2)
                 finished = True
             except Killed:
                 pass
@@ -185,7 +190,7 @@ def test_what_an_interrupted_removal_left_is_not_in_the_way_of_the_next(tmp_path
     for step in (1, 2):
         save_checkpoint(tmp_path, make(step))
     shutil.copytree(tmp_path / "step-00000001", tmp_path / ".step-00000001.removed")
-    remove_superseded(tmp_path, 2, 1, None)
+    remove_superseded(tmp_path, 1, None)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
 
 
@@ -198,7 +203,7 @@ def test_what_cannot_be_removed_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "rename", refused)
     with pytest.raises(MachineError, match=r"step-00000001 cannot be removed: Permission denied"):
-        remove_superseded(tmp_path, 2, 1, None)
+        remove_superseded(tmp_path, 1, None)
 
 
 def test_a_checkpoint_that_goes_away_while_it_is_read_is_no_damage(tmp_path, monkeypatch):
@@ -210,7 +215,7 @@ def test_a_checkpoint_that_goes_away_while_it_is_read_is_no_damage(tmp_path, mon
     def raced(path):
         if path.name.endswith("2"):
             save_checkpoint(tmp_path, make(3))
-            remove_superseded(tmp_path, 3, 1, None)
+            remove_superseded(tmp_path, 1, None)
         return read(path)
 
     monkeypatch.setattr(checkpoint_folder, "load_checkpoint", raced)
@@ -335,7 +340,7 @@ def test_the_best_of_a_run_that_is_being_trained_is_found_though_it_changes(tmp_
         made = make(step)
         made.state |= {"best_validation_loss": 1 / step, "best_step": step}
         save_checkpoint(tmp_path, made)
-        remove_superseded(tmp_path, step, 1, step)
+        remove_superseded(tmp_path, 1, step)
 
     save(1)
     steps = iter([2, 3])

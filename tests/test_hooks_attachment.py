@@ -215,6 +215,21 @@ def test_a_file_that_a_hook_cannot_use_is_told_with_the_hooks_name():
         hooks.transform_gradients(KEY)
 
 
+def test_what_is_reported_before_a_step_belongs_to_none():
+    @update_hook("test_reports_early")
+    class ReportsEarly(UpdateHook):
+        def prepare(self, model):
+            self.report("early", 1.0)
+
+        def load_state(self, state):
+            self.report("early", 2.0)
+
+    hooks = Hooks(update({"name": "test_reports_early"}), build())
+    assert hooks.drain_reports() == {}
+    hooks.load_state({})
+    assert hooks.drain_reports() == {}
+
+
 def test_a_state_that_is_no_tensor_is_told_by_its_path():
     @update_hook("test_counting")
     class Counting(UpdateHook):

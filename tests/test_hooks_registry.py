@@ -230,6 +230,13 @@ def test_any_number_can_be_reported(value):
     assert json.dumps(buffer.flush()) == '[{"step": 1, "mine": 3.0}]'
 
 
+def test_what_was_reported_stays_so_when_the_tensor_changes():
+    hook, numbers = UpdateHook(), torch.tensor([1.0, 2.0])
+    hook.report("mine", numbers[1])
+    numbers += 5
+    assert float(hook.drain_report()["mine"]) == 2.0
+
+
 @pytest.mark.parametrize("value", [torch.zeros(2), "three", None, [1.0]])
 def test_what_is_no_number_cannot_be_reported(value):
     with pytest.raises(ValueError, match=r"report\('mine', ...\): .* is no number"):

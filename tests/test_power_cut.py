@@ -140,13 +140,13 @@ def watched(tmp_path, monkeypatch):
     settings = {"hooks": HOOKS, "checkpoint_cadence": 2, "eval_cadence": 4, "keep_checkpoints": 1}
     settings["sampling_cadence"] = 3
     first = build(**settings, max_steps=8)
-    evaluate = first._evaluate
+    evaluate = first._looks.evaluate
 
     def interrupted(check_stop):
         os.kill(os.getpid(), signal.SIGTERM)
         return evaluate(check_stop)
 
-    first._evaluate = interrupted
+    first._looks.evaluate = interrupted
     with pytest.raises(StoppedError):
         first.train(run)
     # Its fourth step is to be finished, and is saved a second time.

@@ -6,6 +6,7 @@ import torch
 from lm_core.errors import MachineError
 from lm_core.training import recorder as module
 from lm_core.training.recorder import Recorder
+from lm_core.training.run_state import RunState
 from tests.tiny_checkpoint import make
 from tests.tiny_trainer import Shown, new_run, rows, saved_steps
 
@@ -47,15 +48,50 @@ def test_metrics_are_safe_before_the_checkpoint_of_their_step(tmp_path, monkeypa
     monkeypatch.setattr(module, "save_checkpoint", watched)
     for step in (1, 2, 3):
         recorder.add(row(step))
-        recorder.save(make(step), None)
+        recorder.save(make(step), RunState())
     assert seen == [1, 2, 3]
     assert recorder.saved_step == 3
-    # No loss has come since; then one has.
-    assert "the last good checkpoint is" in recorder.good_checkpoint()
-    assert "step-00000002; the weights of" in recorder.good_checkpoint()
-    recorder.remove_superseded()
-    newest = run.checkpoints / "step-00000003"
-    assert recorder.good_checkpoint() == f"the last good checkpoint is {newest}"
+
+
+@pytest.mark.parametrize(
+    ("good_before", "words"),
+    [
+        (4, "the last good checkpoint is {3}"),
+        (
+            3,
+            "the last good checkpoint is {2}; step-00000003 gave no finite loss (move it away to ",
+        ),
+        (
+            2,
+            "is {1}; the 2 after it, up to step-00000003, gave no finite loss (move them away to",
+        ),
+        (1, "the weights of {3} have given no finite loss, and no checkpoint is good"),
+    ],
+)
+def test_a_checkpoint_is_good_once_its_weights_have_given_a_finite_loss(
+    tmp_path, good_before, words
+):
+    recorder, run, _ = begun(tmp_path)
+    paths = [run.checkpoints / f"step-0000000{step}" for step in range(4)]
+    for step in (1, 2, 3):
+        recorder.save(make(step), RunState())
+    assert words.format(*paths) in recorder.good_checkpoint(good_before)
+
+
+def test_a_run_that_goes_on_removes_what_is_superfluous_and_later_ones_once_it_has_saved(tmp_path):
+    first, run, _ = begun(tmp_path)
+    for step in range(1, 6):
+        first.save(make(step), RunState())
+    again = Recorder(2)
+    # The fifth was passed over.
+    again.go_on_from(4, RunState(best_validation_loss=1.0, best_step=1))
+    again.begin(run, None)
+    assert saved_steps(run) == [1, 2, 3, 4, 5]
+    again.remove_superseded()
+    assert saved_steps(run) == [1, 3, 4, 5]
+    again.save(make(6), RunState(best_validation_loss=1.0, best_step=1))
+    again.remove_superseded()
+    assert saved_steps(run) == [1, 4, 6]
 
 
 def test_a_sample_is_written_with_the_settings_of_its_sampler(tmp_path):
@@ -72,9 +108,9 @@ def test_a_checkpoint_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch,
         raise MachineError("step-00000001 cannot be removed: Permission denied")
 
     recorder, run, _ = begun(tmp_path, keep_checkpoints=1)
-    recorder.save(make(1), None)
+    recorder.save(make(1), RunState())
     monkeypatch.setattr(module, "remove_superseded", refused)
-    recorder.save(make(2), None)
+    recorder.save(make(2), RunState())
     recorder.remove_superseded()
     assert saved_steps(run) == [1, 2]
     assert "warning: step-00000001 cannot be removed" in capsys.readouterr().err
@@ -95,6 +131,6 @@ def test_without_a_run_nothing_is_written(n_rows):
         recorder.add(row(step))
     recorder.add_sample(1, "text", None)
     assert len(recorder.flush(force=True)) == n_rows
-    recorder.save(make(1), None)
+    recorder.save(make(1), RunState())
     assert recorder.saved_step is None
-    assert recorder.good_checkpoint() == "no checkpoint was saved"
+    assert recorder.good_checkpoint(1) == "no checkpoint was saved"

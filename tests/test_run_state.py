@@ -53,6 +53,8 @@ def test_what_an_older_lab_did_not_store_is_as_in_a_new_run():
         ("best_step", -1),
         ("best_step", "../../x"),
         ("best_step", True),
+        ("good_before", None),
+        ("good_before", 7),
         ("skipped_batches", None),
         ("skipped_batches", 1.0),
         ("skipped_batches", 10**9),

@@ -57,6 +57,11 @@ def test_a_type_that_the_format_lacks_is_told(folder):
         write_tensors(folder / "file", {"x": torch.zeros(2, dtype=torch.complex64)})
 
 
+def test_a_name_that_is_no_text_is_told(folder):
+    with pytest.raises(InputError, match=r"'.udc80' is no name of a tensor"):
+        write_tensors(folder / "file", {"\udc80": torch.zeros(1)})
+
+
 def test_a_full_disk_is_an_error_of_the_system():
     with pytest.raises(OSError, match="No space left"):
         write_tensors(Path("/dev/full"), {"x": torch.zeros(10**6)})

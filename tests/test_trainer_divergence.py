@@ -47,7 +47,19 @@ def test_a_checkpoint_whose_weights_give_no_finite_loss_is_not_called_good(tmp_p
     # The one before was not removed for it.
     assert saved_steps(run) == [2, 4]
     good, newest = (run.checkpoints / f"step-0000000{step}" for step in (2, 4))
-    assert f"the last good checkpoint is {good}; the weights of {newest}" in error.value.message
+    words = f"the last good checkpoint is {good}; {newest.name} gave no finite loss (move it"
+    assert words in error.value.message
+    # Nor by a run that goes on with it, whether it leaves out such batches or not.
+    for most in (0, 3):
+        again = poisoned(build(max_steps=9, max_skipped_batches=most, **settings), *range(5, 10))
+        again.restore(load_checkpoint(newest))
+        with pytest.raises(DivergenceError, match=f"the last good checkpoint is {good}; ") as error:
+            again.train(run)
+    assert "; the 2 after it, up to step-00000006, gave no finite loss" in error.value.message
+    # Once one does, older ones go.
+    again = build(max_steps=9, **settings)
+    again.restore(load_checkpoint(newest))
+    again.train_step()
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
@@ -55,11 +67,23 @@ def test_a_validation_loss_that_is_not_finite_is_divergence_and_nothing_is_saved
     run = new_run(tmp_path / "run")
     trainer = build(eval_cadence=2, checkpoint_cadence=1, keep_checkpoints=1)
     found = iter([2.0, loss])
-    trainer._evaluate = lambda check_stop: Evaluation(next(found), 0.0, 0.0, 1)
-    with pytest.raises(DivergenceError, match=f"step 4, .* validation loss {loss}: not finite"):
+    trainer._looks.evaluate = lambda check_stop: Evaluation(next(found), 0.0, 0.0, 1)
+    with pytest.raises(
+        DivergenceError, match=f"diverged at step 4: the validation loss is {loss}; "
+    ):
         trainer.train(run)
     assert saved_steps(run) == [2, 3]
     assert [row["step"] for row in rows(run.metrics)] == [1, 2, 3, 4]
+
+
+def test_a_complete_run_whose_weights_no_longer_serve_is_told_like_any_other(tmp_path):
+    run = new_run(tmp_path / "run")
+    build(max_steps=3).train(run)
+    again = build(max_steps=3)
+    again.restore(load_checkpoint(run.checkpoints / "step-00000003"))
+    again._looks.evaluate = lambda check_stop: Evaluation(math.nan, 0.0, 0.0, 1)
+    with pytest.raises(DivergenceError, match=r"at step 3: the validation loss is nan; .* smaller"):
+        again.train(run)
 
 
 def test_divergence_that_a_sample_meets_is_told_like_any_other(tmp_path):
@@ -69,8 +93,8 @@ def test_divergence_that_a_sample_meets_is_told_like_any_other(tmp_path):
     def no_numbers(check_stop):
         raise DivergenceError("the model's output is not finite")
 
-    trainer._sample = no_numbers
-    with pytest.raises(DivergenceError, match=r"at step 2, .*no checkpoint was saved.*smaller"):
+    trainer._looks.sample = no_numbers
+    with pytest.raises(DivergenceError, match=r"at step 2: .*no checkpoint was saved.*smaller"):
         trainer.train(run)
     assert [row["step"] for row in rows(run.metrics)] == [1, 2]
 

@@ -62,7 +62,8 @@ def interrupted(trainer, n_events, number=signal.SIGINT):
 
     train_step = trainer.train_step
     trainer.train_step = lambda: (train_step(), happens())
-    trainer._evaluate, trainer._sample = counting(trainer._evaluate), counting(trainer._sample)
+    looks = trainer._looks
+    looks.evaluate, looks.sample = counting(looks.evaluate), counting(looks.sample)
     return trainer
 
 
@@ -86,14 +87,17 @@ def assert_the_same_run(one, other, step=12):
     assert samples[0] == samples[1]
 
 
-@settings(max_examples=12)
-@given(st.lists(st.integers(0, 14), min_size=1, max_size=5))
+OFTEN = {"eval_cadence": 1, "sampling_cadence": 2, "checkpoint_cadence": 3}
+
+
+@settings(max_examples=16)
+@given(st.lists(st.integers(0, 14), min_size=1, max_size=5), st.sampled_from([CADENCES, OFTEN]))
 def test_interrupted_anywhere_and_resumed_the_end_is_the_same_byte_for_byte(
-    tmp_path_factory, pauses
+    tmp_path_factory, pauses, cadences
 ):
     folder = tmp_path_factory.mktemp("runs")
-    straight = run_in_pieces(folder / "straight", [], hooks=HOOKS, **CADENCES)
-    pieces = run_in_pieces(folder / "pieces", pauses, hooks=HOOKS, **CADENCES)
+    straight = run_in_pieces(folder / "straight", [], hooks=HOOKS, **cadences)
+    pieces = run_in_pieces(folder / "pieces", pauses, hooks=HOOKS, **cadences)
     assert_the_same_run(straight, pieces)
 
 
@@ -141,6 +145,34 @@ def test_a_signal_saves_within_a_step_and_says_how_to_go_on(tmp_path, number, co
     assert error.value.exit_code == code
     assert saved_steps(run) == [3]
     assert [row["step"] for row in rows(run.metrics)] == [1, 2, 3]
+
+
+def test_a_job_that_never_reaches_its_cadence_keeps_no_more_checkpoints_than_it_should(tmp_path):
+    run, step = new_run(tmp_path / "run"), 0
+    for _ in range(5):
+        trainer = build(max_steps=50, keep_checkpoints=2)
+        if step:
+            trainer.restore(load_checkpoint(list_checkpoints(run.checkpoints)[-1][1]))
+        with pytest.raises(StoppedError):
+            interrupted(trainer, 1).train(run)
+        step += 2
+        # The newest has shown nothing yet, so it stays besides.
+        assert saved_steps(run) == [saved for saved in (step - 4, step - 2, step) if saved > 0]
+
+
+def test_checkpoints_that_a_kill_kept_from_being_removed_go_when_the_run_is_looked_at(
+    tmp_path, monkeypatch
+):
+    run = new_run(tmp_path / "run")
+    settings = {"max_steps": 4, "checkpoint_cadence": 1, "keep_checkpoints": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "remove_superseded", lambda *arguments: None)
+        build(**settings).train(run)
+    assert saved_steps(run) == [1, 2, 3, 4]
+    again = build(**settings)
+    again.restore(load_checkpoint(run.checkpoints / "step-00000004"))
+    again.train(run)
+    assert saved_steps(run) == [4]
 
 
 def test_a_signal_in_the_last_step_leaves_its_evaluation_to_the_resume(tmp_path):

@@ -48,6 +48,8 @@ class Hooks:
         updates = [(path, hook) for path, hook in self._all if isinstance(hook, UpdateHook)]
         self._on_gradients = [pair for pair in updates if _overrides(pair[1], "on_gradients")]
         self._on_updates = [pair for pair in updates if _overrides(pair[1], "on_updates")]
+        # What is reported before there is a step would stand in the first after any start.
+        self.drain_reports()
 
     @property
     def transforms_gradients(self) -> bool:
@@ -173,6 +175,7 @@ class Hooks:
             }
             with _blaming(path):
                 hook.load_state(own)
+        self.drain_reports()
 
 
 def check_fit(table: Mapping[str, Any] | None, model: Transformer) -> list[Problem]:

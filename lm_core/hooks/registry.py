@@ -67,7 +67,8 @@ class Hook:
         """Adds a number to this step's line in ``metrics.jsonl``.
 
         A later report of the same name in the same step takes its place. What is reported in an
-        evaluation or while sampling stands there as ``evaluation/NAME`` and ``sampling/NAME``.
+        evaluation or while sampling stands there as ``evaluation/NAME`` and ``sampling/NAME``. What
+        is reported while a run is built or resumed belongs to no step, and is not recorded.
 
         Args:
             name: Its key there.
@@ -80,7 +81,8 @@ class Hook:
         if name in COLUMNS:
             raise InputError(f"{call}: the lab itself reports {name}; take another name")
         if isinstance(value, torch.Tensor) and value.numel() == 1:
-            value = value.detach().reshape(())
+            # A copy, for it is fetched when the hook, or training, may have changed it in place.
+            value = value.detach().reshape(()).clone()
         else:
             try:
                 value = float(value)

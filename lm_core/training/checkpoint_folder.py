@@ -1,7 +1,7 @@
 """The checkpoints of a run: which there are, which is the newest sound one, which may go."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from lm_core.errors import InputError, MachineError
@@ -89,14 +89,14 @@ def _settled(
     folder: Path, look: Callable[[list[tuple[int, Path]]], Checkpoint | None]
 ) -> Checkpoint | None:
     """What a look at the checkpoints finds; one more look where they changed in the meantime."""
-    for looks_left in reversed(range(_LOOKS)):
-        there = list_checkpoints(folder)
+    looks_left = _LOOKS
+    while True:
+        there, looks_left = list_checkpoints(folder), looks_left - 1
         try:
             return look(there)
         except (InputError, MachineError):
             if not looks_left or list_checkpoints(folder) == there:
                 raise
-    return None
 
 
 def chosen_checkpoint(folder: Path, which: str, report: Callable[[str], None]) -> Checkpoint | None:
@@ -153,27 +153,39 @@ def load_step(path: Path, step: int) -> Checkpoint:
     return checkpoint
 
 
-def remove_superseded(folder: Path, step: int, keep: int | None, best_step: int | None) -> None:
-    """Removes the checkpoints that a newer one, which is safe on the disk, makes superfluous.
-
-    Those of later steps go too: a run goes on from the newest sound checkpoint, so whatever is
-    later has been passed over as damaged.
+def remove_superseded(
+    folder: Path, keep: int | None, best_step: int | None, passed_over: Collection[int] = ()
+) -> None:
+    """Removes the checkpoints that the newest, which is safe on the disk, makes superfluous.
 
     Args:
         folder: The folder of all checkpoints of a run.
-        step: The step of the newest.
         keep: How many of the newest stay, at least 1; None: all.
         best_step: The step of the best one, which stays.
+        passed_over: The steps of those that are damaged: they stay, and count for nothing.
 
     Raises:
         MachineError: One cannot be removed.
     """
-    steps = [there for there, _ in list_checkpoints(folder) if there <= step]
+    steps = [step for step, _ in list_checkpoints(folder) if step not in passed_over]
     staying = {*(steps if keep is None else steps[-keep:]), best_step}
-    for there, path in list_checkpoints(folder):
-        if there not in staying:
+    remove_checkpoints(folder, set(steps) - staying)
+
+
+def remove_checkpoints(folder: Path, steps: Collection[int]) -> None:
+    """Removes the checkpoints of some steps, where they are there.
+
+    Args:
+        folder: The folder of all checkpoints of a run.
+        steps: Their steps.
+
+    Raises:
+        MachineError: One cannot be removed.
+    """
+    for step, path in list_checkpoints(folder):
+        if step in steps:
             # First out of sight, so that no half of it is ever taken for a damaged one.
-            gone = folder / f".{name_of(there)}.removed"
+            gone = folder / f".{name_of(step)}.removed"
             try:
                 remove(gone)
                 path.rename(gone)

@@ -12,7 +12,12 @@ from lm_core.output import warn
 from lm_core.progress import TrainingProgress
 from lm_core.record import RunDirectory
 from lm_core.training.checkpoint import Checkpoint, name_of, save_checkpoint
-from lm_core.training.checkpoint_folder import list_checkpoints, remove_superseded
+from lm_core.training.checkpoint_folder import (
+    list_checkpoints,
+    remove_checkpoints,
+    remove_superseded,
+)
+from lm_core.training.run_state import RunState
 
 # Metrics are fetched from the device and written when this many seconds have passed.
 _SECONDS_BETWEEN_FLUSHES = 1.0
@@ -39,26 +44,55 @@ class Recorder:
         self._last_flush = -math.inf
         self._run: RunDirectory | None = None
         self._progress: TrainingProgress | None = None
-        self._superseding: tuple[int, int | None, int | None] | None = None
+        # What to keep, and the best step, once the newest checkpoint has proved its worth.
+        self._superseding: tuple[int | None, int | None] | None = None
+        self._passed_over: set[int] = set()
+        self._has_saved = False
         self.saved_step: int | None = None
         self.newest_row: dict[str, Any] | None = None
 
     def begin(self, run: RunDirectory | None, progress: TrainingProgress | None) -> None:
         """From now on, things go into a run directory and are shown, where there are any."""
         self._run, self._progress = run, progress
+        if run is not None and self.saved_step is not None:
+            # A run goes on from the newest sound checkpoint: what is later is damaged.
+            steps = {step for step, _ in list_checkpoints(run.checkpoints)}
+            self._passed_over = {step for step in steps if step > self.saved_step}
 
-    def good_checkpoint(self) -> str:
-        """Words about the last good checkpoint: its weights have given a finite loss since."""
+    def go_on_from(self, step: int, state: RunState) -> None:
+        """Takes up what another process left: the newest checkpoint, which others are to go for.
+
+        Args:
+            step: Its step.
+            state: What the run knew then.
+        """
+        self.saved_step = step
+        self._superseding = self._keep(state), state.best_step
+
+    def good_checkpoint(self, good_before: int) -> str:
+        """Words about the last good checkpoint: its weights have given a finite loss.
+
+        Args:
+            good_before: Those of earlier steps are good.
+        """
         if self._run is None or self.saved_step is None:
             return "no checkpoint was saved"
         newest = self._run.checkpoints / name_of(self.saved_step)
-        if self._superseding is None:
-            return f"the last good checkpoint is {newest}"
-        unproved = f"the weights of {newest} have given no finite loss yet"
-        before = [path for _, path in list_checkpoints(self._run.checkpoints) if path < newest]
-        if not before:
-            return f"{unproved}, and it is the only checkpoint"
-        return f"the last good checkpoint is {before[-1]}; {unproved}, and --resume takes it first"
+        there = {step for step, _ in list_checkpoints(self._run.checkpoints)}
+        steps = sorted(there - self._passed_over)
+        good = [step for step in steps if step < good_before]
+        if not good:
+            return f"the weights of {newest} have given no finite loss, and no checkpoint is good"
+        last = f"the last good checkpoint is {self._run.checkpoints / name_of(good[-1])}"
+        n_later = len(steps) - len(good)
+        if n_later == 0:
+            return last
+        later, them = newest.name, "it"
+        if n_later > 1:
+            later, them = f"the {n_later} after it, up to {newest.name},", "them"
+        return (
+            f"{last}; {later} gave no finite loss (move {them} away to --resume from the good one)"
+        )
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Adds the metrics of a step: plain numbers or scalar tensors."""
@@ -117,13 +151,12 @@ class Recorder:
                 self._progress.note(note)
         return rows
 
-    def save(self, checkpoint: Checkpoint, best_step: int | None, keeps_all: bool = False) -> None:
+    def save(self, checkpoint: Checkpoint, state: RunState) -> None:
         """Saves a checkpoint, never before its metrics are safe.
 
         Args:
             checkpoint: What to save.
-            best_step: The step of the best evaluation, whose checkpoint is to stay.
-            keeps_all: Whether every other checkpoint is to stay too, however many were to.
+            state: What the run knows beside: the checkpoint of its best step is to stay.
 
         Raises:
             MachineError: It cannot be saved.
@@ -135,8 +168,13 @@ class Recorder:
         self._run.sync()
         save_checkpoint(self._run.checkpoints, checkpoint)
         self.saved_step = checkpoint.step
-        keep = None if keeps_all else self._keep_checkpoints
-        self._superseding = checkpoint.step, keep, best_step
+        self._superseding = self._keep(state), state.best_step
+        self._has_saved = True
+        self._passed_over.discard(checkpoint.step)
+
+    def _keep(self, state: RunState) -> int | None:
+        """How many of the newest are to stay: all where one is the best, and which is not known."""
+        return None if state.best_is_somewhere else self._keep_checkpoints
 
     def remove_superseded(self) -> None:
         """Removes the checkpoints that the newest makes superfluous, once it has proved its worth.
@@ -148,6 +186,10 @@ class Recorder:
         superseding, self._superseding = self._superseding, None
         try:
             self._run.require_own()
-            remove_superseded(self._run.checkpoints, *superseding)
+            folder = self._run.checkpoints
+            remove_superseded(folder, *superseding, self._passed_over)
+            # Damaged ones stay as long as a person may want to go back to before this start.
+            if self._has_saved:
+                remove_checkpoints(folder, self._passed_over)
         except MachineError as error:
             warn(f"{error.message}; it takes space, and training goes on")

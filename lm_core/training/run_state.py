@@ -20,6 +20,8 @@ class RunState:
     Attributes:
         best_validation_loss: The smallest so far, in nats per token; None before the first.
         best_step: The step it was found at.
+        good_before: The weights after any earlier step than this have given a finite loss, or were
+            followed by some that have.
         skipped_batches: How many batches were left out, since a number of theirs was not finite.
         row: The metrics of this step, should it still have to be evaluated or sampled: after a
             signal, or because the run is to end here. Its speed, another one in each run, is null.
@@ -29,6 +31,7 @@ class RunState:
 
     best_validation_loss: float | None = None
     best_step: int | None = None
+    good_before: int = 0
     skipped_batches: int = 0
     row: dict[str, Any] | None = None
     evaluated: bool = False
@@ -74,6 +77,7 @@ class RunState:
         sound = {
             "best_validation_loss": _is_loss(state.best_validation_loss),
             "best_step": _is_count(state.best_step, step) or state.best_step is None,
+            "good_before": _is_count(state.good_before, step + 1),
             "skipped_batches": _is_count(state.skipped_batches, step),
             "row": row is None or _is_row(row, step),
             "evaluated": isinstance(state.evaluated, bool),

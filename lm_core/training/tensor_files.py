@@ -38,9 +38,13 @@ def require_storable(tensors: Mapping[str, torch.Tensor]) -> None:
         tensors: Tensors by name.
 
     Raises:
-        InputError: One has a type that the format lacks, or is sparse.
+        InputError: One has a type or a name that the format lacks, or is sparse.
     """
     for name, tensor in tensors.items():
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{name!a} is no name of a tensor: it is no Unicode text") from error
         if tensor.dtype not in _DTYPES:
             known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
             message = f"{name} is of {tensor.dtype}, which cannot be saved"

@@ -22,6 +22,7 @@ from lm_core.randomness import StepKey, draw_seed
 from lm_core.record import RunDirectory
 from lm_core.training.cadences import Cadences
 from lm_core.training.checkpoint import Checkpoint
+from lm_core.training.looks import Look, Looks
 from lm_core.training.optimizer import build_adamw, optimizer_tensors
 from lm_core.training.recorder import Recorder
 from lm_core.training.restoring import restore_training
@@ -127,7 +128,7 @@ class Trainer:
         self.seed = draw_seed() if seed is None else seed
         self.max_steps = max_steps
         self.step = _NONE_DONE
-        self._evaluate, self._sample, self._tokenizer = evaluate, sample, tokenizer
+        self._tokenizer = tokenizer
         self._learning_rate = learning_rate
         self._cadences = Cadences(max_steps, checkpoint_cadence, eval_cadence, sampling_cadence)
         self._max_skipped_batches = max_skipped_batches
@@ -136,6 +137,7 @@ class Trainer:
         self._device = model.token_embedding.weight.device
         self._optimizer = build_adamw(model, learning_rate, weight_decay, beta1, beta2)
         self._hooks = Hooks(hooks, model)
+        self._looks = Looks(self._cadences, self._hooks, evaluate, sample)
         self._recorder = Recorder(keep_checkpoints)
         self._state = RunState()
 
@@ -147,7 +149,8 @@ class Trainer:
     @property
     def recorded_step(self) -> int:
         """The last step whose metrics and samples are complete."""
-        return self.step - 1 if self._is_unfinished else self.step
+        is_unfinished = self._looks.are_left_by(self._state, self.step)
+        return self.step - 1 if is_unfinished else self.step
 
     @property
     def is_complete(self) -> bool:
@@ -170,8 +173,9 @@ class Trainer:
         self._state = restore_training(
             checkpoint, self.model, self._optimizer, self._hooks, seed=self.seed, **tokenizer
         )
-        self.step = self._recorder.saved_step = checkpoint.step
-        if self._is_unfinished:
+        self.step = checkpoint.step
+        self._recorder.go_on_from(self.step, self._state)
+        if self.recorded_step < self.step:
             row = self._state.row
             self._recorder.add({k: math.nan if v is None else v for k, v in row.items()})
 
@@ -192,25 +196,28 @@ class Trainer:
             MachineError: A checkpoint or the record cannot be written.
         """
         self.model.train()
-        looked = None
+        result = None
         with StopSignals() as signals, progress or nullcontext() as shown_progress:
             self._recorder.begin(run, shown_progress)
-            if self._is_unfinished:
-                looked = self._after_step(signals)
+            if self.recorded_step < self.step:
+                result = self._after_step(signals)
             first_step = self.step + 1
             while self.step < self.max_steps:
                 self.train_step()
                 if self.step == first_step:
                     # What a hook keeps and cannot be saved is told now, not at the first save.
                     self._hooks.state()
-                looked = self._after_step(signals)
-            if looked is None:
+                result = self._after_step(signals)
+            if result is None:
                 # A run that was already complete: nothing is trained or recorded, only told.
                 try:
-                    looked, _ = self._look(signals.check)
+                    look = self._look(signals)
                 except StopRequested:
                     self._stop(signals)
-        return looked
+                if look.evaluation is not None:
+                    self._weights_serve(self.step + 1)
+                result = TrainingResult(self.step, look.evaluation, look.sample)
+        return result
 
     def train_step(self) -> None:
         """Forward, backward and update of the next step, and its row of metrics.
@@ -231,8 +238,7 @@ class Trainer:
             self._hooks.transform_gradients(key)
             is_sound = _are_finite(self._gradient_norm())
         if is_sound:
-            # Weights whose loss is finite are worth more than older ones, and not before.
-            self._recorder.remove_superseded()
+            self._weights_serve(key.step)
             self._hooks.step(self._optimizer, key)
         else:
             self._leave_out(key.step, loss, norm)
@@ -272,7 +278,8 @@ class Trainer:
             self._recorder.flush(force=True)
             skips = f"--gin.Trainer.max_skipped_batches={n_skipped + 1} or more"
             advice = f", or --resume with {skips}, which leaves such batches out"
-            raise DivergenceError(self._divergence(f"step {step}, with {what}", advice))
+            found = f"step {step}, with {what}: not finite"
+            raise DivergenceError(self._divergence(found, advice))
         self._state.skipped_batches = n_skipped + 1
         self._recorder.note(f"step {step}  batch skipped, {n_skipped + 1} of {most}: {what}")
 
@@ -283,76 +290,58 @@ class Trainer:
             StoppedError: A signal came. An evaluation or a sample that it met is given up, and done
                 anew by the run that goes on from here.
         """
-        hooks_before = self._hooks.state() if self._evaluates or self._samples else {}
+        looks = self._looks.evaluates(self.step) or self._looks.samples(self.step)
+        hooks_before = self._hooks.state() if looks else {}
         try:
-            looked, metrics = self._look(signals.check)
-        except DivergenceError as error:
-            self._recorder.flush(force=True)
-            what = f"step {self.step}, whose weights do not serve: {error.message}"
-            raise DivergenceError(self._divergence(what)) from error
+            look = self._look(signals)
         except StopRequested:
             self._save(hooks_before)
             self._stop(signals)
-        self._state.evaluated = looked.evaluation is not None
-        self._state.sampled = looked.sample is not None
-        self._recorder.amend(metrics)
+        self._state.evaluated = look.evaluation is not None
+        self._state.sampled = look.sample is not None
+        self._recorder.amend(look.metrics)
         is_best = False
-        if looked.evaluation is not None:
-            is_best = self._state.take(self.step, looked.evaluation.loss)
-            self._recorder.note(f"step {self.step}  validation loss {looked.evaluation}")
-        if looked.sample is not None:
-            self._recorder.add_sample(self.step, looked.sample, self._sample)
+        if look.evaluation is not None:
+            self._state.good_before = self.step + 1
+            is_best = self._state.take(self.step, look.evaluation.loss)
+            self._recorder.note(f"step {self.step}  validation loss {look.evaluation}")
+        if look.sample is not None:
+            self._recorder.add_sample(self.step, look.sample, self._looks.sample)
         self._recorder.flush()
         if self._cadences.saves(self.step) or (is_best and self._cadences.save_the_best):
             self._save(self._hooks.state())
-        if looked.evaluation is not None or self.step == self.max_steps:
+        if look.evaluation is not None:
             self._recorder.remove_superseded()
         if signals.received is not None:
             self._stop(signals)
-        return looked
+        return TrainingResult(self.step, look.evaluation, look.sample)
 
-    @property
-    def _evaluates(self) -> bool:
-        return self._evaluate is not None and self._cadences.evaluates(self.step)
-
-    @property
-    def _samples(self) -> bool:
-        return self._sample is not None and self._cadences.samples(self.step)
-
-    @property
-    def _is_unfinished(self) -> bool:
-        """Whether an evaluation or a sample of the step that is done is still to be done.
-
-        It was given up for a signal, or is due only now that ``max_steps`` or a cadence is another.
-        """
-        lacks_evaluation = self._evaluates and not self._state.evaluated
-        lacks_sample = self._samples and not self._state.sampled
-        return self._state.row is not None and (lacks_evaluation or lacks_sample)
-
-    def _look(self, check_stop: CheckStop) -> tuple[TrainingResult, dict[str, Any]]:
-        """Evaluates and samples, if this step calls for it: the results, and metrics from them.
+    def _look(self, signals: StopSignals) -> Look:
+        """Evaluates and samples, if this step calls for it.
 
         Raises:
-            StopRequested: ``check_stop`` did. No trace is left but in hooks that keep state.
-            DivergenceError: The validation loss is not finite, or the model gives no numbers to
-                sample from.
+            StopRequested: A signal came.
+            DivergenceError: The weights give no finite numbers.
         """
-        evaluation, sample, metrics = None, None, {}
-        if self._evaluates:
-            evaluation = self._evaluate(check_stop)
-            if not math.isfinite(evaluation.loss):
-                raise DivergenceError(f"validation loss {evaluation.loss}")
-            metrics = {"val_loss": evaluation.loss, "bits_per_byte": evaluation.bits_per_byte}
-            metrics |= self._hooks.drain_reports("evaluation/")
-        if self._samples:
-            sample = self._sample(check_stop)
-            metrics |= self._hooks.drain_reports("sampling/")
-        return TrainingResult(self.step, evaluation, sample), metrics
+        try:
+            return self._looks.take(self.step, signals.check)
+        except DivergenceError as error:
+            self._recorder.flush(force=True)
+            what = f"step {self.step}: {error.message}"
+            raise DivergenceError(self._divergence(what)) from error
+
+    def _weights_serve(self, before: int) -> None:
+        """Notes that the newest weights before a step have given a finite loss.
+
+        Now a checkpoint of them is worth more than older ones, and not before.
+        """
+        self._state.good_before = before
+        self._recorder.remove_superseded()
 
     def _divergence(self, what: str, more_advice: str = "") -> str:
-        saved, rate = self._recorder.good_checkpoint(), self._learning_rate
+        good, rate = self._recorder.good_checkpoint(self._state.good_before), self._learning_rate
         rate_advice = f"Try a smaller learning_rate (now {rate}) in a new run"
-        return f"training diverged at {what}: not finite; {saved}. {rate_advice}{more_advice}"
+        return f"training diverged at {what}; {good}. {rate_advice}{more_advice}"
 
     def _save(self, hooks: dict[str, torch.Tensor]) -> None:
         """Saves the state after this step.
@@ -366,7 +355,8 @@ class Trainer:
         """
         self._recorder.flush(force=True)
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
-            raise DivergenceError(self._divergence(f"the weights after step {self.step}"))
+            found = f"the weights after step {self.step}: not finite"
+            raise DivergenceError(self._divergence(found))
         self._state.row = self._recorder.newest_row
         state = {
             "seed": self.seed,
@@ -381,7 +371,7 @@ class Trainer:
             hooks=hooks,
             state=state,
         )
-        self._recorder.save(checkpoint, self._state.best_step, self._state.best_is_somewhere)
+        self._recorder.save(checkpoint, self._state)
 
     def _stop(self, signals: StopSignals) -> NoReturn:
         """Saves, if that is not done yet, and ends the run."""

@@ -1,0 +1,88 @@
+"""What a run looks at between two steps: evaluations and samples."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from lm_core.errors import DivergenceError
+from lm_core.evaluation import Evaluation
+from lm_core.hooks import Hooks
+from lm_core.training.cadences import Cadences
+from lm_core.training.run_state import RunState
+from lm_core.training.signals import CheckStop
+
+
+class Look(NamedTuple):
+    """What was found after a step.
+
+    Attributes:
+        evaluation: The evaluation, if one was due.
+        sample: The sample, if one was due.
+        metrics: What belongs into the step's line of metrics.
+    """
+
+    evaluation: Evaluation | None
+    sample: str | None
+    metrics: dict[str, Any]
+
+
+class Looks:
+    """Evaluates and samples after the steps that call for it.
+
+    Args:
+        cadences: Which steps do.
+        hooks: What they report in the meantime belongs to the step.
+        evaluate: Called for an evaluation; None: there are none.
+        sample: Called for a sample; None: there are none.
+    """
+
+    def __init__(
+        self,
+        cadences: Cadences,
+        hooks: Hooks,
+        evaluate: Callable[[CheckStop], Evaluation] | None,
+        sample: Callable[[CheckStop], str] | None,
+    ) -> None:
+        self.evaluate, self.sample = evaluate, sample
+        self._cadences, self._hooks = cadences, hooks
+
+    def evaluates(self, step: int) -> bool:
+        """Whether an evaluation is due after a step."""
+        return self.evaluate is not None and self._cadences.evaluates(step)
+
+    def samples(self, step: int) -> bool:
+        """Whether a sample is due after a step."""
+        return self.sample is not None and self._cadences.samples(step)
+
+    def are_left_by(self, state: RunState, step: int) -> bool:
+        """Whether an evaluation or a sample of a step is still to be done.
+
+        It was given up for a signal, or is due only now that ``max_steps`` or a cadence is another.
+
+        Args:
+            state: What the run knows at this step.
+            step: The step.
+        """
+        lacks_evaluation = self.evaluates(step) and not state.evaluated
+        lacks_sample = self.samples(step) and not state.sampled
+        return state.row is not None and (lacks_evaluation or lacks_sample)
+
+    def take(self, step: int, check_stop: CheckStop) -> Look:
+        """Evaluates and samples, if the step calls for it.
+
+        Raises:
+            StopRequested: ``check_stop`` did. No trace is left but in hooks that keep state.
+            DivergenceError: The validation loss is not finite, or the model gives no numbers to
+                sample from.
+        """
+        evaluation, sample, metrics = None, None, {}
+        if self.evaluates(step):
+            evaluation = self.evaluate(check_stop)
+            if not math.isfinite(evaluation.loss):
+                raise DivergenceError(f"the validation loss is {evaluation.loss}")
+            metrics = {"val_loss": evaluation.loss, "bits_per_byte": evaluation.bits_per_byte}
+            metrics |= self._hooks.drain_reports("evaluation/")
+        if self.samples(step):
+            sample = self.sample(check_stop)
+            metrics |= self._hooks.drain_reports("sampling/")
+        return Look(evaluation, sample, metrics)
