@@ -1,7 +1,7 @@
 """From a resolved configuration to everything that a run is made of, through gin."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,20 +64,28 @@ def completed(config: ResolvedConfig) -> ResolvedConfig:
     return config
 
 
-def build(config: ResolvedConfig) -> Parts:
+def build(config: ResolvedConfig, accept: Callable[[Corpus], None] | None = None) -> Parts:
     """All parts of a run.
+
+    Args:
+        config: The configuration.
+        accept: Called with the text before anything is made of it; may refuse it.
 
     Raises:
         InputError: A part cannot be built as configured; says where the value was set.
         MachineError: The machine has too little memory.
     """
-    data = load_data(config)
+    data = load_data(config, accept)
     require_memory(config.values, data.tokenizer.vocab_size)
     return Parts(config, data, build_trainer(config, data))
 
 
-def load_data(config: ResolvedConfig) -> Data:
+def load_data(config: ResolvedConfig, accept: Callable[[Corpus], None] | None = None) -> Data:
     """The text of a configuration and its tokens; the configuration becomes gin's.
+
+    Args:
+        config: The configuration.
+        accept: Called with the text before anything is made of it; may refuse it.
 
     Raises:
         InputError: There is no such text, the tokenizer does not take it, or it is too short.
@@ -85,6 +93,9 @@ def load_data(config: ResolvedConfig) -> Data:
     bind(config)
     with sources_named(config), memory_explained():
         corpus = load_corpus()
+    if accept is not None:
+        accept(corpus)
+    with sources_named(config), memory_explained():
         tokenizer = build_tokenizer(corpus)
         training, validation = split_corpus(encode_corpus(corpus, tokenizer))
         require_window(training, config.values.max_seq_len, "training")

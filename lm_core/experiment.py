@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from lm_core.recorded_config import (
     read_record,
     record_sources,
     record_yaml,
+    require_same_experiment,
     resolve_upon,
     with_first_sources,
 )
@@ -69,14 +71,15 @@ def train(request: Request) -> None:
             config = resolve(request.config, check_hooks, check_fit)
         else:
             config = resolve_upon(run, request.config, check_hooks, check_fit)
-        parts = build(completed(config))
+        accept = partial(require_same_experiment, run, recorded, config) if run else None
+        parts = build(completed(config), accept)
         if run is not None:
             parts = replace(parts, config=with_first_sources(parts.config, run))
         manifest = _manifest(request, parts)
         if run is None or recorded is None:
             run = _create_run(request, parts.config, manifest, lock)
         else:
-            take_up(run, recorded, parts.config, parts.data.corpus, parts.trainer, manifest)
+            take_up(run, recorded, parts.config, parts.trainer, manifest)
         with _ending_recorded(run, parts.trainer):
             _announce(run, parts)
             _announce_config(parts.config, manifest["config_hash"], request.logs_all)

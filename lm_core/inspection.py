@@ -5,7 +5,7 @@ configuration has any.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,6 @@ from lm_core.errors import InputError, Problem, nearest, one_line
 from lm_core.output import print_table
 from lm_core.record import RunDirectory
 from lm_core.recorded_config import (
-    Recorded,
     read_record,
     require_same_experiment,
     resolve_upon,
@@ -101,28 +100,13 @@ def _config_of_run(run: RunDirectory, sources: ConfigSources) -> ResolvedConfig:
     recorded = read_record(run)
     config = resolve_upon(run, sources, _check_hooks, check_fit)
     # What is shown is what the run is, or would be: no mixture that --resume refuses.
-    require_same_experiment(run, recorded, config, list(_refused_by_resume(run, recorded, config)))
-    return with_first_sources(config, run)
-
-
-def _refused_by_resume(
-    run: RunDirectory, recorded: Recorded, config: ResolvedConfig
-) -> Iterator[str]:
-    """What is no matter of one value against another, and is refused all the same."""
-    n_steps = config.values.max_steps
-    if n_steps < recorded.values.max_steps:
-        from lm_core.training.checkpoint_folder import list_checkpoints
-
-        saved = [step for step, _ in list_checkpoints(run.checkpoints) if step > n_steps]
-        if saved:
-            source = config.sources["max_steps"]
-            yield f"max_steps: {n_steps} ({source}), and {max(saved)} are done and saved already"
+    corpus = None
     if config.values.corpus != recorded.values.corpus:
         from lm_core.data.corpus import load_corpus
 
         corpus = load_corpus(config.values.corpus)
-        if corpus.sha256 != run.manifest["corpus"]["sha256"]:
-            yield f"the text of {corpus.description} is another one than before"
+    require_same_experiment(run, recorded, config, corpus)
+    return with_first_sources(config, run)
 
 
 def _print_config(config: ResolvedConfig) -> None:

@@ -1,7 +1,7 @@
 """The configuration in a run's record: written, read, and gone on from."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +12,12 @@ from lm_core.config.rendering import canonical, config_hash, yaml_text
 from lm_core.config.resolution import CheckFit, CheckHooks, ConfigSources, ResolvedConfig, resolve
 from lm_core.config.statements import Source
 from lm_core.config.training_config import TrainingConfig
+from lm_core.data.corpus import Corpus
 from lm_core.errors import InputError, shown
 from lm_core.record import RunDirectory
 
+# So many digits tell two texts apart at sight.
+_SHOWN_DIGITS = 12
 # What a run that is gone on with may change: none of it alters a step, but through hooks that keep
 # state in evaluations. The corpus may lie elsewhere: it is compared by its text.
 _CHANGEABLE = {
@@ -84,7 +87,7 @@ def resolve_upon(
 
 
 def require_same_experiment(
-    run: RunDirectory, recorded: Recorded, config: ResolvedConfig, more: Sequence[str] = ()
+    run: RunDirectory, recorded: Recorded, config: ResolvedConfig, corpus: Corpus | None = None
 ) -> None:
     """Refuses to go on with a run under a configuration that is another experiment.
 
@@ -92,10 +95,11 @@ def require_same_experiment(
         run: The run.
         recorded: Its configuration so far.
         config: The configuration from now on.
-        more: Further differences, in words.
+        corpus: The text from now on; None: the same as before.
 
     Raises:
-        InputError: Something differs that would alter the steps to come.
+        InputError: Something differs that would alter the steps to come, or more steps than are to
+            be done are done already; tells everything that does.
     """
     before, now = recorded.values.model_dump(), config.values.model_dump()
     differences = [
@@ -103,9 +107,29 @@ def require_same_experiment(
         for key in KEYS
         if canonical(before[key]) != canonical(now[key]) and key not in _CHANGEABLE
     ]
-    if differences or more:
-        lines = "\n  ".join([*differences, *more])
+    differences += _too_few_steps(run, recorded, config)
+    if corpus is not None and corpus.sha256 != run.manifest["corpus"]["sha256"]:
+        then, now = run.manifest["corpus"]["sha256"], corpus.sha256
+        digests = f"SHA-256 {then[:_SHOWN_DIGITS]}... then, {now[:_SHOWN_DIGITS]}... now"
+        another = f"the text of {corpus.description} is another one than before"
+        differences.append(f"{another} ({digests})")
+    if differences:
+        lines = "\n  ".join(differences)
         raise InputError(f"{run.path} cannot go on with another configuration:\n  {lines}")
+
+
+def _too_few_steps(run: RunDirectory, recorded: Recorded, config: ResolvedConfig) -> list[str]:
+    n_steps = config.values.max_steps
+    if n_steps >= recorded.values.max_steps:
+        return []
+    # What is looked at without a checkpoint needs no PyTorch.
+    from lm_core.training.checkpoint_folder import list_checkpoints
+
+    saved = [step for step, _ in list_checkpoints(run.checkpoints) if step > n_steps]
+    if not saved:
+        return []
+    source = config.sources["max_steps"]
+    return [f"max_steps: {n_steps} ({source}), and {max(saved)} are done and saved already"]
 
 
 def with_first_sources(config: ResolvedConfig, run: RunDirectory) -> ResolvedConfig:

@@ -6,7 +6,6 @@ from typing import Any
 
 from lm_core.config.rendering import canonical, gin_text
 from lm_core.config.resolution import ResolvedConfig
-from lm_core.data.corpus import Corpus
 from lm_core.errors import MachineError, shown
 from lm_core.output import warn
 from lm_core.record import RunDirectory
@@ -14,9 +13,13 @@ from lm_core.recorded_config import (
     Recorded,
     record_sources,
     record_yaml,
-    require_same_experiment,
 )
-from lm_core.training.checkpoint_folder import clean_up, newest_sound_checkpoint
+from lm_core.training.checkpoint import Checkpoint, name_of
+from lm_core.training.checkpoint_folder import (
+    clean_up,
+    list_checkpoints,
+    newest_sound_checkpoint,
+)
 from lm_core.training.trainer import Trainer
 
 # How a run "ended" that has not: it goes on, or was killed.
@@ -29,7 +32,6 @@ def take_up(
     run: RunDirectory,
     recorded: Recorded,
     config: ResolvedConfig,
-    corpus: Corpus,
     trainer: Trainer,
     manifest: dict[str, Any],
 ) -> None:
@@ -38,26 +40,39 @@ def take_up(
     Args:
         run: The run.
         recorded: Its configuration so far.
-        config: The configuration from now on.
-        corpus: The text from now on.
+        config: The configuration from now on, of the same experiment.
         trainer: Built from that; takes the checkpoint.
         manifest: What a new run would have as its manifest; becomes the newest in the history.
 
     Raises:
-        InputError: The configuration or the corpus is another one than the run's.
+        InputError: The checkpoint is of another experiment.
+        MachineError: No checkpoint is sound, or the record cannot be written.
     """
-    same_text = run.manifest["corpus"]["sha256"] == corpus.sha256
-    another = f"the text of {corpus.description} is another one than before"
-    require_same_experiment(run, recorded, config, [] if same_text else [another])
     _warn_of_another_world(run, manifest)
     clean_up(run.checkpoints, warn)
     checkpoint = newest_sound_checkpoint(run.checkpoints, warn)
     if checkpoint is not None:
         trainer.restore(checkpoint)
-    elif run.manifest.get("saved_step"):
-        warn(f"{run.path} holds no checkpoint any more; training starts from its beginning")
+    _require_none_lost(run, checkpoint)
     with failures_told(trainer):
         _write_record(run, recorded, config, trainer, manifest)
+
+
+def _require_none_lost(run: RunDirectory, newest: Checkpoint | None) -> None:
+    """Warns of a newer checkpoint that is gone, and refuses to begin anew where there were some.
+
+    Raises:
+        MachineError: There were checkpoints, and there are none any more.
+    """
+    saved = run.manifest.get("saved_step")
+    if type(saved) is not int or saved == 0:
+        return
+    if newest is None:
+        message = f"{run.checkpoints} has lost its checkpoints, the newest of step {saved}"
+        raise MachineError(f"{message}: put them back, or begin anew in another --run_dir")
+    there = [step for step, _ in list_checkpoints(run.checkpoints)]
+    if newest.step < saved and saved not in there:
+        warn(f"{run.checkpoints / name_of(saved)} is gone: the run goes on from an older one")
 
 
 @contextlib.contextmanager

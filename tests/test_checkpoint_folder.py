@@ -64,9 +64,32 @@ def test_only_whole_names_with_ascii_digits_count(tmp_path):
         ".step-00000018.writing",
     ):
         shutil.copytree(good, tmp_path / name)
-    (tmp_path / "step-00000019").write_text("a file")
-    (tmp_path / "step-00000020").symlink_to(good, target_is_directory=True)
     assert list_checkpoints(tmp_path) == [(12, good)]
+
+
+PLACED = {
+    "a file": lambda path, other: path.write_text("x"),
+    "a pipe": lambda path, other: os.mkfifo(path),
+    "a link": lambda path, other: path.symlink_to(other, target_is_directory=True),
+    "a link to nowhere": lambda path, other: path.symlink_to("nowhere"),
+}
+
+
+@pytest.mark.parametrize("place", PLACED.values(), ids=list(PLACED))
+def test_what_is_in_the_place_of_a_checkpoint_is_told_and_passed_over(tmp_path, place):
+    folder = tmp_path / "checkpoints"
+    save_checkpoint(folder, make(1))
+    place(folder / "step-00000002", save_checkpoint(tmp_path / "elsewhere", make(2)))
+    found, (report,) = newest(folder)
+    assert found.step == 1
+    assert f"{folder / 'step-00000002'}" in report
+    remove_checkpoints(folder, [1])
+    with pytest.raises(MachineError, match="none of the 1 checkpoints in"):
+        newest(folder)
+    # It is removed like any other, and nothing that it leads to.
+    remove_checkpoints(folder, [2])
+    assert list(folder.iterdir()) == []
+    assert load_checkpoint(tmp_path / "elsewhere" / "step-00000002").step == 2
 
 
 def test_checkpoints_are_listed_oldest_first(tmp_path):

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from lm_core.config.training_config import TrainingConfig
+from lm_core.costs import count_parameters
 from lm_core.errors import InputError, MachineError
-from lm_core.model.transformer import Transformer
+from lm_core.model.transformer import Block
 from lm_core.training.checkpoint import Checkpoint, load_checkpoint
 from lm_core.training.restoring import restored_model
 from tests.tiny_trainer import HOOKS, SIZES, TOKENIZER, build, new_run
@@ -41,16 +43,54 @@ def test_a_model_and_its_tokenizer_come_from_the_checkpoint_alone(checkpoint):
 )
 def test_a_model_that_its_weights_do_not_make_is_not_built(checkpoint, monkeypatch, name, value):
     checkpoint.state["model"][name] = value
-    built = []
-    monkeypatch.setattr(Transformer, "_initialise", lambda self, seed: built.append(seed))
-    with pytest.raises(MachineError, match=r"step 3: no checkpoint of this lab"):
+    built = blocks_built(monkeypatch)
+    with pytest.raises(MachineError, match=r"step-00000003 is no checkpoint of this lab"):
         restored_model(checkpoint)
+    assert built == []
+
+
+def blocks_built(monkeypatch):
+    """The numbers of the blocks that are built from now on."""
+    built, initialise = [], Block.__init__
+
+    def noted(self, layer, *arguments):
+        built.append(layer)
+        initialise(self, layer, *arguments)
+
+    monkeypatch.setattr(Block, "__init__", noted)
+    return built
+
+
+def test_numbers_of_small_elements_do_not_make_a_large_model(checkpoint, monkeypatch):
+    sizes = {**checkpoint.state["model"], "n_layers": 1000}
+    vocab_size = sizes.pop("vocab_size")
+    stored = sum(tensor.numel() for tensor in checkpoint.model.values())
+    n_more = count_parameters(TrainingConfig(**sizes), vocab_size) - stored
+    checkpoint.model["more"] = torch.zeros(n_more, dtype=torch.uint8)
+    checkpoint.state["model"]["n_layers"] = 1000
+    built = blocks_built(monkeypatch)
+    with pytest.raises(MachineError, match=r"29 tensors of weights for a model of 12,004"):
+        restored_model(checkpoint)
+    assert built == [0]
+
+
+@pytest.mark.parametrize("change", [lambda t: t.double(), lambda t: t.reshape(-1), None])
+def test_a_weight_that_is_not_the_models_is_refused_before_it_is_built(
+    checkpoint, monkeypatch, change
+):
+    name = "blocks.1.attention.projection.weight"
+    tensor = checkpoint.model.pop(name)
+    checkpoint.model["extra" if change is None else name] = (change or torch.clone)(tensor)
+    built = blocks_built(monkeypatch)
+    with pytest.raises(MachineError, match=f"{name} is not what the model has under that name"):
+        restored_model(checkpoint)
+    assert built == [0]
 
 
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ({}, "'model'"),
+        ({}, "it lacks 'model'"),
         ({"model": None}, "NoneType"),
         ({"model": []}, "vocab_size"),
         ({"tokenizer": None}, ""),
@@ -62,7 +102,7 @@ def test_a_model_that_its_weights_do_not_make_is_not_built(checkpoint, monkeypat
 def test_a_state_that_is_none_is_told(checkpoint, state, words):
     full = checkpoint.state | state if state else {}
     stored = Checkpoint(3, checkpoint.model, checkpoint.optimizer, {}, full)
-    with pytest.raises(MachineError, match=f"step 3: no checkpoint of this lab: .*{words}"):
+    with pytest.raises(MachineError, match=f"step 3 is no checkpoint of this lab: .*{words}"):
         restored_model(stored)
 
 
@@ -72,8 +112,12 @@ def test_all_that_differs_from_the_checkpoint_is_listed(checkpoint):
     with pytest.raises(InputError) as error:
         trainer.restore(checkpoint)
     first, *lines = error.value.message.splitlines()
-    assert first == "the checkpoint of step 3 is of another experiment:"
-    assert [line.split(":")[0].strip() for line in lines] == ["seed", "tokenizer", "model"]
+    assert first == f"{checkpoint.path} is of another experiment:"
+    assert lines == [
+        "  seed: 4 in the checkpoint, 5 now",
+        "  tokenizer.kind: 'ascii' in the checkpoint, 'byte' now",
+        "  model.dropout: 0.1 in the checkpoint, 0.2 now",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +137,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name(checkpoint, name, change, w
     tensor = group.pop(key)
     if change is not None:
         group[key] = change(tensor)
-    with pytest.raises(MachineError, match=rf"final_norm\.weight.* {words}"):
+    with pytest.raises(MachineError, match=rf"step-0+3: .*final_norm\.weight.* {words}.*; move it"):
         build(hooks=HOOKS).restore(checkpoint)
 
 

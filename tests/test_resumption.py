@@ -159,19 +159,54 @@ def test_other_code_in_a_module_of_hooks_is_told(tmp_path, capsys, monkeypatch):
     assert train_with_module(4) == ""
 
 
-def test_lost_lines_and_checkpoints_are_told(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("text", "bindings"),
+    [
+        # None of these texts could be trained on as the run is configured.
+        ("é" * 5000, {}),
+        ("short", {"Trainer__learning_rate": 0.1}),
+        ("x" * 5000, {"Transformer__d_model": 1_000_000, "Trainer__max_steps": 1}),
+    ],
+)
+def test_all_that_makes_it_another_experiment_is_told_before_anything_is_made_of_it(
+    tmp_path, text, bindings
+):
+    train(tmp_path, 2)
+    (tmp_path / "other.txt").write_text(text)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
+    asked = {"load_corpus__path": str(tmp_path / "other.txt"), **bindings}
+    with pytest.raises(InputError, match="cannot go on with another configuration") as error:
+        experiment.train(request(tmp_path, resume=True, **{"Trainer__max_steps": 2, **asked}))
+    lines = error.value.message.splitlines()[1:]
+    keys = [name.split("__")[1] for name in bindings]
+    told = {line.split(":")[0].strip() for line in lines[:-1]}
+    assert told == set(keys)
+    assert "other.txt is another one than before (SHA-256 " in lines[-1]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_lost_lines_are_told(tmp_path, capsys):
     train(tmp_path, 3)
-    log, checkpoints = tmp_path / "run" / "metrics.jsonl", tmp_path / "run" / "checkpoints"
+    log = tmp_path / "run" / "metrics.jsonl"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[2:]))
     train(tmp_path, 4)
     warning = "run/metrics.jsonl: the lines of 2 earlier steps are lost"
     assert warning in capsys.readouterr().err
-    shutil.rmtree(checkpoints)
+
+
+def test_lost_checkpoints_are_told_and_nothing_is_begun_anew(tmp_path, capsys):
+    train(tmp_path, 3)
+    train(tmp_path, 4)
+    log, checkpoints = tmp_path / "run" / "metrics.jsonl", tmp_path / "run" / "checkpoints"
+    shutil.rmtree(checkpoints / "step-00000004")
     train(tmp_path, 5)
-    warning = "holds no checkpoint any more; training starts from its beginning"
+    warning = f"{checkpoints / 'step-00000004'} is gone: the run goes on from an older one"
     assert warning in capsys.readouterr().err
-    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5]
+    recorded = log.read_bytes()
     shutil.rmtree(checkpoints)
+    with pytest.raises(MachineError, match="has lost its checkpoints, the newest of step 5: put"):
+        train(tmp_path, 6)
+    assert log.read_bytes() == recorded
     checkpoints.write_text("in the way")
     with pytest.raises(MachineError, match="run/checkpoints is no folder"):
         train(tmp_path, 6)

@@ -36,6 +36,8 @@ _TENSOR_FILES = ("model.safetensors", "optimizer.safetensors", "hooks.safetensor
 _NEEDED = {_STATE, "model.safetensors", "optimizer.safetensors"}
 # The list of checksums has one short line a file; what is larger is something else.
 _LARGEST_CHECKSUMS = 10_000
+# Characters of what a library has to say about a file.
+_LONGEST_REASON = 200
 # How many copies of a file are made to take tensors from it.
 _COPIES = 2
 # The number of this way to write a checkpoint; another way gets another number.
@@ -62,6 +64,7 @@ class Checkpoint:
         optimizer: The optimizer's state by parameter and kind.
         hooks: What hooks keep.
         state: Everything that is no tensor, as JSON.
+        path: Where it was read; None: nowhere.
     """
 
     step: int
@@ -69,6 +72,7 @@ class Checkpoint:
     optimizer: dict[str, torch.Tensor]
     hooks: dict[str, torch.Tensor] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -187,11 +191,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except MemoryError as error:
         raise MachineError(f"{path} does not fit into memory") from error
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointDamagedError(f"{path} holds no checkpoint: {error}") from error
+        # PyTorch adds where in its own code it was.
+        words = str(error).partition("\n")[0][:_LONGEST_REASON]
+        raise CheckpointDamagedError(f"{path} holds no checkpoint: {words}") from error
     if written_as not in _READABLE_FORMATS:
         message = f"{path} is of format {shown(written_as)}, this version of the lab reads"
         raise InputError(f"{message} up to format {_FORMAT}; use the version that wrote it")
-    return Checkpoint(step, model, optimizer, hooks, state)
+    return Checkpoint(step, model, optimizer, hooks, state, path)
 
 
 def _tensors(data: bytes) -> dict[str, torch.Tensor]:

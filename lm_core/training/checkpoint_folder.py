@@ -1,10 +1,11 @@
 """The checkpoints of a run: which there are, which is the newest sound one, which may go."""
 
+import os
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from lm_core.errors import InputError, MachineError
+from lm_core.errors import InputError, MachineError, one_line
 from lm_core.training.checkpoint import (
     Checkpoint,
     CheckpointDamagedError,
@@ -26,18 +27,19 @@ _WHY_NO_BEST = "; the best of a run is saved where its checkpoint_cadence is a n
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """The steps and paths of all checkpoints in a folder, oldest first, sound or not.
 
-    One that stepped aside for another of its step, which then never came, is among them.
+    Whatever has the name of one counts: a link or a file in its place is damage. One that stepped
+    aside for another of its step, which then never came, is among them.
 
     Raises:
         MachineError: Something else is in the place of the folder, or it cannot be read.
     """
-    folders = {path.name: path for path in _entries(folder) if path.is_dir()}
+    paths = {path.name: path for path in _entries(folder)}
     found = []
-    for name, path in folders.items():
+    for name, path in paths.items():
         aside = _TEMPORARY.fullmatch(name)
-        if aside and aside[2] == "replaced" and aside[1] not in folders:
+        if aside and aside[2] == "replaced" and aside[1] not in paths:
             name = aside[1]
-        if (match := _NAME.fullmatch(name)) and not path.is_symlink():
+        if match := _NAME.fullmatch(name):
             found.append((int(match[1]), path))
     return sorted(found)
 
@@ -71,7 +73,7 @@ def newest_sound_checkpoint(folder: Path, report: Callable[[str], None]) -> Chec
             try:
                 return load_step(path, step)
             except CheckpointDamagedError as error:
-                if not path.exists():
+                if not os.path.lexists(path):
                     raise
                 told.append(f"{error.message}; this checkpoint is passed over")
         if there:
@@ -124,7 +126,7 @@ def chosen_checkpoint(folder: Path, which: str, report: Callable[[str], None]) -
         wanted = _best_step(folder, report) if which == "best" else which
         if wanted not in by_step:
             step = f"step {wanted}, " if which == "best" else ""
-            message = f"--checkpoint={which}: {step}there is no such checkpoint"
+            message = f"--checkpoint={one_line(which)}: {step}there is no such checkpoint"
             names = ", ".join(["newest", *(["best"] if which != "best" else []), *by_step])
             raise InputError(f"{message} (there are {names}){_WHY_NO_BEST if step else ''}")
         return load_step(*by_step[wanted])
@@ -210,7 +212,7 @@ def clean_up(folder: Path, report: Callable[[str], None]) -> None:
     for path in _entries(folder):
         match = _TEMPORARY.fullmatch(path.name)
         try:
-            if match and match[2] == "replaced" and not (folder / match[1]).exists():
+            if match and match[2] == "replaced" and not os.path.lexists(folder / match[1]):
                 path.rename(folder / match[1])
             elif match:
                 remove(path)

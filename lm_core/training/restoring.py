@@ -1,5 +1,6 @@
 """From a checkpoint back to what can be trained, evaluated and sampled from."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,12 +8,15 @@ import torch
 from lm_core.config.training_config import TrainingConfig
 from lm_core.costs import count_parameters
 from lm_core.data.tokenizer import Tokenizer, tokenizer_from_dict
-from lm_core.errors import InputError, MachineError, shown
+from lm_core.errors import InputError, LabError, MachineError, shown
 from lm_core.hooks import Hooks
 from lm_core.model.transformer import Transformer
 from lm_core.training.checkpoint import Checkpoint
 from lm_core.training.optimizer import load_optimizer_tensors
 from lm_core.training.run_state import RunState
+
+# All blocks of a model have the same weights, under names that begin with their own.
+_FIRST_BLOCK = "blocks.0."
 
 
 def restore_training(
@@ -39,20 +43,37 @@ def restore_training(
         InputError: The checkpoint is of another seed, model or tokenizer; tells what differs.
         MachineError: Its tensors do not fit, or it holds what cannot be.
     """
+    where = checkpoint.path or f"the checkpoint of step {checkpoint.step}"
     differences = [
-        f"{name}: {shown(checkpoint.state.get(name))} in the checkpoint, {shown(value)} now"
+        line
         for name, value in {**parts, "model": model.arguments}.items()
-        if checkpoint.state.get(name) != value
+        for line in _differences(name, checkpoint.state.get(name), value)
     ]
     if differences:
         lines = "\n  ".join(differences)
-        message = f"the checkpoint of step {checkpoint.step} is of another experiment"
-        raise InputError(f"{message}:\n  {lines}")
-    state = RunState.from_json(checkpoint.state, checkpoint.step)
-    model.load(checkpoint.model)
-    load_optimizer_tensors(optimizer, model, checkpoint.optimizer)
+        raise InputError(f"{where} is of another experiment:\n  {lines}")
+    try:
+        state = RunState.from_json(checkpoint.state, checkpoint.step)
+        model.load(checkpoint.model)
+        load_optimizer_tensors(optimizer, model, checkpoint.optimizer)
+    except MachineError as error:
+        raise MachineError(f"{where}: {error.message}; move it away to do without it") from error
     hooks.load_state(checkpoint.hooks)
     return state
+
+
+def _differences(name: str, then: Any, now: Any) -> list[str]:
+    """A line for each part of a value that is another one."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        keys = dict.fromkeys([*now, *then])
+        return [
+            line
+            for key in keys
+            for line in _differences(f"{name}.{key}", then.get(key), now.get(key))
+        ]
+    if then == now:
+        return []
+    return [f"{name}: {shown(then)} in the checkpoint, {shown(now)} now"]
 
 
 def restored_model(checkpoint: Checkpoint) -> tuple[Transformer, Tokenizer]:
@@ -70,14 +91,37 @@ def restored_model(checkpoint: Checkpoint) -> tuple[Transformer, Tokenizer]:
         n_needed = count_parameters(TrainingConfig(**sizes), arguments["vocab_size"])
         if n_needed != n_stored:
             raise ValueError(f"{n_stored:,} weights for a model of {n_needed:,}")
+        _require_weights(checkpoint.model, arguments)
         model = Transformer(**arguments, seed=None)
         model.load(checkpoint.model)
         tokenizer = tokenizer_from_dict(checkpoint.state["tokenizer"])
         if tokenizer.vocab_size != model.vocab_size:
             raise ValueError(f"its {tokenizer.kind} tokenizer does not fit its model")
-    except MachineError:
-        raise
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        words = " ".join(str(error).split())
-        raise MachineError(f"step {checkpoint.step}: no checkpoint of this lab: {words}") from error
+        words = error.message if isinstance(error, LabError) else " ".join(str(error).split())
+        lacks = "it lacks " if isinstance(error, KeyError) else ""
+        where = checkpoint.path or f"step {checkpoint.step}"
+        raise MachineError(f"{where} is no checkpoint of this lab: {lacks}{words}") from error
     return model, tokenizer
+
+
+def _require_weights(weights: Mapping[str, torch.Tensor], arguments: Mapping[str, Any]) -> None:
+    """Refuses weights that are not those of a model before it is built, which takes memory.
+
+    Raises:
+        ValueError: A tensor is missing, too many, or of another shape or type.
+    """
+    with torch.device("meta"):
+        one_block = Transformer(**{**arguments, "n_layers": 1}, seed=None).state_dict()
+    block = {name: tensor for name, tensor in one_block.items() if name.startswith(_FIRST_BLOCK)}
+    n_more = arguments["n_layers"] - 1
+    n_needed = len(one_block) + n_more * len(block)
+    if len(weights) != n_needed:
+        raise ValueError(f"{len(weights):,} tensors of weights for a model of {n_needed:,}")
+    for layer in range(1, arguments["n_layers"]):
+        for name, tensor in block.items():
+            one_block[name.replace(_FIRST_BLOCK, f"blocks.{layer}.", 1)] = tensor
+    for name, tensor in one_block.items():
+        stored = weights.get(name)
+        if stored is None or (stored.shape, stored.dtype) != (tensor.shape, tensor.dtype):
+            raise ValueError(f"{name} is not what the model has under that name")
