@@ -40,6 +40,7 @@ from lm_core.output import say, warn
 from lm_core.progress import training_progress
 from lm_core.record import LATEST, RunDirectory, default_run_path
 from lm_core.recorded_config import (
+    Recorded,
     read_record,
     record_sources,
     record_yaml,
@@ -67,24 +68,34 @@ def train(request: Request) -> None:
     with RunLock() as lock:
         run = _run_to_resume(request, lock)
         recorded = read_record(run) if run else None
-        if run is None:
-            config = resolve(request.config, check_hooks, check_fit)
-        else:
-            config = resolve_upon(run, request.config, check_hooks, check_fit)
-        accept = partial(require_same_experiment, run, recorded, config) if run else None
-        parts = build(completed(config), accept)
-        if run is not None:
-            parts = replace(parts, config=with_first_sources(parts.config, run))
+        parts = _parts_of_new(request) if run is None else _parts_of(run, recorded, request)
         manifest = _manifest(request, parts)
-        if run is None or recorded is None:
-            run = _create_run(request, parts.config, manifest, lock)
-        else:
-            take_up(run, recorded, parts.config, parts.trainer, manifest)
-        with _ending_recorded(run, parts.trainer):
-            _announce(run, parts)
-            _announce_config(parts.config, manifest["config_hash"], request.logs_all)
-            result = _train(run, parts.trainer)
+        goes_on = take_up(run, recorded, parts.config, parts.trainer, manifest) if run else {}
+        # Once the record says that the run is running, a signal must not keep its end out of it.
+        with StopSignals() as signals:
+            if run is None:
+                run = _create_run(request, parts.config, manifest, lock)
+            else:
+                with failures_told(parts.trainer):
+                    run.update_manifest(**goes_on)
+            with _ending_recorded(run, parts.trainer):
+                signals.let_through()
+                _announce(run, parts)
+                _announce_config(parts.config, manifest["config_hash"], request.logs_all)
+                result = _train(run, parts.trainer)
         _finish(run, result)
+
+
+def _parts_of_new(request: Request) -> Parts:
+    return build(completed(resolve(request.config, check_hooks, check_fit)))
+
+
+def _parts_of(run: RunDirectory, recorded: Recorded, request: Request) -> Parts:
+    """The parts of a run that is to go on, once it is sure that they make the same experiment."""
+    config = resolve_upon(run, request.config, check_hooks, check_fit)
+    accept = partial(require_same_experiment, run, recorded, config)
+    parts = build(completed(config), accept)
+    return replace(parts, config=with_first_sources(parts.config, run))
 
 
 def _manifest(request: Request, parts: Parts) -> dict[str, Any]:
@@ -192,11 +203,13 @@ def _ending_recorded(run: RunDirectory, trainer: Trainer) -> Iterator[None]:
         stopped = f"stopped by {signal.Signals(error.signal_number).name}"
         outcome, reason = "completed" if trainer.is_complete else stopped, error.message
         raise
-    except StoppedAtOnce as error:
-        outcome = f"stopped at once by {signal.Signals(error.signal_number).name}"
-        raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         outcome = "stopped at once"
+        if isinstance(error, StoppedAtOnce):
+            outcome += f" by {signal.Signals(error.signal_number).name}"
+        outcome = "completed" if trainer.is_complete else outcome
+        saved = trainer.saved_step
+        reason = f"nothing was saved after step {saved}" if saved else "nothing was saved"
         raise
     except LabError as error:
         outcome = "diverged" if isinstance(error, DivergenceError) else "failed"

@@ -40,6 +40,9 @@ def json_row(row: Mapping[str, Any]) -> dict[str, Any]:
 def rewind(path: Path, step: int) -> set[int]:
     """Takes the lines after a step, and those that are none, off a file; makes one that is missing.
 
+    Of a line that is no later than the one before it, nothing is known but that it should not be
+    there: it goes too.
+
     Returns:
         The steps of the lines that stay.
 
@@ -56,7 +59,7 @@ def rewind(path: Path, step: int) -> set[int]:
     try:
         if not path.exists():
             write_synced(path, b"")
-        steps = [found for _, found in _lines_until(path, step)]
+        steps = {found for _, found in _lines_until(path, step)}
         if None in steps:
             temporary.unlink(missing_ok=True)
             with temporary.open("xb") as stream:
@@ -73,23 +76,30 @@ def rewind(path: Path, step: int) -> set[int]:
 
 
 def _lines_until(path: Path, step: int) -> Iterator[tuple[bytes, int | None]]:
-    """Each line of a file with its step; None for one that is later, or none at all."""
+    """Each line of a file with its step; None for one that does not belong there."""
+    last = 0
     with path.open("rb") as stream:
         while line := stream.readline(_LONGEST_LINE):
             if len(line) == _LONGEST_LINE:
                 message = f"{path} has a line of {len(line):,} bytes or more"
                 raise MachineError(f"{message}; move it away, and the run goes on without it")
             found = _step_of(line)
-            yield line, found if found is not None and found <= step else None
+            if found is None or not last < found <= step:
+                yield line, None
+            else:
+                yield line, (last := found)
 
 
 def _step_of(line: bytes) -> int | None:
     """The step, from 1, that a line of metrics or a sample is of; None for what is no such line."""
-    try:
-        step = json.loads(line)["step"] if line.endswith(b"\n") else None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    # Nothing else is parsed: there may be millions of lines of something else.
+    if not (line.startswith(b"{") and line.endswith(b"}\n")):
         return None
-    return step if isinstance(step, int) and step > 0 else None
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, RecursionError):
+        return None
+    return step if type(step) is int and step > 0 else None
 
 
 def cannot_write(path: Path, error: OSError) -> MachineError:

@@ -13,6 +13,7 @@ runs/NAME/
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -37,6 +38,12 @@ _CONFIG = "config.yaml"
 _MANIFEST = "manifest.json"
 # Where a file is written before it takes its name, and a link likewise.
 _LEFTOVER = re.compile(r"\.[a-z]+\.[a-z]+\.[0-9]+\.tmp", re.ASCII)
+# What the system says when no other place on this disk would do.
+_FAILURES_OF_THE_MACHINE = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EFBIG", "EMFILE", "ENFILE", "ENOMEM")
+    if hasattr(errno, name)
+}
 # A manifest has some thousand bytes for each resume; what is larger than this is something else.
 _LARGEST_MANIFEST = 16 * 2**20
 
@@ -120,7 +127,8 @@ class RunDirectory:
             lock: Keeps other writers away, from before anybody can see the directory.
 
         Raises:
-            InputError: There is something already, or the folder cannot be made.
+            InputError: There is something already, or the folder cannot be made there.
+            MachineError: The disk is full or fails.
         """
         _refuse_occupied(path)
         # A rename takes the place of an empty folder, but not of a link to one.
@@ -152,6 +160,9 @@ class RunDirectory:
             for folder in missing:
                 with contextlib.suppress(OSError):  # Another run may have moved in by now.
                     folder.rmdir()
+            if isinstance(error, MachineError):  # The lock cannot be made where the run is made.
+                words = error.message.replace(str(unfinished), str(path))
+                raise MachineError(f"{words}; --run_dir names another place") from error
             if not isinstance(error, OSError):
                 raise
             # Another process may have been faster.
@@ -159,8 +170,9 @@ class RunDirectory:
             reason = error.strerror or str(error)
             if isinstance(error, FileExistsError | NotADirectoryError):
                 reason = "a file is in the place of one of its folders"
+            kind = MachineError if error.errno in _FAILURES_OF_THE_MACHINE else InputError
             message = f"the run directory {path} cannot be made: {reason}"
-            raise InputError(f"{message}; --run_dir names another one") from error
+            raise kind(f"{message}; --run_dir names another one") from error
         return cls(path, lock)
 
     @classmethod
@@ -301,7 +313,8 @@ def _refuse_occupied(path: Path) -> None:
         if not path.exists() and not path.is_symlink():
             return
         if not path.is_dir():
-            raise InputError(f"the run directory {path} cannot be made: a file is in its place")
+            place = "a link that leads nowhere" if path.is_symlink() else "a file"
+            raise InputError(f"the run directory {path} cannot be made: {place} is in its place")
         names = {entry.name for entry in path.iterdir()}
     except OSError as error:
         raise InputError(f"the run directory {path} cannot be made: {error.strerror}") from error

@@ -1,12 +1,14 @@
 """Going on with a run: what its record says, what may change, and back to its newest checkpoint."""
 
 import contextlib
+import itertools
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lm_core.config.rendering import canonical, gin_text
 from lm_core.config.resolution import ResolvedConfig
-from lm_core.errors import MachineError, shown
+from lm_core.errors import InputError, MachineError, shown
 from lm_core.output import warn
 from lm_core.record import RunDirectory
 from lm_core.recorded_config import (
@@ -26,6 +28,8 @@ from lm_core.training.trainer import Trainer
 _RUNNING = "running"
 # The history has the newest resumes, so that a run that is restarted every minute stays readable.
 _LONGEST_HISTORY = 1000
+# Together they are no larger than this, so that a manifest stays far below what is still read.
+_LARGEST_HISTORY_BYTES = 2 * 2**20
 
 
 def take_up(
@@ -34,7 +38,7 @@ def take_up(
     config: ResolvedConfig,
     trainer: Trainer,
     manifest: dict[str, Any],
-) -> None:
+) -> dict[str, Any]:
     """Puts a run back to its newest sound checkpoint, or to its start when it has none.
 
     Args:
@@ -43,6 +47,9 @@ def take_up(
         config: The configuration from now on, of the same experiment.
         trainer: Built from that; takes the checkpoint.
         manifest: What a new run would have as its manifest; becomes the newest in the history.
+
+    Returns:
+        The fields of the manifest that say that the run goes on, to be set when it does.
 
     Raises:
         InputError: The checkpoint is of another experiment.
@@ -56,6 +63,15 @@ def take_up(
     _require_none_lost(run, checkpoint)
     with failures_told(trainer):
         _write_record(run, recorded, config, trainer, manifest)
+    history = [*run.manifest.get("resumed", []), _taken_up(run.manifest, trainer.step, manifest)]
+    return {
+        "resumed": _newest(history),
+        "outcome": _RUNNING,
+        "reason": None,
+        "end": None,
+        "last_step": trainer.step,
+        "saved_step": trainer.saved_step,
+    }
 
 
 def _require_none_lost(run: RunDirectory, newest: Checkpoint | None) -> None:
@@ -65,7 +81,7 @@ def _require_none_lost(run: RunDirectory, newest: Checkpoint | None) -> None:
         MachineError: There were checkpoints, and there are none any more.
     """
     saved = run.manifest.get("saved_step")
-    if type(saved) is not int or saved == 0:
+    if type(saved) is not int or not saved:
         return
     if newest is None:
         message = f"{run.checkpoints} has lost its checkpoints, the newest of step {saved}"
@@ -77,17 +93,18 @@ def _require_none_lost(run: RunDirectory, newest: Checkpoint | None) -> None:
 
 @contextlib.contextmanager
 def failures_told(trainer: Trainer) -> Iterator[None]:
-    """Says with what the machine fails at how the run goes on.
+    """Says with what ends a run before its time how it goes on.
 
     Raises:
-        MachineError: One came, and says it now.
+        InputError: One came, from a hook, and says it now.
+        MachineError: Likewise.
     """
     try:
         yield
-    except MachineError as error:
+    except (InputError, MachineError) as error:
         saved = trainer.saved_step
         goes_on = f"goes on after step {saved}" if saved else "starts again from the first step"
-        raise MachineError(f"{error.message}; when that is mended, --resume {goes_on}") from error
+        raise type(error)(f"{error.message}; when that is mended, --resume {goes_on}") from error
 
 
 def _write_record(
@@ -109,15 +126,16 @@ def _write_record(
             sources=record_sources(config),
         )
         run.write_config(record_yaml(config, run.path), gin_text(config))
-    history = [*run.manifest.get("resumed", []), _taken_up(run.manifest, trainer.step, manifest)]
-    run.update_manifest(
-        resumed=history[-_LONGEST_HISTORY:],
-        outcome=_RUNNING,
-        reason=None,
-        end=None,
-        last_step=trainer.step,
-        saved_step=trainer.saved_step,
-    )
+
+
+def _newest(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The newest entries of a history, as many as it may have."""
+    newest = list(reversed(history[-_LONGEST_HISTORY:]))
+    sizes = itertools.accumulate(len(json.dumps(entry)) for entry in newest)
+    fitting = [
+        entry for entry, size in zip(newest, sizes, strict=True) if size <= _LARGEST_HISTORY_BYTES
+    ]
+    return list(reversed(fitting))
 
 
 def _equal(recorded: Recorded, config: ResolvedConfig) -> bool:
@@ -139,6 +157,7 @@ def _taken_up(before: Mapping[str, Any], step: int, manifest: Mapping[str, Any])
     if ended["outcome"] == _RUNNING:
         # Nobody holds the run, so its process ended without a word.
         ended["outcome"] = "killed"
+        ended["reason"] = "its end is not on record: it was killed, or could not write any more"
     goes_on = {name: value for name, value in manifest.items() if name not in ended}
     return {"step": step, "before": ended, **goes_on}
 

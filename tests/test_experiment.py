@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +12,12 @@ import pytest
 import torch
 
 from lm_core import experiment
-from lm_core.errors import DivergenceError, InputError, MachineError
-from lm_core.hooks import ForwardHook, forward_hook
+from lm_core.errors import DivergenceError, InputError, MachineError, StoppedAtOnce
+from lm_core.hooks import ForwardHook, UpdateHook, forward_hook, update_hook
+from lm_core.record import RunDirectory
 from lm_core.training.checkpoint import load_checkpoint, save_checkpoint
 from lm_core.training.checkpoint_folder import list_checkpoints
+from lm_core.training.signals import stop_at_once_on_signals
 from lm_core.training.trainer import Trainer
 from tests.tiny_run import looking_at, request
 
@@ -65,6 +69,54 @@ def test_a_text_too_short_to_evaluate_on_says_how_long_it_must_be(tmp_path):
     (tmp_path / "short.txt").write_text("abc")
     with pytest.raises(ValueError, match=r"short.txt has 3 tokens; one window of .* needs 17"):
         experiment.evaluate(looking_at(tmp_path, str(tmp_path / "short.txt")))
+
+
+@pytest.mark.parametrize("moment", ["the run is made", "the run goes on"])
+def test_a_signal_that_meets_the_record_is_obeyed_once_its_end_can_be_recorded(
+    tmp_path, monkeypatch, moment
+):
+    if moment == "the run goes on":
+        experiment.train(request(tmp_path))
+    stop_at_once_on_signals()
+    rename, update = Path.rename, RunDirectory.update_manifest
+
+    def signalled_rename(self, target):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return rename(self, target)
+
+    def signalled_update(self, **fields):
+        if fields.get("outcome") == "running":
+            os.kill(os.getpid(), signal.SIGTERM)
+        update(self, **fields)
+
+    monkeypatch.setattr(Path, "rename", signalled_rename)
+    monkeypatch.setattr(RunDirectory, "update_manifest", signalled_update)
+    with pytest.raises(StoppedAtOnce) as error:
+        experiment.train(request(tmp_path, resume=True, Trainer__max_steps=5))
+    assert error.value.exit_code == 143
+    manifest = RunDirectory(tmp_path / "run").manifest
+    assert manifest["outcome"] == "stopped at once by SIGTERM"
+    words = {
+        "the run is made": "nothing was saved",
+        "the run goes on": "nothing was saved after step 3",
+    }
+    assert manifest["reason"] == words[moment]
+    assert manifest["end"] is not None
+
+
+@update_hook("test_wrong_in_step_two")
+class WrongInStepTwo(UpdateHook):
+    def on_gradients(self, gradients, key):
+        return 3 if key.step == 2 else None
+
+
+def test_a_hook_that_ends_a_run_on_the_way_is_no_end_of_it(tmp_path):
+    hooks = {"update": [{"name": "test_wrong_in_step_two"}]}
+    settings = {"Trainer__hooks": hooks, "Trainer__checkpoint_cadence": 1}
+    with pytest.raises(
+        InputError, match=r"hooks.update\[0\].* a int; .* --resume goes on after step 1"
+    ):
+        experiment.train(request(tmp_path, **settings))
 
 
 def test_weights_that_give_no_loss_are_no_result(tmp_path):

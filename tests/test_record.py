@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_core import record
+from lm_core.errors import MachineError
 from lm_core.record import RunDirectory, default_run_path
 from lm_core.run_lock import RunLock
 from tests.locks import is_held
@@ -100,9 +101,29 @@ def test_a_folder_that_cannot_be_synced_is_told_and_nothing_of_the_run_stays(tmp
             raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(record, "sync_folder", failing)
-    with pytest.raises(ValueError, match="some/run cannot be made: Input/output error"):
+    with pytest.raises(RuntimeError, match="some/run cannot be made: Input/output error"):
         create(tmp_path / "some" / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_cannot_be_made_is_told_of_the_run_itself(tmp_path, monkeypatch):
+    def full(self, folder):
+        raise MachineError(f"{folder}/.lock cannot be opened: No space left on device")
+
+    monkeypatch.setattr(RunLock, "take", full)
+    with RunLock() as lock, pytest.raises(MachineError) as error:
+        RunDirectory.create(tmp_path / "a", "", "", MANIFEST, lock)
+    words = f"{tmp_path / 'a'}/.lock cannot be opened: No space left on device; --run_dir names an"
+    assert error.value.message.startswith(words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_nowhere_is_told_as_that(tmp_path):
+    (tmp_path / "a").symlink_to("nowhere")
+    with pytest.raises(
+        ValueError, match="a cannot be made: a link that leads nowhere is in its pl"
+    ):
+        create(tmp_path / "a")
 
 
 def test_a_run_that_has_lost_its_manifest_says_how_to_run_it_again(tmp_path):

@@ -125,6 +125,17 @@ def test_the_history_keeps_how_every_earlier_attempt_ended(tmp_path, monkeypatch
     assert now["start"] <= first["start"] <= second["start"] <= now["end"]
 
 
+def test_a_history_of_long_command_lines_never_makes_a_manifest_that_is_not_read(tmp_path):
+    for _ in range(9):
+        asked = request(tmp_path, resume=True)
+        experiment.train(replace(asked, command_line=("run.py", "x" * 500_000)))
+        assert (tmp_path / "run" / "manifest.json").stat().st_size < 4 * 2**20
+    resumed = manifest(tmp_path)["resumed"]
+    assert 1 < len(resumed) < 8
+    # The newest are there.
+    assert resumed[-1]["start"] == max(entry["start"] for entry in resumed)
+
+
 def test_a_kill_before_each_of_two_changes_of_the_record_does_no_harm(tmp_path, capsys):
     train(tmp_path, 2)
     config = tmp_path / "run" / "config.yaml"

@@ -17,6 +17,8 @@ from lm_core.training.run_state import RunState
 
 # All blocks of a model have the same weights, under names that begin with their own.
 _FIRST_BLOCK = "blocks.0."
+# A model with a single block shows the shapes of all.
+_ONE_BLOCK = 1
 
 
 def restore_training(
@@ -112,16 +114,16 @@ def _require_weights(weights: Mapping[str, torch.Tensor], arguments: Mapping[str
         ValueError: A tensor is missing, too many, or of another shape or type.
     """
     with torch.device("meta"):
-        one_block = Transformer(**{**arguments, "n_layers": 1}, seed=None).state_dict()
-    block = {name: tensor for name, tensor in one_block.items() if name.startswith(_FIRST_BLOCK)}
-    n_more = arguments["n_layers"] - 1
-    n_needed = len(one_block) + n_more * len(block)
+        model = Transformer(**{**arguments, "n_layers": _ONE_BLOCK}, seed=None)
+    needed = model.state_dict()
+    block = {name: needed.pop(name) for name in list(needed) if name.startswith(_FIRST_BLOCK)}
+    n_needed = len(needed) + arguments["n_layers"] * len(block)
     if len(weights) != n_needed:
         raise ValueError(f"{len(weights):,} tensors of weights for a model of {n_needed:,}")
-    for layer in range(1, arguments["n_layers"]):
+    for layer in range(arguments["n_layers"]):
         for name, tensor in block.items():
-            one_block[name.replace(_FIRST_BLOCK, f"blocks.{layer}.", 1)] = tensor
-    for name, tensor in one_block.items():
+            needed[f"blocks.{layer}.{name.removeprefix(_FIRST_BLOCK)}"] = tensor
+    for name, tensor in needed.items():
         stored = weights.get(name)
         if stored is None or (stored.shape, stored.dtype) != (tensor.shape, tensor.dtype):
             raise ValueError(f"{name} is not what the model has under that name")

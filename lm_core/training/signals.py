@@ -95,6 +95,12 @@ class StopSignals:
         if self.received is not None:
             raise StopRequested
 
+    def let_through(self) -> None:
+        """Notes no more signals; the one that was noted acts now."""
+        self._restore()
+        if self.received is not None:
+            signal.raise_signal(self.received)
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.received is None:
