@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -182,6 +183,22 @@ def test_a_size_that_is_none_is_refused(tmp_path, size):
     (path / "checksums.json").write_bytes(module._json(content))
     with pytest.raises(CheckpointDamagedError, match=r"checksums.json is damaged"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("data", [b"[" * 9_999, b"\xff", b"", b"{}", b'{"files": {}}'])
+def test_a_list_of_checksums_that_is_none_is_damage(tmp_path, data):
+    path = save_checkpoint(tmp_path, make())
+    (path / "checksums.json").write_bytes(data)
+    with pytest.raises(CheckpointDamagedError, match=r"checksums.json is damaged"):
+        load_checkpoint(path)
+
+
+def test_what_a_kill_left_of_a_replacement_is_not_in_the_way_of_the_next(tmp_path):
+    path = save_checkpoint(tmp_path, make(value=1.0))
+    shutil.copytree(path, tmp_path / f".{path.name}.replaced")
+    save_checkpoint(tmp_path, make(value=2.0))
+    assert load_checkpoint(path).model["weight"].eq(2).all()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_huge_list_of_checksums_is_not_read(tmp_path):

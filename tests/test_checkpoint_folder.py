@@ -92,6 +92,15 @@ def test_what_is_in_the_place_of_a_checkpoint_is_told_and_passed_over(tmp_path, 
     assert load_checkpoint(tmp_path / "elsewhere" / "step-00000002").step == 2
 
 
+def test_one_that_stepped_aside_counts_where_no_other_took_its_place(tmp_path):
+    path = save_checkpoint(tmp_path, make(step=12))
+    aside = tmp_path / ".step-00000012.replaced"
+    shutil.copytree(path, aside)
+    assert list_checkpoints(tmp_path) == [(12, path)]
+    shutil.rmtree(path)
+    assert list_checkpoints(tmp_path) == [(12, aside)]
+
+
 def test_checkpoints_are_listed_oldest_first(tmp_path):
     for step in (100, 9, 20):
         save_checkpoint(tmp_path, make(step))

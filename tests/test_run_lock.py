@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,18 @@ def test_a_lock_that_a_dead_process_left_blocks_nobody(tmp_path, number):
     with RunLock() as lock:
         lock.take(tmp_path)
         assert (tmp_path / LOCK).read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_of_a_longer_holder_before_nothing_is_left(tmp_path):
+    (tmp_path / LOCK).write_text("process 4194304 on a machine with a long name\n")
+    with RunLock() as lock, RunLock() as second:
+        lock.take(tmp_path)
+        assert (tmp_path / LOCK).read_text().count("\n") == 1
+        n_open = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(3):
+            with pytest.raises(InputError, match=rf"by process {os.getpid()} on [^ ]+; wait until"):
+                second.take(tmp_path)
+        assert len(list(Path("/proc/self/fd").iterdir())) == n_open
 
 
 def test_after_a_run_its_lock_is_free_again(tmp_path):

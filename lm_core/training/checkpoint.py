@@ -47,7 +47,7 @@ _READABLE_FORMATS = {1, 2, _FORMAT}
 
 
 # What the system says when a file is gone, or something else is in its place.
-_SIGNS_OF_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO)
+_SIGNS_OF_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
 class CheckpointDamagedError(MachineError):
