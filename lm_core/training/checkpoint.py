@@ -38,8 +38,6 @@ _NEEDED = {_STATE, "model.safetensors", "optimizer.safetensors"}
 _LARGEST_CHECKSUMS = 10_000
 # Characters of what a library has to say about a file.
 _LONGEST_REASON = 200
-# How many copies of a file are made to take tensors from it.
-_COPIES = 2
 # The number of this way to write a checkpoint; another way gets another number.
 _FORMAT = 3
 # Those that can be read: 1 knew no step that is not done with, 2 no other row than that of one.
@@ -207,10 +205,10 @@ def _tensors(data: bytes) -> dict[str, torch.Tensor]:
         SafetensorError: It is no such content.
         MemoryError: There is too little memory.
     """
-    # The library copies it once, and what is made of that is a copy too. Where there is no memory
-    # for it, the library ends in a page about its own inside: better to ask before.
-    bytes(_COPIES * len(data))
-    return {name: tensor.clone() for name, tensor in load(data).items()}
+    # The library copies it. Where there is no memory for that, the library ends in a page about its
+    # own inside: better to ask before.
+    bytes(len(data))
+    return load(data)
 
 
 def _verified_contents(path: Path) -> dict[str, bytes]:
@@ -225,7 +223,9 @@ def _verified_contents(path: Path) -> dict[str, bytes]:
         if (size := (path / name).lstat().st_size) != entry["bytes"]:
             message = f"{path / name} has {size:,} bytes instead of {shown(entry['bytes'])}"
             raise CheckpointDamagedError(message)
-    _require_memory(path, sum(entry["bytes"] for entry in files.values()))
+    sizes = [entry["bytes"] for entry in files.values()]
+    # All of them, and one twice, while tensors are taken from it.
+    _require_memory(path, sum(sizes) + max(sizes))
     return {name: _verified_file(path / name, entry) for name, entry in files.items()}
 
 
@@ -233,7 +233,7 @@ def _require_memory(path: Path, n_bytes: int) -> None:
     """Refuses to read what cannot fit: files may look larger than what was ever written to them."""
     most = most_memory()
     if most is not None and n_bytes > most:
-        message = f"{path} holds {n_bytes:,} bytes, this machine's memory {most:,}"
+        message = f"{path} needs {n_bytes:,} bytes of memory, this machine has {most:,}"
         raise MachineError(f"{message}; move it away to do without it")
 
 
