@@ -26,6 +26,9 @@ def gin_is_clear():
 def signals_are_python_s_own():
     """The program's ``main`` sets handlers for good, and a second signal would end the tests."""
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] == signal.SIG_IGN:
+        # Under nohup the program leaves it ignored; here it is to answer, and to end no test.
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
