@@ -49,7 +49,7 @@ from lm_core.recorded_config import (
     with_first_sources,
 )
 from lm_core.request import Request
-from lm_core.resumption import failures_told, take_up
+from lm_core.resumption import failures_told, go_on, take_up
 from lm_core.run_lock import RunLock
 from lm_core.sampling import Sampler, printable
 from lm_core.training.checkpoint import Checkpoint
@@ -70,7 +70,7 @@ def train(request: Request) -> None:
         recorded = read_record(run) if run else None
         parts = _parts_of_new(request) if run is None else _parts_of(run, recorded, request)
         manifest = _manifest(request, parts)
-        goes_on = take_up(run, recorded, parts.config, parts.trainer, manifest) if run else {}
+        goes_on = take_up(run, parts.trainer, manifest) if run else {}
         # Once the record says that the run is running, a signal must not keep its end out of it.
         with StopSignals() as signals:
             if run is None:
@@ -80,6 +80,9 @@ def train(request: Request) -> None:
                     run.update_manifest(**goes_on)
             with _ending_recorded(run, parts.trainer):
                 signals.let_through()
+                if recorded is not None:
+                    with failures_told(parts.trainer):
+                        go_on(run, recorded, parts.config, parts.trainer, manifest)
                 _announce(run, parts)
                 _announce_config(parts.config, manifest["config_hash"], request.logs_all)
                 result = _train(run, parts.trainer)
@@ -219,15 +222,23 @@ def _ending_recorded(run: RunDirectory, trainer: Trainer) -> Iterator[None]:
         reason = f"{type(error).__name__}: {error}"
         raise
     finally:
-        # A signal comes too late for this.
+        try:
+            steps = {"last_step": trainer.step, "saved_step": trainer.saved_step}
+            _record_end(run, outcome=outcome, reason=reason, end=_now(), **steps)
+        except LabError as error:
+            # Where something went wrong before, that is what a person has to read.
+            if outcome == "completed":
+                warn(f"{error.message}; the run is {outcome} all the same")
+
+
+def _record_end(run: RunDirectory, **fields: Any) -> None:
+    """Sets fields of the manifest, whatever signals come in the meantime, but for a third."""
+    try:
         with StopSignals():
-            try:
-                steps = {"last_step": trainer.step, "saved_step": trainer.saved_step}
-                run.update_manifest(outcome=outcome, reason=reason, end=_now(), **steps)
-            except LabError as error:
-                # Where something went wrong before, that is what a person has to read.
-                if outcome == "completed":
-                    warn(f"{error.message}; the run is {outcome} all the same")
+            run.update_manifest(**fields)
+    except StoppedAtOnce:
+        run.update_manifest(**fields)
+        raise
 
 
 def _finish(run: RunDirectory, result: TrainingResult) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lm_core.atomic_files import append_whole, sync_folder, temporary_name, write_synced
 from lm_core.errors import MachineError
@@ -37,14 +37,26 @@ def json_row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def rewind(path: Path, step: int) -> set[int]:
+class Lines(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        n: How many lines.
+        last_step: The step of the last; 0 where there is none.
+    """
+
+    n: int
+    last_step: int
+
+
+def rewind(path: Path, step: int) -> Lines:
     """Takes the lines after a step, and those that are none, off a file; makes one that is missing.
 
-    Of a line that is no later than the one before it, nothing is known but that it should not be
-    there: it goes too.
+    Of a line that is no later than the one before it, or later than the one after it, nothing is
+    known but that it should not be there: it goes too.
 
     Returns:
-        The steps of the lines that stay.
+        What is left.
 
     Raises:
         MachineError: It cannot be written, or is no file of its own.
@@ -59,11 +71,14 @@ def rewind(path: Path, step: int) -> set[int]:
     try:
         if not path.exists():
             write_synced(path, b"")
-        steps = {found for _, found in _lines_until(path, step)}
-        if None in steps:
+        n, n_to_go, last_step = 0, 0, 0
+        for _, found in _lines_with_step(path, step):
+            n, n_to_go = n + (found is not None), n_to_go + (found is None)
+            last_step = found or last_step
+        if n_to_go:
             temporary.unlink(missing_ok=True)
             with temporary.open("xb") as stream:
-                stream.writelines(line for line, found in _lines_until(path, step) if found)
+                stream.writelines(line for line, found in _lines_with_step(path, step) if found)
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)
@@ -72,22 +87,35 @@ def rewind(path: Path, step: int) -> set[int]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
-    return {found for found in steps if found is not None}
+    return Lines(n, last_step)
 
 
-def _lines_until(path: Path, step: int) -> Iterator[tuple[bytes, int | None]]:
-    """Each line of a file with its step; None for one that does not belong there."""
-    last = 0
+def _lines_with_step(path: Path, last_step: int) -> Iterator[tuple[bytes, int | None]]:
+    """Each line of a file with its step; None for one that is not to stay."""
+    before, waiting = 0, None
+    for line in _lines(path):
+        step = _step_of(line)
+        is_there = waiting is not None and step == waiting[1]
+        if step is None or is_there or not before < step <= last_step:
+            yield line, None
+            continue
+        if waiting is not None:
+            # A line whose step is one digit wrong must not cost all those that follow.
+            is_outlier = step < waiting[1]
+            yield waiting[0], None if is_outlier else waiting[1]
+            before = before if is_outlier else waiting[1]
+        waiting = line, step
+    if waiting is not None:
+        yield waiting
+
+
+def _lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as stream:
         while line := stream.readline(_LONGEST_LINE):
             if len(line) == _LONGEST_LINE:
                 message = f"{path} has a line of {len(line):,} bytes or more"
                 raise MachineError(f"{message}; move it away, and the run goes on without it")
-            found = _step_of(line)
-            if found is None or not last < found <= step:
-                yield line, None
-            else:
-                yield line, (last := found)
+            yield line
 
 
 def _step_of(line: bytes) -> int | None:

@@ -85,10 +85,9 @@ def duration(seconds: float) -> str:
 
 
 def _line(step: int, last_step: int, loss: float, tokens_per_second: float, left: str) -> str:
-    return (
-        f"step {step}/{last_step}  loss {loss:.4f} nats  "
-        f"{tokens_per_second:,.0f} tokens/s  {left} left"
-    )
+    # A step that is only recorded anew has no speed.
+    speed = "" if math.isnan(tokens_per_second) else f"{tokens_per_second:,.0f} tokens/s  "
+    return f"step {step}/{last_step}  loss {loss:.4f} nats  {speed}{left} left"
 
 
 class ProgressLines:

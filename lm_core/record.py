@@ -36,7 +36,7 @@ _LONGEST_NAME = 60
 LATEST = "latest"
 _CONFIG = "config.yaml"
 _MANIFEST = "manifest.json"
-# Where a file is written before it takes its name, and a link likewise.
+# Where ``atomic_files.temporary_name`` has a file written before it takes its name.
 _LEFTOVER = re.compile(r"\.[a-z]+\.[a-z]+\.[0-9]+\.tmp", re.ASCII)
 # What the system says when no other place on this disk would do.
 _FAILURES_OF_THE_MACHINE = {
@@ -74,6 +74,11 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """The folder of its checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def has_both_configs(self) -> bool:
+        """Whether both forms of the configuration are there."""
+        return all((self.path / name).is_file() for name in (_CONFIG, "config.gin"))
 
     @property
     def metrics(self) -> Path:
@@ -265,10 +270,20 @@ class RunDirectory:
             except OSError as error:
                 raise cannot_write(path, error) from error
 
-    def rewind(self, step: int) -> int:
+    def rewind(
+        self,
+        step: int,
+        sampled_step: int | None = None,
+        row: Mapping[str, Any] | None = None,
+    ) -> int:
         """Forgets metrics and samples after a step, and a last line that is only half there.
 
         What an interrupted writer left of other files goes too.
+
+        Args:
+            step: The step.
+            sampled_step: The last step whose sample stays; None: the same.
+            row: The metrics of the step, to be put there where they are lost.
 
         Returns:
             How many steps up to this one have no line of metrics.
@@ -277,9 +292,13 @@ class RunDirectory:
             MachineError: The files cannot be written, or are no files.
         """
         _remove_leftovers(self.path)
-        steps = rewind(self.metrics, step)
-        rewind(self.samples, step)
-        return step - len(steps)
+        left = rewind(self.metrics, step)
+        n_missing = step - left.n
+        if row is not None and left.last_step < step:
+            append_rows(self.metrics, [row])
+            n_missing -= 1
+        rewind(self.samples, step if sampled_step is None else sampled_step)
+        return n_missing
 
     def link_latest(self) -> None:
         """Points the link ``latest`` beside this directory at it, where links can be made."""

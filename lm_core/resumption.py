@@ -32,20 +32,14 @@ _LONGEST_HISTORY = 1000
 _LARGEST_HISTORY_BYTES = 2 * 2**20
 
 
-def take_up(
-    run: RunDirectory,
-    recorded: Recorded,
-    config: ResolvedConfig,
-    trainer: Trainer,
-    manifest: dict[str, Any],
-) -> dict[str, Any]:
-    """Puts a run back to its newest sound checkpoint, or to its start when it has none.
+def take_up(run: RunDirectory, trainer: Trainer, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Puts a trainer where the newest sound checkpoint of a run left it, or to its start.
+
+    Nothing of the record changes.
 
     Args:
         run: The run.
-        recorded: Its configuration so far.
-        config: The configuration from now on, of the same experiment.
-        trainer: Built from that; takes the checkpoint.
+        trainer: Built for the same experiment; takes the checkpoint.
         manifest: What a new run would have as its manifest; becomes the newest in the history.
 
     Returns:
@@ -53,7 +47,7 @@ def take_up(
 
     Raises:
         InputError: The checkpoint is of another experiment.
-        MachineError: No checkpoint is sound, or the record cannot be written.
+        MachineError: No checkpoint is sound, or all are lost.
     """
     _warn_of_another_world(run, manifest)
     clean_up(run.checkpoints, warn)
@@ -61,8 +55,6 @@ def take_up(
     if checkpoint is not None:
         trainer.restore(checkpoint)
     _require_none_lost(run, checkpoint)
-    with failures_told(trainer):
-        _write_record(run, recorded, config, trainer, manifest)
     history = [*run.manifest.get("resumed", []), _taken_up(run.manifest, trainer.step, manifest)]
     return {
         "resumed": _newest(history),
@@ -107,18 +99,29 @@ def failures_told(trainer: Trainer) -> Iterator[None]:
         raise type(error)(f"{error.message}; when that is mended, --resume {goes_on}") from error
 
 
-def _write_record(
+def go_on(
     run: RunDirectory,
     recorded: Recorded,
     config: ResolvedConfig,
     trainer: Trainer,
     manifest: dict[str, Any],
 ) -> None:
-    """Makes the record that of a run which goes on after the trainer's step."""
-    n_missing = run.rewind(trainer.recorded_step)
+    """Makes the record that of a run which goes on after the trainer's step.
+
+    Args:
+        run: The run.
+        recorded: Its configuration so far.
+        config: The configuration from now on, of the same experiment.
+        trainer: Has taken the run up.
+        manifest: What a new run would have as its manifest.
+
+    Raises:
+        MachineError: It cannot be written.
+    """
+    n_missing = trainer.rewind(run)
     if n_missing:
         warn(f"{run.metrics}: the lines of {n_missing:,} earlier steps are lost")
-    if not _equal(recorded, config) or _may_be_half_written(run.manifest):
+    if not _equal(recorded, config) or _may_be_half_written(run):
         # Both hashes stand there before the configuration changes: a kill in between does no harm.
         run.update_manifest(
             config_hash=manifest["config_hash"],
@@ -142,10 +145,11 @@ def _equal(recorded: Recorded, config: ResolvedConfig) -> bool:
     return canonical(recorded.values.model_dump()) == canonical(config.values.model_dump())
 
 
-def _may_be_half_written(manifest: Mapping[str, Any]) -> bool:
+def _may_be_half_written(run: RunDirectory) -> bool:
     """Whether the last resume changed the configuration: a kill may have parted its two files."""
+    manifest = run.manifest
     newest = manifest.get("config_hash")
-    return manifest.get("previous_config_hash", newest) != newest
+    return manifest.get("previous_config_hash", newest) != newest or not run.has_both_configs
 
 
 def _taken_up(before: Mapping[str, Any], step: int, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,6 +173,10 @@ def _warn_of_another_world(run: RunDirectory, manifest: Mapping[str, Any]) -> No
     if changes:
         message = f"{'; '.join(changes)}: the run goes on, but not bit for bit as it would have"
         warn(f"another machine or setting than {run.path} had: {message}")
+    changes = _changes(last.get("git"), manifest["git"] or {})
+    if changes:
+        who = f"another commit of the lab than {run.path} had"
+        warn(f"{who}: {'; '.join(changes)}: the run goes on, with steps that may be others")
     before, now = last.get("modules"), manifest["modules"]
     if not isinstance(before, dict):
         return

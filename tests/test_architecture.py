@@ -22,6 +22,7 @@ FLOORS = [
         "record",
         "request",
         "training.cadences",
+        "training.divergence",
         "training.run_state",
         "training.signals",
         "training.tensor_files",

@@ -47,7 +47,8 @@ def test_rewinding_is_to_have_written_no_more(tmp_path_factory, steps, step, tor
     append_rows(folder / "rewound", rows)
     with (folder / "rewound").open("ab") as stream:
         stream.write(torn)
-    assert rewind(folder / "rewound", step) == {number for number in steps if number <= step}
+    left = [number for number in steps if number <= step]
+    assert rewind(folder / "rewound", step) == (len(left), max(left, default=0))
     assert (folder / "rewound").read_bytes() == (folder / "straight").read_bytes()
     assert {path.name for path in folder.iterdir()} == {"straight", "rewound"}
 
@@ -55,12 +56,22 @@ def test_rewinding_is_to_have_written_no_more(tmp_path_factory, steps, step, tor
 def test_no_step_is_there_twice(tmp_path):
     path = tmp_path / "rows"
     append_rows(path, [{"step": step, "at": at} for at, step in enumerate((1, 2, 9, 2, 1, 3, 3))])
-    assert rewind(path, 4) == {1, 2, 3}
+    assert rewind(path, 4) == (3, 3)
     assert [(row["step"], row["at"]) for row in lines(path)] == [(1, 0), (2, 1), (3, 5)]
 
 
+@given(st.integers(2, 30), st.data())
+def test_one_wrong_number_costs_one_line(tmp_path_factory, n, data):
+    path = tmp_path_factory.mktemp("folder") / "rows"
+    at, wrong = data.draw(st.integers(0, n - 2)), data.draw(st.integers(1, 60))
+    append_rows(path, [{"step": wrong if i == at else i + 1} for i in range(n)])
+    left = rewind(path, 40)
+    assert left.last_step == n
+    assert left.n >= n - 1
+
+
 def test_a_file_that_is_missing_is_made(tmp_path):
-    assert rewind(tmp_path / "rows", 3) == set()
+    assert rewind(tmp_path / "rows", 3) == (0, 0)
     assert (tmp_path / "rows").read_bytes() == b""
 
 
@@ -81,7 +92,7 @@ def test_lines_that_are_none_go(tmp_path):
             stream.write(f"{line}\n")
     with path.open("a") as stream:
         stream.write('{"step": 2}')  # Whole, but for its end: the next line would join it.
-    assert rewind(path, 3) == {1}
+    assert rewind(path, 3) == (1, 1)
     assert lines(path) == [{"step": 1}]
 
 

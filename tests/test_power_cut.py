@@ -153,7 +153,7 @@ def watched(tmp_path, monkeypatch):
     second = build(**settings, max_steps=8)
     second.restore(newest_sound_checkpoint(run.checkpoints, print))
     assert (second.step, second.recorded_step) == (4, 3)
-    run.rewind(second.recorded_step)
+    second.rewind(run)
     second.train(run)
     run.update_manifest(outcome="completed")
     watch.is_on = False

@@ -47,7 +47,7 @@ def test_after_a_kill_between_the_two_forms_of_the_record_they_agree_again(
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "config.gin"])
-def test_a_disk_that_is_full_while_the_record_changes_is_told_and_the_run_stays_as_it_was(
+def test_a_disk_that_is_full_while_the_record_changes_is_told_and_nothing_is_lost(
     tmp_path, monkeypatch, name
 ):
     train(tmp_path, 2)
@@ -63,8 +63,10 @@ def test_a_disk_that_is_full_while_the_record_changes_is_told_and_the_run_stays_
         words = f"run/{name} cannot be written: No space left.*; when .* goes on after step 2"
         with pytest.raises(MachineError, match=words):
             train(tmp_path, 3)
-    assert manifest(tmp_path)["outcome"] == "completed"
-    assert manifest(tmp_path)["end"]
+    assert manifest(tmp_path)["outcome"] == "failed"
+    assert manifest(tmp_path)["reason"].startswith(
+        f"{tmp_path}/run/{name} cannot be written: No sp"
+    )
     train(tmp_path, 3)
     assert max_steps_of(tmp_path) == [3, 3]
 

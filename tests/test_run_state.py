@@ -36,11 +36,12 @@ def test_a_row_keeps_its_order():
     assert list(RunState.from_json(json.loads(stored), 5).row) == list(row)
 
 
-def test_what_an_older_lab_did_not_store_is_as_in_a_new_run():
-    assert RunState.from_json({"best_validation_loss": 2.0}, 5) == RunState(2.0)
-    assert RunState.from_json({}, 5) == RunState()
+def test_what_an_older_lab_did_not_store_is_as_in_a_run_without_it():
+    assert RunState.from_json({"best_validation_loss": 2.0}, 5) == RunState(2.0, good_before=5)
+    assert RunState.from_json({"skipped_batches": 1}, 5) == RunState(skipped_batches=1)
     row = {"step": 5, "train_loss": 1.0, "tokens_per_second": 2.0}
-    assert RunState.from_json({"unfinished_row": [*row.items()]}, 5) == RunState(row=row)
+    stored = {"unfinished_row": [*row.items()]}
+    assert RunState.from_json(stored, 5) == RunState(row=row, good_before=5)
 
 
 @pytest.mark.parametrize(

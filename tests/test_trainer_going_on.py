@@ -33,7 +33,7 @@ def run_in_pieces(path, pauses, max_steps=12, **settings):
         checkpoints = list_checkpoints(run.checkpoints)
         if checkpoints:
             trainer.restore(load_checkpoint(checkpoints[-1][1]))
-        run.rewind(trainer.recorded_step)
+        trainer.rewind(run)
         if pause is None:
             trainer.train(run)
         else:
@@ -121,7 +121,7 @@ def test_a_signal_gives_up_what_it_meets_and_the_resume_does_it_anew(
     assert "val_loss" not in rows(run.metrics)[-1]
     again = build(hooks=HOOKS, max_steps=12, **CADENCES)
     again.restore(load_checkpoint(run.checkpoints / f"step-{step:08d}"))
-    assert run.rewind(again.recorded_step) == 0
+    assert again.rewind(run) == 0
     again.train(run)
     assert_the_same_run(run_in_pieces(tmp_path / "s", [], hooks=HOOKS, **CADENCES), run)
 
@@ -198,7 +198,7 @@ def test_a_run_that_is_to_end_where_it_was_stopped_ends_like_one_that_was_to(
     for _ in range(2):
         again = build(hooks=HOOKS, max_steps=step, **cadences)
         again.restore(load_checkpoint(run.checkpoints / f"step-{step:08d}"))
-        run.rewind(again.recorded_step)
+        again.rewind(run)
         again.train(run)
         assert again.is_complete
     straight = run_in_pieces(tmp_path / "s", [], step, hooks=HOOKS, **cadences)
@@ -211,7 +211,7 @@ def test_what_a_new_cadence_calls_for_at_the_saved_step_is_done_once(tmp_path):
     for _ in range(2):
         again = build(max_steps=4, sampling_cadence=2)
         again.restore(load_checkpoint(run.checkpoints / "step-00000004"))
-        run.rewind(again.recorded_step)
+        again.rewind(run)
         assert again.train(run).sample is not None
         assert [row["step"] for row in rows(run.samples)] == [4]
         assert [row["step"] for row in rows(run.metrics)] == [1, 2, 3, 4]

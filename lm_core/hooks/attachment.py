@@ -168,8 +168,9 @@ class Hooks:
         """Gives each hook its tensors back."""
         for path, hook in self._all:
             prefix = f"{path}/"
+            # Of its own: a hook may do with it what it may do with any tensor.
             own = {
-                name.removeprefix(prefix): tensor
+                name.removeprefix(prefix): tensor.clone()
                 for name, tensor in state.items()
                 if name.startswith(prefix)
             }

@@ -21,7 +21,9 @@ _TEMPORARY = re.compile(r"\.(step-[0-9]{8})\.(writing|replaced|removed)", re.ASC
 # A checkpoint that goes away while it is read belongs to a run that is being trained; a few more
 # looks find a newer one.
 _LOOKS = 5
-_WHY_NO_BEST = "; the best of a run is saved where its checkpoint_cadence is a number"
+_WHY_NO_BEST = (
+    "; the best is saved where checkpoint_cadence is a number, and goes when a better one is saved"
+)
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -75,15 +77,16 @@ def newest_sound_checkpoint(folder: Path, report: Callable[[str], None]) -> Chec
             except CheckpointDamagedError as error:
                 if not os.path.lexists(path):
                     raise
-                told.append(f"{error.message}; this checkpoint is passed over")
+                told.append(error.message)
         if there:
             message = f"none of the {len(there)} checkpoints in {folder} is sound"
-            raise MachineError("; ".join([message, *told]))
+            way_out = "put back sound ones, or begin anew in another --run_dir"
+            raise MachineError("; ".join([message, *told, way_out]))
         return None
 
     found = _settled(folder, look)
     for message in told:
-        report(message)
+        report(f"{message}; this checkpoint is passed over")
     return found
 
 

@@ -26,6 +26,13 @@ class Look(NamedTuple):
     metrics: dict[str, Any]
 
 
+class Due(NamedTuple):
+    """What a step calls for."""
+
+    evaluation: bool
+    sample: bool
+
+
 class Looks:
     """Evaluates and samples after the steps that call for it.
 
@@ -46,13 +53,19 @@ class Looks:
         self.evaluate, self.sample = evaluate, sample
         self._cadences, self._hooks = cadences, hooks
 
-    def evaluates(self, step: int) -> bool:
-        """Whether an evaluation is due after a step."""
-        return self.evaluate is not None and self._cadences.evaluates(step)
+    def due(self, step: int, state: RunState | None = None) -> Due:
+        """What is due after a step.
 
-    def samples(self, step: int) -> bool:
-        """Whether a sample is due after a step."""
-        return self.sample is not None and self._cadences.samples(step)
+        Args:
+            step: The step.
+            state: What the run knows at this step: what is done already is left out. None: nothing
+                is left out.
+        """
+        evaluated, sampled = (state.evaluated, state.sampled) if state else (False, False)
+        return Due(
+            self.evaluate is not None and self._cadences.evaluates(step) and not evaluated,
+            self.sample is not None and self._cadences.samples(step) and not sampled,
+        )
 
     def are_left_by(self, state: RunState, step: int) -> bool:
         """Whether an evaluation or a sample of a step is still to be done.
@@ -63,12 +76,10 @@ class Looks:
             state: What the run knows at this step.
             step: The step.
         """
-        lacks_evaluation = self.evaluates(step) and not state.evaluated
-        lacks_sample = self.samples(step) and not state.sampled
-        return state.row is not None and (lacks_evaluation or lacks_sample)
+        return state.row is not None and any(self.due(step, state))
 
-    def take(self, step: int, check_stop: CheckStop) -> Look:
-        """Evaluates and samples, if the step calls for it.
+    def look(self, due: Due, check_stop: CheckStop) -> Look:
+        """Does what is due.
 
         Raises:
             StopRequested: ``check_stop`` did. No trace is left but in hooks that keep state.
@@ -76,13 +87,13 @@ class Looks:
                 sample from.
         """
         evaluation, sample, metrics = None, None, {}
-        if self.evaluates(step):
+        if due.evaluation:
             evaluation = self.evaluate(check_stop)
             if not math.isfinite(evaluation.loss):
                 raise DivergenceError(f"the validation loss is {evaluation.loss}")
             metrics = {"val_loss": evaluation.loss, "bits_per_byte": evaluation.bits_per_byte}
             metrics |= self._hooks.drain_reports("evaluation/")
-        if self.samples(step):
+        if due.sample:
             sample = self.sample(check_stop)
             metrics |= self._hooks.drain_reports("sampling/")
         return Look(evaluation, sample, metrics)

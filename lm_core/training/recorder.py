@@ -167,6 +167,9 @@ class Recorder:
         self._run.require_own()
         self._run.sync()
         save_checkpoint(self._run.checkpoints, checkpoint)
+        if self.saved_step is None:
+            # From now on it is known that there is something to lose, also after a kill.
+            self._run.update_manifest(saved_step=checkpoint.step)
         self.saved_step = checkpoint.step
         self._superseding = self._keep(state), state.best_step
         self._has_saved = True

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from lm_core.config.training_config import TrainingConfig
 from lm_core.costs import count_parameters
@@ -100,11 +101,20 @@ def restored_model(checkpoint: Checkpoint) -> tuple[Transformer, Tokenizer]:
         if tokenizer.vocab_size != model.vocab_size:
             raise ValueError(f"its {tokenizer.kind} tokenizer does not fit its model")
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        words = error.message if isinstance(error, LabError) else " ".join(str(error).split())
+        words = _words(error)
         lacks = "it lacks " if isinstance(error, KeyError) else ""
         where = checkpoint.path or f"step {checkpoint.step}"
         raise MachineError(f"{where} is no checkpoint of this lab: {lacks}{words}") from error
     return model, tokenizer
+
+
+def _words(error: Exception) -> str:
+    """The sentence of an error, whoever raised it."""
+    if isinstance(error, LabError):
+        return error.message
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    return " ".join(str(error).split())
 
 
 def _require_weights(weights: Mapping[str, torch.Tensor], arguments: Mapping[str, Any]) -> None:

@@ -71,7 +71,10 @@ class RunState:
         Raises:
             MachineError: Something there is not what it has to be.
         """
-        stored = {"row": stored.get(_FORMER_NAME_OF_ROW), **stored}
+        # Where no batch was skipped, every step before has given a finite loss.
+        good_before = 0 if stored.get("skipped_batches") else step
+        row = stored.get(_FORMER_NAME_OF_ROW)
+        stored = {"row": row, "good_before": good_before, **stored}
         state = cls(**{name: stored.get(name, getattr(cls, name)) for name in asdict(cls())})
         row = state.row = _row(state.row)
         sound = {

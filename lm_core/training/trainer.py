@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from lm_core.config.checks import require_valid
+from lm_core.config.hyperparameters import KEYS
+from lm_core.config.table import gin_parameter
 from lm_core.data.batches import RandomBatches
 from lm_core.data.tokenizer import Tokenizer
 from lm_core.errors import DivergenceError, InputError, StoppedError
@@ -22,7 +24,8 @@ from lm_core.randomness import StepKey, draw_seed
 from lm_core.record import RunDirectory
 from lm_core.training.cadences import Cadences
 from lm_core.training.checkpoint import Checkpoint
-from lm_core.training.looks import Look, Looks
+from lm_core.training.divergence import advice_to_skip, are_finite, divergence_told, named
+from lm_core.training.looks import Due, Look, Looks
 from lm_core.training.optimizer import build_adamw, optimizer_tensors
 from lm_core.training.recorder import Recorder
 from lm_core.training.restoring import restore_training
@@ -81,6 +84,9 @@ class Trainer:
 
     Attributes:
         step: Steps done so far.
+        model: The model.
+        seed: The seed.
+        max_steps: Steps in the whole run.
 
     Raises:
         InputError: A value cannot work, the tokens are too few, or a hook does not fit.
@@ -107,23 +113,8 @@ class Trainer:
         seed: int | None = None,
         hooks: Mapping[str, Any] | None = None,
     ) -> None:
-        require_valid(
-            {
-                "learning_rate": learning_rate,
-                "weight_decay": weight_decay,
-                "beta1": beta1,
-                "beta2": beta2,
-                "batch_size": batch_size,
-                "max_steps": max_steps,
-                "checkpoint_cadence": checkpoint_cadence,
-                "eval_cadence": eval_cadence,
-                "sampling_cadence": sampling_cadence,
-                "keep_checkpoints": keep_checkpoints,
-                "max_skipped_batches": max_skipped_batches,
-                "seed": seed,
-                "hooks": hooks,
-            }
-        )
+        given = locals()
+        require_valid({key: given[key] for key in KEYS if gin_parameter(key) == f"Trainer.{key}"})
         self.model = model
         self.seed = draw_seed() if seed is None else seed
         self.max_steps = max_steps
@@ -140,6 +131,8 @@ class Trainer:
         self._looks = Looks(self._cadences, self._hooks, evaluate, sample)
         self._recorder = Recorder(keep_checkpoints)
         self._state = RunState()
+        # The last step that the newest checkpoint knows to be done with.
+        self._safe_step: int | None = None
 
     @property
     def saved_step(self) -> int | None:
@@ -148,14 +141,32 @@ class Trainer:
 
     @property
     def recorded_step(self) -> int:
-        """The last step whose metrics and samples are complete."""
+        """The last step that is evaluated and sampled as far as it is to be."""
         is_unfinished = self._looks.are_left_by(self._state, self.step)
         return self.step - 1 if is_unfinished else self.step
 
     @property
     def is_complete(self) -> bool:
         """Whether all is done and saved."""
-        return self.recorded_step == self.max_steps == self.saved_step
+        return self._safe_step == self.max_steps
+
+    def rewind(self, run: RunDirectory) -> int:
+        """Takes a run's record back to where the trainer is.
+
+        Returns:
+            How many steps up to there have no line of metrics any more.
+
+        Raises:
+            MachineError: It cannot be written.
+        """
+        row, is_done = self._state.row, self.recorded_step == self.step
+        # A sample that the checkpoint knows nothing of belongs to what is done anew.
+        has_sample = row is None or self._state.sampled
+        return run.rewind(
+            self.recorded_step,
+            sampled_step=self.step if has_sample else self.step - 1,
+            row=row if is_done else None,
+        )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes everything up where a checkpoint left it.
@@ -175,6 +186,7 @@ class Trainer:
         )
         self.step = checkpoint.step
         self._recorder.go_on_from(self.step, self._state)
+        self._safe_step = self.recorded_step
         if self.recorded_step < self.step:
             row = self._state.row
             self._recorder.add({k: math.nan if v is None else v for k, v in row.items()})
@@ -208,14 +220,15 @@ class Trainer:
                     # What a hook keeps and cannot be saved is told now, not at the first save.
                     self._hooks.state()
                 result = self._after_step(signals)
-            if result is None:
-                # A run that was already complete: nothing is trained or recorded, only told.
+            due = self._looks.due(self.step)
+            if result is None or due != (result.evaluation is not None, result.sample is not None):
+                # What was done before is not recorded again, only told.
                 try:
-                    look = self._look(signals)
+                    look = self._look(due, signals)
                 except StopRequested:
                     self._stop(signals)
                 if look.evaluation is not None:
-                    self._weights_serve(self.step + 1)
+                    self._note_finite_loss(self.step + 1)
                 result = TrainingResult(self.step, look.evaluation, look.sample)
         return result
 
@@ -233,15 +246,18 @@ class Trainer:
         loss.backward()
         norm = self._gradient_norm()
         # Before these numbers are known, no parameter is touched: the host waits for them.
-        is_sound = _are_finite(loss, norm)
+        numbers = {"train_loss": loss, "grad_norm": norm}
+        is_sound = are_finite(*numbers.values())
         if is_sound and self._hooks.transforms_gradients:
             self._hooks.transform_gradients(key)
-            is_sound = _are_finite(self._gradient_norm())
+            numbers["grad_norm after hooks"] = self._gradient_norm()
+            is_sound = are_finite(*numbers.values())
+        if is_sound or are_finite(loss):
+            self._note_finite_loss(key.step)
         if is_sound:
-            self._weights_serve(key.step)
             self._hooks.step(self._optimizer, key)
         else:
-            self._leave_out(key.step, loss, norm)
+            self._leave_out(key.step, numbers)
         self._optimizer.zero_grad(set_to_none=True)
         self.step = key.step
         self._state.evaluated = self._state.sampled = False
@@ -262,22 +278,19 @@ class Trainer:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         return torch.nn.utils.get_total_norm(gradients)
 
-    def _leave_out(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
+    def _leave_out(self, step: int, numbers: Mapping[str, torch.Tensor]) -> None:
         """Leaves out a batch whose numbers are not finite.
 
         Raises:
             DivergenceError: No more may be left out.
         """
-        numbers = {"train_loss": float(loss.detach()), "grad_norm": float(norm)}
-        what = " and ".join(f"{name} {value}" for name, value in numbers.items())
-        if all(map(math.isfinite, numbers.values())):
-            what += ", and a gradient that the hooks made of it"
+        what = named(numbers)
         n_skipped, most = self._state.skipped_batches, self._max_skipped_batches
         if n_skipped >= most:
-            self._recorder.add({"step": step, **numbers})
+            row = {name: numbers[name].detach() for name in ("train_loss", "grad_norm")}
+            self._recorder.add({"step": step, **row})
             self._recorder.flush(force=True)
-            skips = f"--gin.Trainer.max_skipped_batches={n_skipped + 1} or more"
-            advice = f", or --resume with {skips}, which leaves such batches out"
+            advice = advice_to_skip(step, n_skipped, self._state.good_before)
             found = f"step {step}, with {what}: not finite"
             raise DivergenceError(self._divergence(found, advice))
         self._state.skipped_batches = n_skipped + 1
@@ -290,15 +303,15 @@ class Trainer:
             StoppedError: A signal came. An evaluation or a sample that it met is given up, and done
                 anew by the run that goes on from here.
         """
-        looks = self._looks.evaluates(self.step) or self._looks.samples(self.step)
-        hooks_before = self._hooks.state() if looks else {}
+        due = self._looks.due(self.step, self._state)
+        hooks_before = self._hooks.state() if any(due) else {}
         try:
-            look = self._look(signals)
+            look = self._look(due, signals)
         except StopRequested:
             self._save(hooks_before)
             self._stop(signals)
-        self._state.evaluated = look.evaluation is not None
-        self._state.sampled = look.sample is not None
+        self._state.evaluated |= due.evaluation
+        self._state.sampled |= due.sample
         self._recorder.amend(look.metrics)
         is_best = False
         if look.evaluation is not None:
@@ -316,32 +329,31 @@ class Trainer:
             self._stop(signals)
         return TrainingResult(self.step, look.evaluation, look.sample)
 
-    def _look(self, signals: StopSignals) -> Look:
-        """Evaluates and samples, if this step calls for it.
+    def _look(self, due: Due, signals: StopSignals) -> Look:
+        """Evaluates and samples.
 
         Raises:
             StopRequested: A signal came.
             DivergenceError: The weights give no finite numbers.
         """
         try:
-            return self._looks.take(self.step, signals.check)
+            return self._looks.look(due, signals.check)
         except DivergenceError as error:
             self._recorder.flush(force=True)
             what = f"step {self.step}: {error.message}"
             raise DivergenceError(self._divergence(what)) from error
 
-    def _weights_serve(self, before: int) -> None:
-        """Notes that the newest weights before a step have given a finite loss.
+    def _note_finite_loss(self, step: int) -> None:
+        """Notes that the weights before a step's update have given a finite loss.
 
         Now a checkpoint of them is worth more than older ones, and not before.
         """
-        self._state.good_before = before
+        self._state.good_before = step
         self._recorder.remove_superseded()
 
     def _divergence(self, what: str, more_advice: str = "") -> str:
-        good, rate = self._recorder.good_checkpoint(self._state.good_before), self._learning_rate
-        rate_advice = f"Try a smaller learning_rate (now {rate}) in a new run"
-        return f"training diverged at {what}; {good}. {rate_advice}{more_advice}"
+        good = self._recorder.good_checkpoint(self._state.good_before)
+        return divergence_told(what, good, self._learning_rate, more_advice)
 
     def _save(self, hooks: dict[str, torch.Tensor]) -> None:
         """Saves the state after this step.
@@ -372,6 +384,8 @@ class Trainer:
             state=state,
         )
         self._recorder.save(checkpoint, self._state)
+        if self.saved_step == self.step:
+            self._safe_step = self.recorded_step
 
     def _stop(self, signals: StopSignals) -> NoReturn:
         """Saves, if that is not done yet, and ends the run."""
@@ -383,7 +397,3 @@ class Trainer:
         elif self.saved_step is not None:
             message += ", which is saved; --resume goes on from there"
         raise StoppedError(message, signals.received)
-
-
-def _are_finite(*numbers: torch.Tensor) -> bool:
-    return bool(torch.stack([number.detach() for number in numbers]).isfinite().all())
