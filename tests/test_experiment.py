@@ -15,6 +15,7 @@ from lm_core import experiment
 from lm_core.errors import DivergenceError, InputError, MachineError, StoppedAtOnce
 from lm_core.hooks import ForwardHook, UpdateHook, forward_hook, update_hook
 from lm_core.record import RunDirectory
+from lm_core.training import signals
 from lm_core.training.checkpoint import load_checkpoint, save_checkpoint
 from lm_core.training.checkpoint_folder import list_checkpoints
 from lm_core.training.signals import stop_at_once_on_signals
@@ -71,11 +72,11 @@ def test_a_text_too_short_to_evaluate_on_says_how_long_it_must_be(tmp_path):
         experiment.evaluate(looking_at(tmp_path, str(tmp_path / "short.txt")))
 
 
-@pytest.mark.parametrize("moment", ["the run is made", "the run goes on"])
+@pytest.mark.parametrize("moment", ["the run is made", "the run goes on", "its record changes"])
 def test_a_signal_that_meets_the_record_is_obeyed_once_its_end_can_be_recorded(
     tmp_path, monkeypatch, moment
 ):
-    if moment == "the run goes on":
+    if moment != "the run is made":
         experiment.train(request(tmp_path))
     stop_at_once_on_signals()
     rename, update = Path.rename, RunDirectory.update_manifest
@@ -85,7 +86,7 @@ def test_a_signal_that_meets_the_record_is_obeyed_once_its_end_can_be_recorded(
         return rename(self, target)
 
     def signalled_update(self, **fields):
-        if fields.get("outcome") == "running":
+        if ("config_hash" if moment == "its record changes" else "outcome") in fields:
             os.kill(os.getpid(), signal.SIGTERM)
         update(self, **fields)
 
@@ -96,12 +97,31 @@ def test_a_signal_that_meets_the_record_is_obeyed_once_its_end_can_be_recorded(
     assert error.value.exit_code == 143
     manifest = RunDirectory(tmp_path / "run").manifest
     assert manifest["outcome"] == "stopped at once by SIGTERM"
-    words = {
-        "the run is made": "nothing was saved",
-        "the run goes on": "nothing was saved after step 3",
-    }
-    assert manifest["reason"] == words[moment]
+    if moment == "the run is made":
+        assert manifest["reason"] == "nothing was saved"
+    else:
+        assert manifest["reason"] == "nothing was saved after step 3"
+        assert [start["before"]["outcome"] for start in manifest["resumed"]] == ["completed"]
     assert manifest["end"] is not None
+
+
+def test_two_signals_while_the_end_is_recorded_do_not_keep_it_out_of_the_record(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(signals, "SECONDS_OF_ONE_REQUEST", 0.0)
+    stop_at_once_on_signals()
+    update, pending = RunDirectory.update_manifest, [signal.SIGINT] * 2
+
+    def signalled(self, **fields):
+        while "end" in fields and pending:
+            os.kill(os.getpid(), pending.pop())
+        update(self, **fields)
+
+    monkeypatch.setattr(RunDirectory, "update_manifest", signalled)
+    with pytest.raises(StoppedAtOnce):
+        experiment.train(request(tmp_path))
+    assert pending == []
+    assert RunDirectory(tmp_path / "run").manifest["outcome"] == "completed"
 
 
 @update_hook("test_wrong_in_step_two")

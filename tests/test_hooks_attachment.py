@@ -215,6 +215,18 @@ def test_a_file_that_a_hook_cannot_use_is_told_with_the_hooks_name():
         hooks.transform_gradients(KEY)
 
 
+def test_what_a_hook_takes_back_is_a_tensor_like_any_other():
+    @update_hook("test_resizes")
+    class Resizes(UpdateHook):
+        def load_state(self, state):
+            self.kept = state["kept"].resize_(5)
+
+    hooks = Hooks(update({"name": "test_resizes"}), build())
+    stored = load(save({"hooks.update[0]/kept": torch.ones(3)}))
+    hooks.load_state(stored)
+    assert stored["hooks.update[0]/kept"].eq(1).all()
+
+
 def test_what_is_reported_before_a_step_belongs_to_none():
     @update_hook("test_reports_early")
     class ReportsEarly(UpdateHook):

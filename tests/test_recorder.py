@@ -94,6 +94,25 @@ def test_a_run_that_goes_on_removes_what_is_superfluous_and_later_ones_once_it_h
     assert saved_steps(run) == [1, 4, 6]
 
 
+def test_a_damaged_checkpoint_that_is_saved_anew_is_damaged_no_more(tmp_path):
+    first, run, _ = begun(tmp_path)
+    for step in (2, 4, 6, 8):
+        first.save(make(step), RunState())
+    again = Recorder(1)
+    again.go_on_from(6, RunState())
+    again.begin(run, None)
+    again.save(make(8), RunState())
+    again.remove_superseded()
+    assert saved_steps(run) == [8]
+
+
+def test_the_manifest_knows_of_the_first_checkpoint_though_its_process_be_killed(tmp_path):
+    recorder, run, _ = begun(tmp_path)
+    assert run.manifest.get("saved_step") is None
+    recorder.save(make(4), RunState())
+    assert run.manifest["saved_step"] == 4
+
+
 def test_a_sample_is_written_with_the_settings_of_its_sampler(tmp_path):
     recorder, run, shown = begun(tmp_path)
     recorder.add_sample(4, "text", object())

@@ -172,6 +172,42 @@ def test_other_code_in_a_module_of_hooks_is_told(tmp_path, capsys, monkeypatch):
     assert train_with_module(4) == ""
 
 
+def test_a_manifest_that_cannot_be_written_at_a_resume_says_how_to_go_on(tmp_path, monkeypatch):
+    train(tmp_path, 2)
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(record, "replace_file", full)
+    with pytest.raises(MachineError, match=r"manifest.json .* --resume goes on after step 2"):
+        train(tmp_path, 2)
+
+
+def test_a_form_of_the_configuration_that_is_lost_is_written_again(tmp_path):
+    train(tmp_path, 2)
+    text = (tmp_path / "run" / "config.gin").read_bytes()
+    (tmp_path / "run" / "config.gin").unlink()
+    train(tmp_path, 2)
+    assert (tmp_path / "run" / "config.gin").read_bytes() == text
+
+
+def test_another_commit_of_the_lab_is_told(tmp_path, monkeypatch, capsys):
+    commits = iter(["a" * 40, "b" * 40, "b" * 40])
+    describe_world = experiment.describe_world
+
+    def at_a_commit(modules):
+        return {**describe_world(modules), "git": {"commit": next(commits), "dirty": False}}
+
+    monkeypatch.setattr(experiment, "describe_world", at_a_commit)
+    told = []
+    for max_steps in (1, 2, 3):
+        train(tmp_path, max_steps)
+        told.append(capsys.readouterr().err)
+    assert told[0] == told[2] == ""
+    assert "another commit of the lab than" in told[1]
+    assert "'bbb" in told[1]
+
+
 @pytest.mark.parametrize(
     ("text", "bindings"),
     [
@@ -211,6 +247,13 @@ def test_lost_checkpoints_are_told_and_nothing_is_begun_anew(tmp_path, capsys):
     train(tmp_path, 3)
     train(tmp_path, 4)
     log, checkpoints = tmp_path / "run" / "metrics.jsonl", tmp_path / "run" / "checkpoints"
+    # One that is damaged is told as that, and is not gone.
+    (checkpoints / "step-00000004" / "state.json").write_text("")
+    shutil.copytree(tmp_path, tmp_path.with_name("damaged"))
+    train(tmp_path.with_name("damaged"), 5)
+    told = capsys.readouterr().err
+    assert "step-00000004/state.json has 0 bytes" in told
+    assert "is gone" not in told
     shutil.rmtree(checkpoints / "step-00000004")
     train(tmp_path, 5)
     warning = f"{checkpoints / 'step-00000004'} is gone: the run goes on from an older one"

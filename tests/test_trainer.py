@@ -149,6 +149,22 @@ def test_the_newest_checkpoints_stay_and_always_the_best(tmp_path, keep, losses,
     assert saved_steps(run) == saved
 
 
+def test_an_evaluation_proves_a_checkpoint_at_once(tmp_path):
+    run = new_run(tmp_path / "run")
+    trainer = build(eval_cadence=3, checkpoint_cadence=3, keep_checkpoints=1)
+    evaluate, left = trainer._looks.evaluate, []
+
+    def noted(check_stop):
+        left.append(saved_steps(run))
+        return evaluate(check_stop)
+
+    trainer._looks.evaluate = noted
+    trainer.train(run)
+    # The third step saves after its evaluation, and so does the sixth.
+    assert left == [[], [3]]
+    assert saved_steps(run) == [6]
+
+
 def test_a_best_checkpoint_whose_step_was_never_stored_is_not_lost(tmp_path):
     run = new_run(tmp_path / "run")
     settings = {"eval_cadence": 1, "checkpoint_cadence": 1}

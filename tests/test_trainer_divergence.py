@@ -124,6 +124,21 @@ def test_a_gradient_that_hooks_made_infinite_ends_the_run_too():
     assert torch.equal(weights(trainer), before)
 
 
+def test_weights_with_a_finite_loss_are_good_whatever_a_hook_makes_of_their_gradient(tmp_path):
+    run = new_run(tmp_path / "run")
+    hooks = {"update": [{"name": "test_infinite_in_step_four"}]}
+
+    @update_hook("test_infinite_in_step_four")
+    class InfiniteInStepFour(UpdateHook):
+        def on_gradients(self, gradients, key):
+            return {n: g / 0 for n, g in gradients.items()} if key.step == 4 else None
+
+    trainer = build(checkpoint_cadence=1, with_parts=False, hooks=hooks)
+    good = run.checkpoints / "step-00000003"
+    with pytest.raises(DivergenceError, match=f"the last good checkpoint is {good}\\. Try"):
+        trainer.train(run)
+
+
 def test_so_many_batches_may_be_left_out_and_no_more(tmp_path):
     run = new_run(tmp_path / "run")
     shown = Shown()

@@ -147,6 +147,56 @@ def test_a_signal_saves_within_a_step_and_says_how_to_go_on(tmp_path, number, co
     assert [row["step"] for row in rows(run.metrics)] == [1, 2, 3]
 
 
+def test_a_kill_while_a_step_is_done_anew_costs_no_line(tmp_path):
+    run = new_run(tmp_path / "run")
+    with pytest.raises(StoppedError):
+        interrupted(build(max_steps=3), 2).train(run)
+    checkpoint = load_checkpoint(run.checkpoints / "step-00000003")
+    killed = build(max_steps=3)
+    killed.restore(checkpoint)
+    killed.rewind(run)
+    assert [row["step"] for row in rows(run.metrics)] == [1, 2]
+    # Where the run is to be longer, nothing of the third step is left to be done.
+    again = build(max_steps=6)
+    again.restore(checkpoint)
+    assert again.rewind(run) == 0
+    again.train(run)
+    straight = new_run(tmp_path / "straight")
+    build(max_steps=6).train(straight)
+    assert without_speed(run.metrics) == without_speed(straight.metrics)
+
+
+def test_a_sample_that_is_done_stays_when_only_an_evaluation_is_left(tmp_path):
+    run = new_run(tmp_path / "run")
+    with pytest.raises(StoppedError, match="after step 5"):
+        interrupted(build(max_steps=8, sampling_cadence=2, checkpoint_cadence=4), 14).train(run)
+    assert [row["step"] for row in rows(run.samples)] == [2, 4]
+    again = build(max_steps=8, eval_cadence=4)
+    again.restore(load_checkpoint(run.checkpoints / "step-00000004"))
+    again.rewind(run)
+    again.train(run)
+    assert [row["step"] for row in rows(run.samples)] == [2, 4]
+    assert [row["step"] for row in rows(run.metrics) if "val_loss" in row] == [4, 8]
+
+
+def test_a_run_is_not_complete_before_what_is_done_anew_is_saved(tmp_path, monkeypatch):
+    run = new_run(tmp_path / "run")
+    with pytest.raises(StoppedError):
+        interrupted(build(max_steps=3), 2).train(run)
+    again = build(max_steps=3)
+    again.restore(load_checkpoint(run.checkpoints / "step-00000003"))
+
+    def killed(folder, checkpoint):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recorder, "save_checkpoint", killed)
+    again.rewind(run)
+    with pytest.raises(KeyboardInterrupt):
+        again.train(run)
+    assert again.recorded_step == 3
+    assert not again.is_complete
+
+
 def test_a_job_that_never_reaches_its_cadence_keeps_no_more_checkpoints_than_it_should(tmp_path):
     run, step = new_run(tmp_path / "run"), 0
     for _ in range(5):
