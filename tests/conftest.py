@@ -29,6 +29,9 @@ def signals_are_python_s_own():
     if before[signal.SIGHUP] == signal.SIG_IGN:
         # Under nohup the program leaves it ignored; here it is to answer, and to end no test.
         signal.signal(signal.SIGHUP, lambda number, frame: None)
+    if before[signal.SIGINT] == signal.SIG_IGN:
+        # So shells start what runs in their background.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
