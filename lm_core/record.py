@@ -4,7 +4,7 @@
 runs/NAME/
   config.yaml      every resolved value; --config=runs/NAME/config.yaml runs it again
   config.gin       the same as gin bindings, each with a comment saying where it was set
-  manifest.json    versions, git commit, numerics, corpus, command line, start, end, outcome, resumes
+  manifest.json    versions, git commit, numerics, corpus, command line, start, outcome, resumes
   metrics.jsonl    one line a step
   samples.jsonl    one line a sample
   checkpoints/     one folder a checkpoint
