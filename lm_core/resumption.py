@@ -76,7 +76,7 @@ def _require_none_lost(run: RunDirectory, newest: Checkpoint | None) -> None:
     if type(saved) is not int or not saved:
         return
     if newest is None:
-        message = f"{run.checkpoints} has lost its checkpoints, the newest of step {saved}"
+        message = f"{run.checkpoints} has lost its checkpoints, that of step {saved} among them"
         raise MachineError(f"{message}: put them back, or begin anew in another --run_dir")
     there = [step for step, _ in list_checkpoints(run.checkpoints)]
     if newest.step < saved and saved not in there:

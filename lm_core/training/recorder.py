@@ -167,13 +167,13 @@ class Recorder:
         self._run.require_own()
         self._run.sync()
         save_checkpoint(self._run.checkpoints, checkpoint)
-        if self.saved_step is None:
-            # From now on it is known that there is something to lose, also after a kill.
-            self._run.update_manifest(saved_step=checkpoint.step)
-        self.saved_step = checkpoint.step
+        is_first, self.saved_step = self.saved_step is None, checkpoint.step
         self._superseding = self._keep(state), state.best_step
         self._has_saved = True
         self._passed_over.discard(checkpoint.step)
+        if is_first:
+            # From now on it is known that there is something to lose, also after a kill.
+            self._run.update_manifest(saved_step=checkpoint.step)
 
     def _keep(self, state: RunState) -> int | None:
         """How many of the newest are to stay: all where one is the best, and which is not known."""
