@@ -260,7 +260,7 @@ def test_lost_checkpoints_are_told_and_nothing_is_begun_anew(tmp_path, capsys):
     assert warning in capsys.readouterr().err
     recorded = log.read_bytes()
     shutil.rmtree(checkpoints)
-    with pytest.raises(MachineError, match="has lost its checkpoints, that of step 5 among them: put"):
+    with pytest.raises(MachineError, match="lost its checkpoints, that of step 5 among them: put"):
         train(tmp_path, 6)
     assert log.read_bytes() == recorded
     checkpoints.write_text("in the way")
