@@ -75,10 +75,10 @@ def train(request: Request) -> None:
         with StopSignals() as signals:
             if run is None:
                 run = _create_run(request, parts.config, manifest, lock)
-            else:
-                with failures_told(parts.trainer):
-                    run.update_manifest(**goes_on)
             with _ending_recorded(run, parts.trainer):
+                if goes_on:
+                    with failures_told(parts.trainer):
+                        run.update_manifest(**goes_on)
                 signals.let_through()
                 if recorded is not None:
                     with failures_told(parts.trainer):
@@ -215,7 +215,8 @@ def _ending_recorded(run: RunDirectory, trainer: Trainer) -> Iterator[None]:
         reason = f"nothing was saved after step {saved}" if saved else "nothing was saved"
         raise
     except LabError as error:
-        outcome = "diverged" if isinstance(error, DivergenceError) else "failed"
+        outcome = "completed" if trainer.is_complete else "failed"
+        outcome = "diverged" if isinstance(error, DivergenceError) else outcome
         reason = error.message
         raise
     except BaseException as error:

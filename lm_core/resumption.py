@@ -173,7 +173,11 @@ def _warn_of_another_world(run: RunDirectory, manifest: Mapping[str, Any]) -> No
     if changes:
         message = f"{'; '.join(changes)}: the run goes on, but not bit for bit as it would have"
         warn(f"another machine or setting than {run.path} had: {message}")
-    changes = _changes(last.get("git"), manifest["git"] or {})
+    changes = [
+        change
+        for change in _changes(last.get("git"), manifest["git"] or {})
+        if change.startswith("commit ")
+    ]
     if changes:
         who = f"another commit of the lab than {run.path} had"
         warn(f"{who}: {'; '.join(changes)}: the run goes on, with steps that may be others")

@@ -105,6 +105,36 @@ def test_a_signal_that_meets_the_record_is_obeyed_once_its_end_can_be_recorded(
     assert manifest["end"] is not None
 
 
+def test_two_signals_while_a_resume_is_recorded_do_not_keep_its_end_out_of_the_record(
+    tmp_path, monkeypatch
+):
+    experiment.train(request(tmp_path))
+    monkeypatch.setattr(signals, "SECONDS_OF_ONE_REQUEST", 0.0)
+    stop_at_once_on_signals()
+    update, pending = RunDirectory.update_manifest, [signal.SIGINT] * 2
+
+    def signalled(self, **fields):
+        update(self, **fields)
+        while pending:
+            os.kill(os.getpid(), pending.pop())
+
+    monkeypatch.setattr(RunDirectory, "update_manifest", signalled)
+    with pytest.raises(StoppedAtOnce):
+        experiment.train(request(tmp_path, resume=True, Trainer__max_steps=5))
+    manifest = RunDirectory(tmp_path / "run").manifest
+    assert (manifest["outcome"], pending) == ("stopped at once by SIGINT", [])
+
+
+def test_a_complete_run_stays_complete_when_a_look_at_it_fails(tmp_path):
+    experiment.train(request(tmp_path))
+    (tmp_path / "copy").hardlink_to(tmp_path / "run" / "metrics.jsonl")
+    with pytest.raises(MachineError, match=r"metrics.jsonl is a hard link"):
+        experiment.train(request(tmp_path, resume=True))
+    manifest = RunDirectory(tmp_path / "run").manifest
+    assert manifest["outcome"] == "completed"
+    assert "is a hard link" in manifest["reason"]
+
+
 def test_two_signals_while_the_end_is_recorded_do_not_keep_it_out_of_the_record(
     tmp_path, monkeypatch
 ):

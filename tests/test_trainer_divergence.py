@@ -139,6 +139,17 @@ def test_weights_with_a_finite_loss_are_good_whatever_a_hook_makes_of_their_grad
         trainer.train(run)
 
 
+def test_weights_that_a_left_out_batch_left_alone_are_as_good_as_before(tmp_path):
+    run = new_run(tmp_path / "run")
+    settings = {"eval_cadence": 4, "checkpoint_cadence": 1, "keep_checkpoints": 1}
+    trainer = poisoned(build(max_steps=9, max_skipped_batches=2, **settings), 5, 6, 7)
+    good = run.checkpoints / "step-00000006"
+    with pytest.raises(DivergenceError, match=f"is {good}\\. .*max_skipped_batches=3") as error:
+        trainer.train(run)
+    assert "may not help" not in error.value.message
+    assert 5 not in saved_steps(run)
+
+
 def test_so_many_batches_may_be_left_out_and_no_more(tmp_path):
     run = new_run(tmp_path / "run")
     shown = Shown()

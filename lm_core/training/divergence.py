@@ -37,6 +37,7 @@ def advice_to_skip(step: int, n_skipped: int, good_before: int) -> str:
         good_before: The weights after any earlier step than this are known to serve.
     """
     if good_before < step - 1:
-        return "; the batch before gave no finite loss either, so leaving out more is no help"
+        fault = "so the weights may be at fault, and leaving out more may not help"
+        return f"; the batch before gave no finite loss either, {fault}"
     skips = f"--gin.Trainer.max_skipped_batches={n_skipped + 1} or more"
     return f", or --resume with {skips}, which leaves such batches out"

@@ -84,9 +84,7 @@ class Trainer:
 
     Attributes:
         step: Steps done so far.
-        model: The model.
-        seed: The seed.
-        max_steps: Steps in the whole run.
+        model, max_steps, seed: As given; the seed as it was drawn.
 
     Raises:
         InputError: A value cannot work, the tokens are too few, or a hook does not fit.
@@ -294,6 +292,9 @@ class Trainer:
             found = f"step {step}, with {what}: not finite"
             raise DivergenceError(self._divergence(found, advice))
         self._state.skipped_batches = n_skipped + 1
+        if self._state.good_before == step:
+            # The same weights, which have given a finite loss, stay.
+            self._state.good_before = step + 1
         self._recorder.note(f"step {step}  batch skipped, {n_skipped + 1} of {most}: {what}")
 
     def _after_step(self, signals: StopSignals) -> TrainingResult:
@@ -323,7 +324,7 @@ class Trainer:
         self._recorder.flush()
         if self._cadences.saves(self.step) or (is_best and self._cadences.save_the_best):
             self._save(self._hooks.state())
-        if look.evaluation is not None:
+        if self._state.good_before > self.step:
             self._recorder.remove_superseded()
         if signals.received is not None:
             self._stop(signals)
