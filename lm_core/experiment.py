@@ -75,14 +75,12 @@ def train(request: Request) -> None:
         with StopSignals() as signals:
             if run is None:
                 run = _create_run(request, parts.config, manifest, lock)
-            with _ending_recorded(run, parts.trainer):
-                if goes_on:
-                    with failures_told(parts.trainer):
-                        run.update_manifest(**goes_on)
+            with _ending_recorded(run, parts.trainer), failures_told(parts.trainer):
+                if recorded is not None:
+                    run.update_manifest(**goes_on)
                 signals.let_through()
                 if recorded is not None:
-                    with failures_told(parts.trainer):
-                        go_on(run, recorded, parts.config, parts.trainer, manifest)
+                    go_on(run, recorded, parts.config, parts.trainer, manifest)
                 _announce(run, parts)
                 _announce_config(parts.config, manifest["config_hash"], request.logs_all)
                 result = _train(run, parts.trainer)
@@ -191,7 +189,7 @@ def _announce_config(config: ResolvedConfig, name: str, logs_all: bool) -> None:
 
 
 def _train(run: RunDirectory, trainer: Trainer) -> TrainingResult:
-    with failures_told(trainer), memory_explained():
+    with memory_explained():
         return trainer.train(run, training_progress(trainer.step + 1, trainer.max_steps))
 
 

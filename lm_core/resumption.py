@@ -35,7 +35,7 @@ _LARGEST_HISTORY_BYTES = 2 * 2**20
 def take_up(run: RunDirectory, trainer: Trainer, manifest: dict[str, Any]) -> dict[str, Any]:
     """Puts a trainer where the newest sound checkpoint of a run left it, or to its start.
 
-    Nothing of the record changes.
+    Nothing changes on the disk, but that what an interrupted save left behind goes.
 
     Args:
         run: The run.
@@ -173,11 +173,9 @@ def _warn_of_another_world(run: RunDirectory, manifest: Mapping[str, Any]) -> No
     if changes:
         message = f"{'; '.join(changes)}: the run goes on, but not bit for bit as it would have"
         warn(f"another machine or setting than {run.path} had: {message}")
-    changes = [
-        change
-        for change in _changes(last.get("git"), manifest["git"] or {})
-        if change.startswith("commit ")
-    ]
+    git = manifest["git"]
+    # Whether there are other changes is no news: a new configuration is one.
+    changes = _changes(last.get("git"), {"commit": git["commit"]} if git else {})
     if changes:
         who = f"another commit of the lab than {run.path} had"
         warn(f"{who}: {'; '.join(changes)}: the run goes on, with steps that may be others")
