@@ -70,14 +70,14 @@ def _numerics() -> dict[str, Any]:
         "numpy": np.__version__,
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "processor": _processor(),
+        "processor": processor(),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "precision": "float32",
         "probe": _probe(),
     }
 
 
-def _processor(information: Path = Path("/proc/cpuinfo")) -> str:
+def processor(information: Path = Path("/proc/cpuinfo")) -> str:
     """The processor's name, and on Linux its family, model and stepping."""
     try:
         first = information.read_text().split("\n\n")[0]

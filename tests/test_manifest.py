@@ -56,8 +56,8 @@ def test_what_makes_a_library_compute_other_bits_is_in_the_fingerprint():
 def test_a_processor_has_a_name_wherever_it_is_told(tmp_path):
     told = tmp_path / "cpuinfo"
     told.write_text("model name\t: A 9\nstepping\t: 2\nflags: x\n\nmodel name\t: B\n")
-    assert manifest._processor(told) == "A 9 2"
-    assert manifest._processor(tmp_path / "missing")
+    assert manifest.processor(told) == "A 9 2"
+    assert manifest.processor(tmp_path / "missing")
 
 
 def test_the_world_names_the_code_of_modules_that_the_user_brings(tmp_path, monkeypatch):
