@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lm_core.compute import AUTO, chosen_device, chosen_precision
 from lm_core.config.binding import bind
 from lm_core.config.resolution import ResolvedConfig
 from lm_core.config.statements import Source
@@ -50,11 +51,21 @@ class Parts:
 
 
 def completed(config: ResolvedConfig) -> ResolvedConfig:
-    """The configuration with what only the start of a run can fill in: seed and absolute paths.
+    """The configuration with what only the start of a run can fill in.
+
+    That is the seed, the precision, and absolute paths.
 
     Args:
         config: A checked configuration.
+
+    Raises:
+        InputError: The device is not there; says where it was set.
     """
+    if config.values.precision == AUTO:
+        with sources_named(config):
+            device = chosen_device(config.values.device)
+        source = Source(f"auto on this {device.type}")
+        config = config.with_value("precision", chosen_precision(AUTO, device), source)
     if config.values.seed is None:
         config = config.with_value("seed", draw_seed(), Source("drawn"))
     path = config.values.corpus
@@ -112,7 +123,7 @@ def build_trainer(config: ResolvedConfig, data: Data) -> Trainer:
     """
     with sources_named(config), memory_explained():
         model = Transformer(data.tokenizer.vocab_size, seed=config.values.seed)
-        evaluator = Evaluator(model, data.validation, data.tokenizer)
+        evaluator = Evaluator(model, data.validation, data.tokenizer, config.values.precision)
         sampler = Sampler(model, data.tokenizer) if _is_sampled(config) else None
         return Trainer(model, data.training, evaluator, sampler, data.tokenizer)
 

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
+from lm_core.compute import DTYPES
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.table import gin_parameter
 from lm_core.config.training_config import TrainingConfig
@@ -124,7 +125,7 @@ def _count_activations(config: TrainingConfig, vocab_size: int) -> int:
         tokens = torch.zeros(config.batch_size, config.max_seq_len, dtype=torch.long)
         with saved_tensors_hooks(pack, lambda tensor: tensor):
             # The loss holds what is kept, so that no two tensors in turn have one address.
-            _loss = model(tokens, tokens, key=StepKey(0, 1))
+            _loss = model(tokens, tokens, key=StepKey(0, 1), dtype=DTYPES.get(config.precision))
         parameters = {p.untyped_storage()._cdata for p in model.parameters()}
     return sum(n_bytes for address, n_bytes in kept.items() if address not in parameters)
 

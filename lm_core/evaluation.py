@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lm_core.compute import DTYPES
 from lm_core.data.batches import validation_windows
 from lm_core.data.tokenizer import Tokenizer
 from lm_core.metrics import bits_per_byte, perplexity
@@ -45,13 +46,21 @@ class Evaluator:
         model: The model; it is put into evaluation mode and back.
         tokens: The held-out tokens, at least ``max_seq_len + 1``.
         tokenizer: Tells how many bytes tokens stand for.
+        precision: Of matrix products, ``float32`` or ``bfloat16``.
 
     Raises:
         InputError: Too few tokens for one window.
     """
 
-    def __init__(self, model: Transformer, tokens: np.ndarray, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        tokens: np.ndarray,
+        tokenizer: Tokenizer,
+        precision: str = "float32",
+    ) -> None:
         self._model = model
+        self._dtype = DTYPES[precision]
         self._tokens = tokens
         self._n_bytes = tokenizer.count_bytes(tokens[1:])
         next(self._windows())
@@ -65,13 +74,13 @@ class Evaluator:
         Args:
             check_stop: Called before each batch; what it raises ends the evaluation.
         """
-        device = self._model.token_embedding.weight.device
+        device = self._model.device
         total = torch.zeros((), dtype=torch.float64, device=device)
         with self._model.evaluating():
             for inputs, targets in self._windows():
                 if check_stop is not None:
                     check_stop()
-                logits = self._model(inputs.to(device)).float()
+                logits = self._model(inputs.to(device), dtype=self._dtype).float()
                 targets = targets.to(device).flatten()
                 losses = F.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
                 total += losses.double().sum()

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lm_core.assembly import Parts, build, completed, sources_named
+from lm_core.compute import AUTO, chosen_device
 from lm_core.config.binding import bind
 from lm_core.config.files import display_name
 from lm_core.config.hyperparameters import KEYS
@@ -103,7 +105,11 @@ def _manifest(request: Request, parts: Parts) -> dict[str, Any]:
     """What is known about a run before its first step."""
     corpus = parts.data.corpus
     return {
-        **describe_world(request.config.allowed_imports),
+        **describe_world(
+            request.config.allowed_imports,
+            parts.trainer.model.device.type,
+            parts.trainer.precision,
+        ),
         "command_line": list(request.command_line),
         "corpus": {"path": corpus.path, "sha256": corpus.sha256, "bytes": corpus.n_bytes},
         "config_hash": config_hash(parts.config.values.to_dict(), corpus.sha256),
@@ -257,7 +263,7 @@ def evaluate(request: Request) -> None:
     model, tokenizer = _restored(checkpoint, config)
     with memory_explained():
         tokens, name = _tokens_to_evaluate(request, run, config, tokenizer)
-        evaluation = Evaluator(model, tokens, tokenizer)()
+        evaluation = Evaluator(model, tokens, tokenizer, config.values.precision)()
     if not math.isfinite(evaluation.loss):
         message = f"the checkpoint of step {checkpoint.step} gives no finite loss on {name}"
         raise DivergenceError(f"{message}, but {evaluation.loss}; --checkpoint takes another one")
@@ -328,9 +334,20 @@ def _restored(checkpoint: Checkpoint, config: ResolvedConfig) -> tuple[Transform
     """The model and tokenizer of a checkpoint, with its hooks."""
     with memory_explained():
         model, tokenizer = restored_model(checkpoint)
+        model.to(_device_here(config))
     with sources_named(config):
         Hooks(config.values.hooks, model).load_state(checkpoint.hooks)
     return model.eval(), tokenizer
+
+
+def _device_here(config: ResolvedConfig) -> torch.device:
+    """The run's device, or another where a run is looked at on a machine without it."""
+    try:
+        return chosen_device(config.values.device)
+    except InputError as error:
+        device = chosen_device(AUTO)
+        warn(f"{error.message}; the run is looked at on the {device.type}")
+        return device
 
 
 def _now() -> str:

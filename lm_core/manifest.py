@@ -41,13 +41,17 @@ _PROBE_SEED = 0
 _PROBE_DIGITS = 16
 
 
-def describe_world(modules: Collection[str] = ()) -> dict[str, Any]:
+def describe_world(
+    modules: Collection[str] = (), device: str = "cpu", precision: str = "float32"
+) -> dict[str, Any]:
     """Versions, the state of the project's git checkout, and the numerics fingerprint.
 
     Two runs of one configuration are equal bit for bit where their fingerprints are.
 
     Args:
         modules: Modules that the user has allowed, such as one with hooks; they are imported.
+        device: Where the model is.
+        precision: What its matrix products are computed in.
     """
     return {
         "versions": {
@@ -59,11 +63,11 @@ def describe_world(modules: Collection[str] = ()) -> dict[str, Any]:
         "working_directory": str(Path.cwd()),
         "modules": {name: _sha256_of_module(name) for name in modules},
         "git": _git_state(Path(__file__).resolve().parents[1]),
-        "numerics": _numerics(),
+        "numerics": _numerics(device, precision),
     }
 
 
-def _numerics() -> dict[str, Any]:
+def _numerics(device: str, precision: str) -> dict[str, Any]:
     """The fingerprint: what decides about the last bits of a result."""
     return {
         "torch": torch.__version__,
@@ -72,9 +76,15 @@ def _numerics() -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "processor": processor(),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
-        "precision": "float32",
+        "device": _device_name(device),
+        "precision": precision,
         "probe": _probe(),
     }
+
+
+def _device_name(device: str) -> str:
+    """The kind of device, and of a CUDA device the name."""
+    return f"{device}, {torch.cuda.get_device_name()}" if device == "cuda" else device
 
 
 def processor(information: Path = Path("/proc/cpuinfo")) -> str:

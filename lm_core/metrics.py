@@ -41,6 +41,10 @@ class MetricsBuffer:
         """Adds values to the newest row."""
         self._rows[-1] |= values
 
+    def drop_after(self, step: int) -> None:
+        """Forgets the rows of the steps after one."""
+        self._rows = [row for row in self._rows if row["step"] <= step]
+
     def flush(self) -> list[dict[str, Any]]:
         """All rows so far as plain numbers, and forgets them."""
         rows, self._rows = self._rows, []

@@ -153,7 +153,7 @@ def _seconds_an_evaluation(trainer: Trainer, data: Data) -> float:
     length = trainer.model.max_seq_len
     tokens = data.validation[: _MEASURED_WINDOWS * length + 1]
     start = time.perf_counter()
-    Evaluator(trainer.model, tokens, data.tokenizer)()
+    Evaluator(trainer.model, tokens, data.tokenizer, trainer.precision)()
     return (time.perf_counter() - start) * (len(data.validation) - 1) / (len(tokens) - 1)
 
 

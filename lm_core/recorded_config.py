@@ -28,8 +28,12 @@ _CHANGEABLE = {
     # A batch that is left out now would have ended the run before.
     "max_skipped_batches",
     "corpus",
+    # Another device gives other bits, as another machine does, which is worth a warning.
+    "device",
     *(key for key in KEYS if key.startswith("sampling_")),
 }
+# What was so before there was a hyperparameter for it whose default is another.
+_FORMER_VALUES = {"precision": "float32"}
 
 
 class Recorded(NamedTuple):
@@ -69,7 +73,7 @@ def read_record(run: RunDirectory) -> Recorded:
     if found not in (manifest.get("config_hash"), manifest.get("previous_config_hash")):
         message = f"{path} has been changed: it is not the configuration that the run was"
         raise InputError(f"{message} trained with, by the config_hash in its manifest.json")
-    return Recorded(config.values, found)
+    return Recorded(_with_former_values(config).values, found)
 
 
 def resolve_upon(
@@ -83,7 +87,16 @@ def resolve_upon(
     Raises:
         InputError: Anything is wrong, as ``resolve`` has it.
     """
-    return resolve(replace(sources, base=run.path / "config.yaml"), check_hooks, check_fit)
+    base = replace(sources, base=run.path / "config.yaml")
+    return _with_former_values(resolve(base, check_hooks, check_fit))
+
+
+def _with_former_values(config: ResolvedConfig) -> ResolvedConfig:
+    """A configuration upon a record, where what an older lab did not record is as it was then."""
+    for key, value in _FORMER_VALUES.items():
+        if config.sources[key].place == "default":
+            config = config.with_value(key, value, Source("an older lab"))
+    return config
 
 
 def require_same_experiment(

@@ -39,6 +39,7 @@ class Sampler:
         prompt: str = "The",
         max_length: int = 100,
         seed: int = 42,
+        num_samples: int = 1,
         top_k: int | None = None,
         top_p: float | None = None,
     ) -> None:
@@ -47,6 +48,7 @@ class Sampler:
             "sampling_prompt": prompt,
             "sampling_max_length": max_length,
             "sampling_seed": seed,
+            "sampling_num_samples": num_samples,
             "sampling_top_k": top_k,
             "sampling_top_p": top_p,
         }
@@ -57,6 +59,7 @@ class Sampler:
         self.prompt = prompt
         self.max_length = max_length
         self.seed = seed
+        self.num_samples = num_samples
         self.top_k = top_k
         self.top_p = top_p
         self._prompt_tokens = tokenizer.encode(prompt, where="sampling_prompt")
@@ -91,7 +94,7 @@ class Sampler:
             context = context[cache.n_tokens :]
         else:
             cache = None
-        device = self.model.token_embedding.weight.device
+        device = self.model.device
         logits = self.model(torch.tensor([context], device=device), cache=cache)[0, -1]
         values = logits.double().cpu().numpy()
         # A hook may rule tokens out with minus infinity, but not all of them.

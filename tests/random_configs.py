@@ -38,6 +38,9 @@ FIELDS = {
     "beta1": st.floats(0, 1, exclude_max=True),
     "beta2": st.floats(0, 1, exclude_max=True),
     "max_skipped_batches": st.integers(0, 99_999_999),
+    "precision": st.sampled_from(["auto", "float32", "bfloat16"]),
+    "device": st.sampled_from(["auto", "cpu", "cuda", "mps"]),
+    "compile": st.booleans(),
     "seed": st.none() | st.integers(0, 2**63 - 1),
     "hooks": hooks,
     "corpus": st.none() | text,
@@ -49,6 +52,7 @@ FIELDS = {
     "sampling_prompt": text,
     "sampling_max_length": size,
     "sampling_seed": st.integers(0, 2**63 - 1),
+    "sampling_num_samples": size,
     "sampling_top_k": st.none() | st.integers(1, 2**70),
     "sampling_top_p": st.none() | st.floats(0, 1, exclude_min=True),
     "checkpoint_cadence": cadence,
@@ -96,6 +100,9 @@ WRONG = {
     "corpus": [*WRONG_FOR_ALL, ""],
     "sampling_prompt": [*WRONG_FOR_ALL, None, ""],
     "tokenizer": [*WRONG_FOR_ALL, None, "bpe", "Byte"],
+    "precision": [*WRONG_FOR_ALL, None, "bf16", "float16"],
+    "device": [*WRONG_FOR_ALL, None, "gpu", "cuda:0"],
+    "compile": [[1], {"a": 1}, None, 0, 1, "true"],
 }
 mistakes = st.sampled_from([(key, value) for key in KEYS for value in WRONG.get(key, ())])
 

@@ -10,7 +10,7 @@ PROJECT = Path(__file__).parents[1]
 # From the ground up. A file may import from its own floor's folder and from lower floors.
 FLOORS = [
     ["errors"],
-    ["output", "randomness", "atomic_files", "machine"],
+    ["output", "randomness", "atomic_files", "machine", "compute"],
     ["config", "json_lines", "run_lock", "unfinished_runs"],
     [
         "command_line",
@@ -35,8 +35,9 @@ FLOORS = [
         "sampling",
         "training.optimizer",
     ],
-    ["training.checkpoint_folder", "training.looks", "training.restoring"],
+    ["training.checkpoint_folder", "training.looks", "training.restoring", "training.update"],
     ["training.recorder", "recorded_config"],
+    ["training.steps"],
     ["training.trainer", "inspection", "memory"],
     ["resumption", "assembly"],
     ["experiment", "planning"],

@@ -167,6 +167,7 @@ EDGES = {
     "sampling_temperature": (0, BELOW_0, LARGEST, math.inf),
     "sampling_max_length": SIZES,
     "sampling_seed": SEEDS,
+    "sampling_num_samples": SIZES,
     "sampling_top_k": (1, 0, 2**31 - 1, -1),
     "sampling_top_p": (ABOVE_0, 0.0, 1, ABOVE_1),
     "checkpoint_cadence": CADENCES,

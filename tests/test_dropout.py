@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_core.model.dropout import Dropout, keep_mask
+from lm_core.model.dropout import Dropout, keep_bits
 from lm_core.model.sites import ForwardContext
 from lm_core.randomness import StepKey
 
@@ -70,17 +70,17 @@ def test_a_pass_without_a_key_is_told_to_give_one():
 @given(st.integers(1, 8), st.integers(0, 7), st.integers(1, 33))
 def test_a_sequence_has_its_mask_wherever_the_batch_is_cut(n_sequences, cut, n_elements):
     cut = min(cut, n_sequences)
-    whole = keep_mask(KEY, 2, 20000, (n_sequences, n_elements))
-    first = keep_mask(KEY, 2, 20000, (cut, n_elements))
+    whole = keep_bits(KEY, 2, 20000, (n_sequences, n_elements))
+    first = keep_bits(KEY, 2, 20000, (cut, n_elements))
     later = KEY._replace(first_sequence=cut)
-    rest = keep_mask(later, 2, 20000, (n_sequences - cut, n_elements))
+    rest = keep_bits(later, 2, 20000, (n_sequences - cut, n_elements))
     assert torch.equal(whole, torch.cat([first, rest]))
 
 
 def test_masks_of_different_steps_layers_seeds_and_sequences_are_independent():
     n = 100_000
     masks = [
-        keep_mask(key, index, 32768, (1, n)).double().numpy().ravel()
+        keep_bits(key, index, 32768, (1, n)).double().numpy().ravel()
         for key, index in (
             (KEY, 0),
             (KEY, 1),
@@ -95,7 +95,7 @@ def test_masks_of_different_steps_layers_seeds_and_sequences_are_independent():
 
 def test_neighbouring_elements_are_independent():
     n = 1_000_000
-    mask = keep_mask(KEY, 0, 32768, (1, n)).double().numpy().ravel()
+    mask = keep_bits(KEY, 0, 32768, (1, n)).double().numpy().ravel()
     for lag in (1, 2, 3, 4, 5, 256):
         correlation = np.corrcoef(mask[:-lag], mask[lag:])[0, 1]
         assert abs(correlation) < 5 / math.sqrt(n)

@@ -173,14 +173,6 @@ def test_a_forged_line_in_a_name_stays_in_its_line(folder):
     assert "\x1b" not in error.value.message
 
 
-@update_hook("test_with_a_table")
-class WithATable(UpdateHook):
-    """Has an option that may hold anything."""
-
-    def __init__(self, table: dict):
-        self.table = table
-
-
 @pytest.mark.parametrize("table", ["{1: a, b: 2}", "{1: a}", "{null: 1}", "{x: {true: 1}}"])
 def test_names_in_options_are_texts(folder, table):
     entry = f"{{name: test_with_a_table, table: {table}}}"

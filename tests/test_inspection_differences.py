@@ -57,6 +57,9 @@ OTHER = {
     "hooks": {"update": [{"name": "identity"}]},
     "corpus": "my.txt",
     "tokenizer": "byte",
+    "precision": "float32",
+    "device": "cpu",
+    "compile": True,
     "sampling_prompt": "Once",
 }
 

@@ -117,6 +117,8 @@ MAY_CHANGE = {
     "sampling_seed",
     "sampling_top_k",
     "sampling_top_p",
+    "sampling_num_samples",
+    "device",
     "corpus",
 }
 
@@ -124,7 +126,8 @@ MAY_CHANGE = {
 @pytest.mark.parametrize("key", KEYS)
 def test_a_resume_may_change_what_alters_no_step_and_nothing_else(key):
     other = {"n_heads": 8, "d_model": 512, "tokenizer": "byte", "hooks": {"update": []}}
-    texts = {"corpus": "my.txt", "sampling_prompt": "Once"}
+    texts = {"corpus": "my.txt", "sampling_prompt": "Once", "device": "cpu"}
+    other |= {"precision": "float32", "compile": True}
     shares = dict.fromkeys(("dropout", "beta1", "beta2", "train_ratio", "sampling_top_p"), 0.5)
     value = {**other, **texts, **shares}.get(key, 77)
     before = Recorded(TrainingConfig(), "")

@@ -74,7 +74,6 @@ NAMED_IN_THE_WIRING = {
     "_MEASURED_WINDOWS",
     "_MEBIBYTE",
     "_MOST_LAYERS",
-    "_NONE_DONE",
     "_ONE_BLOCK",
     "_SHOWN_DIGITS",
     "_NO_DECAY",

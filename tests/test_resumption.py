@@ -85,13 +85,13 @@ def test_of_two_that_found_no_run_and_start_it_the_later_is_told_about_the_first
 
     with RunLock() as lock:
 
-        def raced(modules):
+        def raced(*world):
             with monkeypatch.context() as patch:
                 patch.setattr(experiment, "describe_world", describe_world)
                 train(tmp_path, 2)
             if not is_done:
                 lock.take(tmp_path / "run")
-            return describe_world(modules)
+            return describe_world(*world)
 
         monkeypatch.setattr(experiment, "describe_world", raced)
         with pytest.raises(InputError, match=message):
@@ -195,8 +195,8 @@ def test_another_commit_of_the_lab_is_told(tmp_path, monkeypatch, capsys):
     commits = iter(["a" * 40, "b" * 40, "b" * 40])
     describe_world = experiment.describe_world
 
-    def at_a_commit(modules):
-        return {**describe_world(modules), "git": {"commit": next(commits), "dirty": False}}
+    def at_a_commit(*world):
+        return {**describe_world(*world), "git": {"commit": next(commits), "dirty": False}}
 
     monkeypatch.setattr(experiment, "describe_world", at_a_commit)
     told = []

@@ -37,7 +37,7 @@ def test_every_step_has_a_line_of_metrics(tmp_path):
 
 def test_recorded_loss_and_gradient_norm_are_those_of_the_batch(tmp_path):
     run = new_run(tmp_path / "run")
-    build(dropout=0.0, max_steps=1).train(run)
+    build(dropout=0.0, max_steps=1, precision="float32").train(run)
     model = Transformer(TOKENIZER.vocab_size, **SIZES, dropout=0.0, seed=4)
     inputs, targets = build()._batches.batch(1)
     loss = model(inputs, targets)
@@ -272,7 +272,8 @@ def test_a_tensor_of_a_hook_that_cannot_be_saved_is_told_after_the_first_step(tm
 
 def test_a_step_in_float32_is_that_of_the_formulas():
     """One whole step against plain float64 arithmetic on the same batch, without dropout."""
-    trainer = build(dropout=0.0, max_steps=1, weight_decay=0.2, beta1=0.8, beta2=0.9)
+    betas = {"beta1": 0.8, "beta2": 0.9}
+    trainer = build(dropout=0.0, max_steps=1, precision="float32", weight_decay=0.2, **betas)
     reference = Transformer(TOKENIZER.vocab_size, **SIZES, dropout=0.0, seed=4).double()
     inputs, targets = trainer._batches.batch(1)
     reference(inputs, targets).backward()

@@ -2,6 +2,7 @@
 
 from lm_core import experiment
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
+from lm_core.hooks import UpdateHook, update_hook
 from lm_core.request import Request
 from tests.config_sources import PROJECT
 
@@ -15,6 +16,14 @@ TINY = {
     "Trainer.batch_size": 4,
     "Trainer.max_steps": 3,
 }
+
+
+@update_hook("test_with_a_table")
+class WithATable(UpdateHook):
+    """Has an option that may hold anything."""
+
+    def __init__(self, table: dict):
+        self.table = table
 
 
 def request(path, resume=False, **bindings):

@@ -196,6 +196,38 @@ class Hyperparameters(BaseModel):
     """How many batches with a loss or gradient norm that is not finite may be left out in the whole
     run. The next one ends it, before a parameter is touched."""
 
+    precision: Literal["auto", "float32", "bfloat16"] = training(
+        "auto",
+        "precision",
+        usual="auto",
+        change="float32 to compare runs across machines, bfloat16 to halve the memory of "
+        "activations",
+        interactions="auto follows the device; a run keeps what was chosen at its start",
+    )
+    """What matrix products are computed in. auto: bfloat16 where the device multiplies it several
+    times faster (a GPU; a CPU with AMX or AVX512-BF16), else float32. Weights, gradients and the
+    optimizer are in float32 always."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = training(
+        "auto",
+        "device",
+        usual="auto",
+        change="cpu to leave a GPU to others",
+        interactions="decides about precision: auto; on a CPU the same seed gives the same masks "
+        "of dropout on every machine; a resume may change it",
+    )
+    """Where to compute. auto: a GPU that PyTorch finds, CUDA before MPS, else the CPU."""
+
+    compile: bool = training(
+        False,
+        "compile",
+        usual="false",
+        change="true for long runs on a GPU",
+        interactions="the first step takes up to a minute longer; on a CPU no step gets faster; "
+        "changes the last bits of what is learned",
+    )
+    """Whether PyTorch compiles the model before the first step."""
+
     seed: int | None = training(
         None,
         "seed",
@@ -323,6 +355,19 @@ class Hyperparameters(BaseModel):
         interactions="seed, the run's own, changes no draw of a sample",
     )
     """Seed of the sampler: the same seed and weights give the same text."""
+
+    sampling_num_samples: int = sampling(
+        1,
+        "num_samples",
+        ge=1,
+        le=LARGEST_SIZE,
+        usual="1 to 16",
+        change="more to see the range of what the model writes",
+        interactions="several take little longer than one, since they are written in one batch; "
+        "with sampling_temperature 0 all of them are equal",
+    )
+    """How many samples are written each time, from the same prompt. The first is the one that would
+    be written alone."""
 
     sampling_top_k: int | None = sampling(
         None,

@@ -16,6 +16,8 @@ from lm_core.config.yaml_files import read_yaml
 from lm_core.errors import InputError, Problem, one_line, shown
 
 DEFAULT_GIN_FILE = "base.gin"
+# What leaves a value open, so that the start of a run chooses it.
+OPEN_VALUES = {"seed": None, "precision": "auto"}
 # What decides whether hooks fit the model: its sites, its parameters, and the hooks themselves.
 FIT = {key for key in KEYS if gin_parameter(key).startswith("Transformer.")} | {"hooks"}
 
@@ -210,20 +212,22 @@ def _read(sources: ConfigSources) -> Reading:
         flag = f"--{key}"
         reading.statements.append(Statement(key, key, value, Source(flag), {}))
     if sources.base is not None:
-        reading.statements[n_recorded:] = _without_open_seed(reading.statements[n_recorded:])
+        for key, value in OPEN_VALUES.items():
+            given = reading.statements[n_recorded:]
+            reading.statements[n_recorded:] = _without_open(key, value, given)
     return reading
 
 
-def _without_open_seed(statements: list[Statement]) -> list[Statement]:
-    """What is to change in a run, which is not its seed where that is left open at last.
+def _without_open(key: str, open_value: Any, statements: list[Statement]) -> list[Statement]:
+    """What is to change in a run, which is not a value that is left open at last.
 
-    Where the configuration said null, a seed was drawn and recorded; null still means that one.
+    What the configuration left open was chosen and recorded; to leave it open still means that.
     """
-    seeds = [statement.value for statement in statements if statement.key == "seed"]
-    if not seeds or seeds[-1] is not None:
+    given = [statement.value for statement in statements if statement.key == key]
+    if not given or given[-1] != open_value:
         return statements
     # What is overridden is still checked, so only a good value leaves.
-    return [s for s in statements if s.key != "seed" or check_value(s.key, s.value)]
+    return [s for s in statements if s.key != key or check_value(s.key, s.value)]
 
 
 def _read_file(

@@ -18,6 +18,9 @@ class RandomBatches:
         seq_len: Length of a window, in tokens.
         seed: The run's seed.
 
+    Attributes:
+        n_tokens: Tokens of a batch, each of them a target once.
+
     Raises:
         InputError: Too few tokens for one window and the token after it.
     """
@@ -26,6 +29,7 @@ class RandomBatches:
         require_window(tokens, seq_len, "training")
         self._tokens = tokens
         self._batch_size = batch_size
+        self.n_tokens = batch_size * seq_len
         self._offsets = np.arange(seq_len + 1)
         self._n_starts = len(tokens) - seq_len
         self._seed = seed

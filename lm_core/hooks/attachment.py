@@ -52,6 +52,11 @@ class Hooks:
         self.drain_reports()
 
     @property
+    def are_any(self) -> bool:
+        """Whether there is any hook at all."""
+        return bool(self._all)
+
+    @property
     def transforms_gradients(self) -> bool:
         """Whether any hook may change gradients."""
         return bool(self._on_gradients)

@@ -14,10 +14,12 @@ class ForwardContext(NamedTuple):
     Attributes:
         key: Where in the run's randomness the pass stands; None outside training.
         training: Whether the model is in training mode.
+        dtype: What matrix products are computed in.
     """
 
     key: StepKey | None
     training: bool
+    dtype: torch.dtype = torch.float32
 
 
 SiteHook = Callable[["Site", torch.Tensor, ForwardContext], torch.Tensor | None]

@@ -16,7 +16,9 @@ from torch import nn
 
 from lm_core.config.checks import require_valid
 from lm_core.errors import InputError, MachineError, one_line, shown
-from lm_core.model.dropout import Dropout
+from lm_core.model.attention import Attention, KeyValueCache
+from lm_core.model.dropout import Dropout, seed_device
+from lm_core.model.linear import Linear
 from lm_core.model.sites import ForwardContext, Sites
 from lm_core.randomness import LARGEST_SEED, StepKey, keyed_generator
 
@@ -31,102 +33,13 @@ _DROPOUTS_A_BLOCK = 3
 _NORM_EPSILON = 1e-5
 
 
-class KeyValueCache:
-    """Keys and values of the tokens a model has seen, so that generation computes only new ones.
-
-    Args:
-        n_layers: Blocks.
-        shape: ``(batch, n_heads, max_seq_len, d_head)`` of the keys and of the values of a block.
-        like: A tensor of the dtype and on the device to use.
-    """
-
-    def __init__(self, n_layers: int, shape: tuple[int, int, int, int], like: torch.Tensor) -> None:
-        self.keys = [like.new_empty(shape) for _ in range(n_layers)]
-        self.values = [like.new_empty(shape) for _ in range(n_layers)]
-        self.n_tokens = 0
-
-    def extend(
-        self, layer: int, k: torch.Tensor, v: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Stores new keys and values of a block behind the ``n_tokens`` that are there.
-
-        Args:
-            layer: Index of the block.
-            k: New keys, ``(batch, n_heads, new, d_head)``.
-            v: New values, the same shape.
-
-        Returns:
-            All keys and values so far, ``(batch, n_heads, n_tokens + new, d_head)``.
-        """
-        end = self.n_tokens + k.shape[2]
-        self.keys[layer][:, :, self.n_tokens : end] = k
-        self.values[layer][:, :, self.n_tokens : end] = v
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
-
-
-class Attention(nn.Module):
-    """Causal self-attention with several heads (Vaswani et al. 2017)."""
-
-    def __init__(
-        self, layer: int, d_model: int, n_heads: int, dropout: float, sites: Sites
-    ) -> None:
-        super().__init__()
-        self.layer = layer
-        self.n_heads = n_heads
-        self.query_key_value = nn.Linear(d_model, 3 * d_model)
-        self.projection = nn.Linear(d_model, d_model)
-        first_index = 1 + _DROPOUTS_A_BLOCK * layer
-        self.weight_dropout = Dropout(dropout, first_index)
-        self.output_dropout = Dropout(dropout, first_index + 1)
-        name = f"blocks.{layer}.attention"
-        self.heads_site = sites.add(f"{name}.heads", "(batch, time, n_heads, d_head)")
-        self.output_site = sites.add(name, "(batch, time, d_model)")
-
-    def forward(
-        self, x: torch.Tensor, context: ForwardContext, cache: KeyValueCache | None
-    ) -> torch.Tensor:
-        """Mixes each position with those before it; ``(batch, time, d_model)`` to the same."""
-        batch, time, d_model = x.shape
-        q, k, v = (
-            part.view(batch, time, self.n_heads, -1).transpose(1, 2)
-            for part in self.query_key_value(x).split(d_model, dim=2)
-        )
-        if cache is not None:
-            k, v = cache.extend(self.layer, k, v)
-        if self.weight_dropout.is_active(context):
-            heads = self._with_dropout(q, k, v, context)
-        elif k.shape[2] == time:
-            heads = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        else:
-            mask = _causal_mask(time, k.shape[2], x.device)
-            heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        heads = self.heads_site(heads.transpose(1, 2), context)
-        output = self.projection(heads.reshape(batch, time, d_model))
-        return self.output_site(self.output_dropout(output, context), context)
-
-    def _with_dropout(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, context: ForwardContext
-    ) -> torch.Tensor:
-        """The same product with attention weights dropped, which PyTorch's own cannot key."""
-        scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(2, 3)
-        mask = _causal_mask(q.shape[2], k.shape[2], q.device)
-        weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
-        return self.weight_dropout(weights, context) @ v
-
-
-def _causal_mask(n_queries: int, n_keys: int, device: torch.device) -> torch.Tensor:
-    """True where a query may look: at keys up to its own place. The queries are the last keys."""
-    ones = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
-    return ones.tril(diagonal=n_keys - n_queries)
-
-
 class MLP(nn.Module):
     """Two linear layers with an exact GELU between them."""
 
     def __init__(self, layer: int, d_model: int, d_ff: int, dropout: float, sites: Sites) -> None:
         super().__init__()
-        self.expansion = nn.Linear(d_model, d_ff)
-        self.projection = nn.Linear(d_ff, d_model)
+        self.expansion = Linear(d_model, d_ff)
+        self.projection = Linear(d_ff, d_model)
         self.output_dropout = Dropout(dropout, _DROPOUTS_A_BLOCK * (layer + 1))
         name = f"blocks.{layer}.mlp"
         self.hidden_site = sites.add(f"{name}.hidden", "(batch, time, d_ff)")
@@ -134,8 +47,8 @@ class MLP(nn.Module):
 
     def forward(self, x: torch.Tensor, context: ForwardContext) -> torch.Tensor:
         """Works on each position alone; ``(batch, time, d_model)`` to the same."""
-        hidden = self.hidden_site(F.gelu(self.expansion(x)), context)
-        output = self.output_dropout(self.projection(hidden), context)
+        hidden = self.hidden_site(F.gelu(self.expansion(x, context.dtype)), context)
+        output = self.output_dropout(self.projection(hidden, context.dtype), context)
         return self.output_site(output, context)
 
 
@@ -147,7 +60,9 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(d_model, eps=_NORM_EPSILON)
-        self.attention = Attention(layer, d_model, n_heads, dropout, sites)
+        first = 1 + _DROPOUTS_A_BLOCK * layer
+        dropouts = Dropout(dropout, first), Dropout(dropout, first + 1)
+        self.attention = Attention(layer, d_model, n_heads, *dropouts, sites)
         self.mlp_norm = nn.LayerNorm(d_model, eps=_NORM_EPSILON)
         self.mlp = MLP(layer, d_model, d_ff, dropout, sites)
         self.output_site = sites.add(f"blocks.{layer}", "(batch, time, d_model)")
@@ -247,6 +162,11 @@ class Transformer(nn.Module):
                 parameter.copy_(torch.from_numpy(normal).mul_(std))
 
     @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.token_embedding.weight.device
+
+    @property
     def n_parameters(self) -> int:
         """Number of trained values; the head is the token embedding and counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
@@ -293,6 +213,7 @@ class Transformer(nn.Module):
         *,
         key: StepKey | None = None,
         cache: KeyValueCache | None = None,
+        dtype: torch.dtype | None = None,
     ) -> torch.Tensor:
         """Logits, or the loss when given targets.
 
@@ -300,10 +221,14 @@ class Transformer(nn.Module):
             tokens: ``(batch, time)`` token ids.
             targets: ``(batch, time)`` token ids that should come next, or None.
             key: Where in the run's randomness this pass stands; needed in training mode.
-            cache: Keys and values of the tokens before these. They are extended in place.
+            cache: Keys and values of the tokens before these. They are extended in place, and
+                are of the weights' dtype.
+            dtype: Of the matrix products and of what passes between them; the residual stream,
+                norms and the loss keep that of the weights. None: that of the weights.
 
         Returns:
-            Logits ``(batch, time, vocab_size)``, or the mean loss in nats per token, a scalar.
+            Logits ``(batch, time, vocab_size)`` in that dtype, or the mean loss in nats per token,
+            a scalar in the dtype of the weights.
 
         Raises:
             InputError: More tokens than ``max_seq_len``, or no key where one is needed.
@@ -312,7 +237,10 @@ class Transformer(nn.Module):
         n_tokens = n_before + tokens.shape[1]
         if n_tokens > self.max_seq_len:
             raise InputError(f"{n_tokens} tokens are more than max_seq_len {self.max_seq_len}")
-        context = ForwardContext(key, self.training)
+        own_dtype = self.token_embedding.weight.dtype
+        context = ForwardContext(key, self.training, dtype or own_dtype)
+        if key is not None and tokens.device.type != "cpu":
+            seed_device(key, tokens.device)
         positions = torch.arange(n_before, n_tokens, device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         x = self._embedding_site(self.embedding_dropout(x, context), context)
@@ -321,7 +249,8 @@ class Transformer(nn.Module):
         if cache is not None:
             cache.n_tokens = n_tokens
         x = self._final_norm_site(self.final_norm(x), context)
-        logits = self._logits_site(F.linear(x, self.token_embedding.weight), context)
+        head = self.token_embedding.weight.to(context.dtype)
+        logits = self._logits_site(F.linear(x.to(context.dtype), head), context)
         if targets is None:
             return logits
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return F.cross_entropy(logits.flatten(0, 1).to(own_dtype), targets.flatten())

@@ -98,6 +98,10 @@ class Recorder:
         """Adds the metrics of a step: plain numbers or scalar tensors."""
         self._metrics.add(row)
 
+    def drop_after(self, step: int) -> None:
+        """Forgets the rows, not yet written, of the steps after one."""
+        self._metrics.drop_after(step)
+
     def amend(self, values: Mapping[str, Any]) -> None:
         """Adds values to the metrics of the newest step."""
         self._metrics.amend(**values)
@@ -119,6 +123,12 @@ class Recorder:
             settings = {name: getattr(sampler, name, None) for name in _SETTINGS_OF_SAMPLES}
             self._run.append_sample({"step": step, **settings, "text": text})
 
+    @property
+    def is_time(self) -> bool:
+        """Whether metrics are to be fetched and written."""
+        is_late = time.perf_counter() - self._last_flush >= _SECONDS_BETWEEN_FLUSHES
+        return bool(self._notes) or is_late
+
     def flush(self, force: bool = False) -> list[dict[str, Any]]:
         """Fetches and writes the metrics, and shows how far it is, if it is time to.
 
@@ -131,11 +141,9 @@ class Recorder:
         Raises:
             MachineError: They cannot be written.
         """
-        now = time.perf_counter()
-        is_time = force or self._notes or now - self._last_flush >= _SECONDS_BETWEEN_FLUSHES
-        if not is_time:
+        if not (force or self.is_time):
             return []
-        self._last_flush = now
+        self._last_flush = time.perf_counter()
         rows, notes = self._metrics.flush(), self._notes
         self._notes = []
         if rows:

@@ -1,7 +1,6 @@
 """The training loop, and only the loop."""
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, NoReturn
@@ -10,6 +9,7 @@ import gin
 import numpy as np
 import torch
 
+from lm_core.compute import chosen_device, chosen_precision
 from lm_core.config.checks import require_valid
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.table import gin_parameter
@@ -20,20 +20,18 @@ from lm_core.evaluation import Evaluation
 from lm_core.hooks import Hooks
 from lm_core.model.transformer import Transformer
 from lm_core.progress import TrainingProgress
-from lm_core.randomness import StepKey, draw_seed
+from lm_core.randomness import draw_seed
 from lm_core.record import RunDirectory
 from lm_core.training.cadences import Cadences
 from lm_core.training.checkpoint import Checkpoint
-from lm_core.training.divergence import advice_to_skip, are_finite, divergence_told, named
 from lm_core.training.looks import Due, Look, Looks
 from lm_core.training.optimizer import build_adamw, optimizer_tensors
 from lm_core.training.recorder import Recorder
 from lm_core.training.restoring import restore_training
 from lm_core.training.run_state import RunState
 from lm_core.training.signals import CheckStop, StopRequested, StopSignals
-
-# The steps that a new run has done.
-_NONE_DONE = 0
+from lm_core.training.steps import Steps
+from lm_core.training.update import Update
 
 
 class TrainingResult(NamedTuple):
@@ -58,7 +56,7 @@ class Trainer:
     from a checkpoint is to have never stopped.
 
     Args:
-        model: The model; it is trained in place.
+        model: The model; it is trained in place, and moved to the device.
         tokens: The training part of the corpus, ``(n_tokens,)``.
         evaluate: Called at evaluations; None: there are none.
         sample: Called for samples; None: there are none.
@@ -79,12 +77,16 @@ class Trainer:
             evaluation besides. None: all.
         max_skipped_batches: How many batches a run may leave out, whose loss or gradient norm is
             not finite, before it stops as diverged.
+        precision: Of matrix products: ``float32``, ``bfloat16``, or ``auto``, whichever is faster
+            on the device. Weights, gradients and the optimizer are in float32.
+        device: Where to train: ``cpu``, ``cuda``, ``mps``, or ``auto``, a GPU if there is one.
+        compile: Whether PyTorch compiles the model.
         seed: Seed of batches and dropout. None: one is drawn.
         hooks: The table of hooks, ``{"forward": [...], "update": [...]}``.
 
     Attributes:
-        step: Steps done so far.
         model, max_steps, seed: As given; the seed as it was drawn.
+        precision: As it was chosen.
 
     Raises:
         InputError: A value cannot work, the tokens are too few, or a hook does not fit.
@@ -108,29 +110,40 @@ class Trainer:
         sampling_cadence: int | None = None,
         keep_checkpoints: int | None = 3,
         max_skipped_batches: int = 0,
+        precision: str = "auto",
+        device: str = "auto",
+        compile: bool = False,
         seed: int | None = None,
         hooks: Mapping[str, Any] | None = None,
     ) -> None:
         given = locals()
         require_valid({key: given[key] for key in KEYS if gin_parameter(key) == f"Trainer.{key}"})
-        self.model = model
+        self.model = model.to(chosen_device(device))
+        self.precision = chosen_precision(precision, model.device)
         self.seed = draw_seed() if seed is None else seed
         self.max_steps = max_steps
-        self.step = _NONE_DONE
         self._tokenizer = tokenizer
-        self._learning_rate = learning_rate
         self._cadences = Cadences(max_steps, checkpoint_cadence, eval_cadence, sampling_cadence)
-        self._max_skipped_batches = max_skipped_batches
         self._batches = RandomBatches(tokens, batch_size, model.max_seq_len, self.seed)
-        self._tokens_a_step = batch_size * model.max_seq_len
-        self._device = model.token_embedding.weight.device
         self._optimizer = build_adamw(model, learning_rate, weight_decay, beta1, beta2)
         self._hooks = Hooks(hooks, model)
         self._looks = Looks(self._cadences, self._hooks, evaluate, sample)
         self._recorder = Recorder(keep_checkpoints)
-        self._state = RunState()
+        update = Update(model, self._batches, self._optimizer, self._hooks, self.precision, compile)
+        self._steps = Steps(
+            update, self._hooks, self._recorder, self.seed, learning_rate, max_skipped_batches
+        )
         # The last step that the newest checkpoint knows to be done with.
         self._safe_step: int | None = None
+
+    @property
+    def step(self) -> int:
+        """Steps done so far."""
+        return self._steps.step
+
+    @property
+    def _state(self) -> RunState:
+        return self._steps.state
 
     @property
     def saved_step(self) -> int | None:
@@ -179,10 +192,10 @@ class Trainer:
                 "a larger --max_steps goes on with it"
             )
         tokenizer = {"tokenizer": self._tokenizer.to_dict()} if self._tokenizer else {}
-        self._state = restore_training(
+        state = restore_training(
             checkpoint, self.model, self._optimizer, self._hooks, seed=self.seed, **tokenizer
         )
-        self.step = checkpoint.step
+        self._steps.go_on_from(checkpoint.step, state)
         self._recorder.go_on_from(self.step, self._state)
         self._safe_step = self.recorded_step
         if self.recorded_step < self.step:
@@ -226,7 +239,7 @@ class Trainer:
                 except StopRequested:
                     self._stop(signals)
                 if look.evaluation is not None:
-                    self._note_finite_loss(self.step + 1)
+                    self._steps.note_finite_loss(self.step + 1)
                 result = TrainingResult(self.step, look.evaluation, look.sample)
         return result
 
@@ -237,65 +250,7 @@ class Trainer:
             DivergenceError: The loss or the norm of the gradient is not finite, and no more batches
                 may be skipped; no parameter has been touched.
         """
-        start = time.perf_counter()
-        key = StepKey(self.seed, self.step + 1)
-        inputs, targets = self._batches.batch(key.step)
-        loss = self.model(inputs.to(self._device), targets.to(self._device), key=key)
-        loss.backward()
-        norm = self._gradient_norm()
-        # Before these numbers are known, no parameter is touched: the host waits for them.
-        numbers = {"train_loss": loss, "grad_norm": norm}
-        is_sound = are_finite(*numbers.values())
-        if is_sound and self._hooks.transforms_gradients:
-            self._hooks.transform_gradients(key)
-            numbers["grad_norm after hooks"] = self._gradient_norm()
-            is_sound = are_finite(*numbers.values())
-        if is_sound or are_finite(loss):
-            self._note_finite_loss(key.step)
-        if is_sound:
-            self._hooks.step(self._optimizer, key)
-        else:
-            self._leave_out(key.step, numbers)
-        self._optimizer.zero_grad(set_to_none=True)
-        self.step = key.step
-        self._state.evaluated = self._state.sampled = False
-        speed = self._tokens_a_step / (time.perf_counter() - start)
-        self._recorder.add(
-            {
-                "step": key.step,
-                "train_loss": loss.detach(),
-                "learning_rate": self._learning_rate,
-                "grad_norm": norm,
-                "tokens_per_second": speed,
-                **({} if is_sound else {"skipped_batches": self._state.skipped_batches}),
-                **self._hooks.drain_reports(),
-            }
-        )
-
-    def _gradient_norm(self) -> torch.Tensor:
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        return torch.nn.utils.get_total_norm(gradients)
-
-    def _leave_out(self, step: int, numbers: Mapping[str, torch.Tensor]) -> None:
-        """Leaves out a batch whose numbers are not finite.
-
-        Raises:
-            DivergenceError: No more may be left out.
-        """
-        what = named(numbers)
-        n_skipped, most = self._state.skipped_batches, self._max_skipped_batches
-        if n_skipped >= most:
-            row = {name: numbers[name].detach() for name in ("train_loss", "grad_norm")}
-            self._recorder.add({"step": step, **row})
-            self._recorder.flush(force=True)
-            advice = advice_to_skip(step, n_skipped, self._state.good_before)
-            found = f"step {step}, with {what}: not finite"
-            raise DivergenceError(self._divergence(found, advice))
-        self._state.skipped_batches = n_skipped + 1
-        if self._state.good_before == step:
-            # The same weights, which have given a finite loss, stay.
-            self._state.good_before = step + 1
-        self._recorder.note(f"step {step}  batch skipped, {n_skipped + 1} of {most}: {what}")
+        self._steps.do_next()
 
     def _after_step(self, signals: StopSignals) -> TrainingResult:
         """Evaluates, samples, records and saves what this step calls for.
@@ -304,6 +259,8 @@ class Trainer:
             StoppedError: A signal came. An evaluation or a sample that it met is given up, and done
                 anew by the run that goes on from here.
         """
+        if self._needs_numbers(signals):
+            self._steps.look_at_numbers()
         due = self._looks.due(self.step, self._state)
         hooks_before = self._hooks.state() if any(due) else {}
         try:
@@ -330,6 +287,11 @@ class Trainer:
             self._stop(signals)
         return TrainingResult(self.step, look.evaluation, look.sample)
 
+    def _needs_numbers(self, signals: StopSignals) -> bool:
+        """Whether anything that follows this step needs to know that its numbers are finite."""
+        is_next = any(self._looks.due(self.step, self._state)) or self._cadences.saves(self.step)
+        return is_next or self._recorder.is_time or signals.received is not None
+
     def _look(self, due: Due, signals: StopSignals) -> Look:
         """Evaluates and samples.
 
@@ -342,19 +304,7 @@ class Trainer:
         except DivergenceError as error:
             self._recorder.flush(force=True)
             what = f"step {self.step}: {error.message}"
-            raise DivergenceError(self._divergence(what)) from error
-
-    def _note_finite_loss(self, step: int) -> None:
-        """Notes that the weights before a step's update have given a finite loss.
-
-        Now a checkpoint of them is worth more than older ones, and not before.
-        """
-        self._state.good_before = step
-        self._recorder.remove_superseded()
-
-    def _divergence(self, what: str, more_advice: str = "") -> str:
-        good = self._recorder.good_checkpoint(self._state.good_before)
-        return divergence_told(what, good, self._learning_rate, more_advice)
+            raise DivergenceError(self._steps.divergence(what)) from error
 
     def _save(self, hooks: dict[str, torch.Tensor]) -> None:
         """Saves the state after this step.
@@ -369,7 +319,7 @@ class Trainer:
         self._recorder.flush(force=True)
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             found = f"the weights after step {self.step}: not finite"
-            raise DivergenceError(self._divergence(found))
+            raise DivergenceError(self._steps.divergence(found))
         self._state.row = self._recorder.newest_row
         state = {
             "seed": self.seed,

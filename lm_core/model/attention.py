@@ -1,0 +1,125 @@
+"""Self-attention, and the keys and values that generation keeps."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lm_core.model.causal_attention import causal_attention, n_attention_weights
+from lm_core.model.dropout import Dropout
+from lm_core.model.linear import Linear
+from lm_core.model.sites import ForwardContext, Sites
+
+
+class KeyValueCache:
+    """Keys and values of the tokens a model has seen, so that generation computes only new ones.
+
+    Args:
+        n_layers: Blocks.
+        shape: ``(batch, n_heads, max_seq_len, d_head)`` of the keys and of the values of a block.
+        like: A tensor of the dtype and on the device to use.
+    """
+
+    def __init__(self, n_layers: int, shape: tuple[int, int, int, int], like: torch.Tensor) -> None:
+        self.keys = [like.new_empty(shape) for _ in range(n_layers)]
+        self.values = [like.new_empty(shape) for _ in range(n_layers)]
+        self.n_tokens = 0
+
+    def extend(
+        self, layer: int, k: torch.Tensor, v: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stores new keys and values of a block behind the ``n_tokens`` that are there.
+
+        Args:
+            layer: Index of the block.
+            k: New keys, ``(batch, n_heads, new, d_head)``.
+            v: New values, the same shape.
+
+        Returns:
+            All keys and values so far, ``(batch, n_heads, n_tokens + new, d_head)``.
+        """
+        end = self.n_tokens + k.shape[2]
+        self.keys[layer][:, :, self.n_tokens : end] = k
+        self.values[layer][:, :, self.n_tokens : end] = v
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+
+class Attention(nn.Module):
+    """Causal self-attention with several heads (Vaswani et al. 2017).
+
+    Args:
+        layer: Index of the block.
+        d_model: Width of the residual stream.
+        n_heads: Heads.
+        weight_dropout: Dropout of the attention weights.
+        output_dropout: Dropout of what is added to the residual stream.
+        sites: Gets the named places of this layer.
+    """
+
+    def __init__(
+        self,
+        layer: int,
+        d_model: int,
+        n_heads: int,
+        weight_dropout: Dropout,
+        output_dropout: Dropout,
+        sites: Sites,
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self.n_heads = n_heads
+        self.query_key_value = Linear(d_model, 3 * d_model)
+        self.projection = Linear(d_model, d_model)
+        self.weight_dropout = weight_dropout
+        self.output_dropout = output_dropout
+        name = f"blocks.{layer}.attention"
+        self.heads_site = sites.add(f"{name}.heads", "(batch, time, n_heads, d_head)")
+        self.output_site = sites.add(name, "(batch, time, d_model)")
+
+    def forward(
+        self, x: torch.Tensor, context: ForwardContext, cache: KeyValueCache | None
+    ) -> torch.Tensor:
+        """Mixes each position with those before it; ``(batch, time, d_model)`` to the same."""
+        batch, time, d_model = x.shape
+        projected = self.query_key_value(x, context.dtype)
+        if cache is None and x.device.type == "cpu":
+            heads = self._on_cpu(projected, context)
+        else:
+            heads = self._elsewhere(projected, context, cache)
+        heads = self.heads_site(heads.view(batch, time, self.n_heads, -1), context)
+        output = self.projection(heads.reshape(batch, time, d_model), context.dtype)
+        return self.output_site(self.output_dropout(output, context), context)
+
+    def _on_cpu(self, projected: torch.Tensor, context: ForwardContext) -> torch.Tensor:
+        dropout = self.weight_dropout
+        if not dropout.is_active(context):
+            return causal_attention(projected, self.n_heads)
+        batch, time, _ = projected.shape
+        bits = dropout.keep_bits(context, (batch, n_attention_weights(time, self.n_heads)))
+        return causal_attention(projected, self.n_heads, bits, dropout.scale)
+
+    def _elsewhere(
+        self, projected: torch.Tensor, context: ForwardContext, cache: KeyValueCache | None
+    ) -> torch.Tensor:
+        """PyTorch's own kernels: on a GPU, and where a cache holds earlier keys and values."""
+        batch, time, _ = projected.shape
+        q, k, v = (
+            part.view(batch, time, self.n_heads, -1).transpose(1, 2)
+            for part in projected.chunk(3, dim=2)
+        )
+        if cache is not None:
+            k, v = cache.extend(self.layer, k, v)
+        dropout = self.weight_dropout
+        rate = dropout.rate if dropout.is_active(context) else 0.0
+        if k.shape[2] == time:
+            heads = F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True)
+        else:
+            # A lone query, the newest token, may look at all keys.
+            mask = None if time == 1 else _causal_mask(time, k.shape[2], q.device)
+            heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate)
+        return heads.transpose(1, 2).reshape(batch, time, -1)
+
+
+def _causal_mask(n_queries: int, n_keys: int, device: torch.device) -> torch.Tensor:
+    """True where a query may look: at keys up to its own place. The queries are the last keys."""
+    ones = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
+    return ones.tril(diagonal=n_keys - n_queries)
