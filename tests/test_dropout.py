@@ -6,7 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_core.model.dropout import Dropout, keep_bits
+from lm_core.model import dropout
+from lm_core.model.dropout import (
+    Dropout,
+    keep_bits,
+    mask_in_place,
+    masked,
+    reference_masked,
+)
 from lm_core.model.sites import ForwardContext
 from lm_core.randomness import StepKey
 
@@ -108,3 +115,50 @@ def test_the_gradient_passes_exactly_where_the_value_passed():
     y.sum().backward()
     assert torch.equal(x.grad != 0, kept_elements(layer, (3, 50)))
     assert torch.equal(y.detach(), x.detach() * x.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_clearing_bits_is_multiplying_by_the_mask(dtype):
+    x = torch.randn(3, 70).to(dtype)
+    bits = keep_bits(KEY, 4, 30000, (3, 70))
+    expected = reference_masked(x, bits, 1)
+    assert torch.equal(masked(x, bits), expected)
+    mask_in_place(x, bits)
+    assert torch.equal(x, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_what_is_kept_is_what_the_plain_operations_keep(dtype):
+    layer, x = Dropout(0.3, 0), torch.randn(3, 70).to(dtype).requires_grad_()
+    y = layer(x, training())
+    expected = reference_masked(x, layer.keep_bits(training(), (3, 70)), layer.scale)
+    torch.testing.assert_close(y, expected)
+    assert y.dtype == dtype
+    of_y = torch.autograd.grad(y.float().square().sum(), x)
+    torch.testing.assert_close(of_y, torch.autograd.grad(expected.float().square().sum(), x))
+
+
+def test_gradients_are_those_of_small_differences():
+    layer, x = Dropout(0.3, 0), torch.randn(3, 7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: layer(x, training()), x)
+
+
+class AllLevels:
+    """A generator whose draws hold each 16-bit number once."""
+
+    def random_raw(self, n_draws):
+        levels = np.random.default_rng(0).permutation(2**16).astype("<u2")
+        assert n_draws == len(levels) // 4
+        return levels.view("<u8")
+
+
+@pytest.mark.parametrize("n_dropped", [1, 2, 6554, 32767, 32768, 32769, 65535])
+def test_of_all_levels_so_many_drop_as_the_rate_says(monkeypatch, n_dropped):
+    monkeypatch.setattr(dropout, "keyed_bits", lambda *key: AllLevels())
+    bits = keep_bits(KEY, 0, n_dropped, (2, 2**16))
+    assert bits.eq(0).sum(1).tolist() == [n_dropped, n_dropped]
+    assert bits.eq(-1).sum(1).tolist() == [2**16 - n_dropped] * 2
+
+
+def test_kept_elements_have_all_bits_and_dropped_ones_none():
+    assert keep_bits(KEY, 0, 30000, (2, 3, 5)).unique().tolist() == [-1, 0]

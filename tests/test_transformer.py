@@ -129,6 +129,46 @@ def test_float32_agrees_with_the_float64_reference_within_rounding():
         torch.testing.assert_close(parameter.grad.double(), p[name].grad, rtol=1e-3, atol=1e-5)
 
 
+def errors(gradients, exact):
+    """Norm of the error over the norm of the gradient, for each parameter."""
+    return {
+        name: float((gradient.double() - exact[name]).norm() / exact[name].norm())
+        for name, gradient in gradients.items()
+    }
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_bfloat16_is_as_exact_as_the_reference_in_bfloat16(dropout):
+    """Both against the reference in float64; PyTorch's autocast decides what is in bfloat16."""
+    model = shaken(build(dropout=dropout, d_model=48, d_ff=96, max_seq_len=100))
+    tokens, targets = tokens_of(model), tokens_of(model, seed=4)
+    settings = 3, 3, round(dropout * 65536), KEY
+    losses, gradients = {}, {}
+    for dtype in (torch.float64, torch.float32):
+        p = parameters_of(model, dtype)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float32):
+            losses[dtype] = reference_loss(reference_logits(p, tokens, *settings), targets)
+        losses[dtype].backward()
+        gradients[dtype] = {name: parameter.grad for name, parameter in p.items()}
+    loss = model(tokens, targets, key=KEY, dtype=torch.bfloat16)
+    loss.backward()
+    own = {name: parameter.grad for name, parameter in model.named_parameters()}
+    assert {gradient.dtype for gradient in own.values()} == {loss.dtype} == {torch.float32}
+    torch.testing.assert_close(loss.double(), losses[torch.float64], rtol=5e-3, atol=0)
+    found = errors(own, gradients[torch.float64])
+    plain = errors(gradients[torch.float32], gradients[torch.float64])
+    # The reference adds up scores in float32.
+    assert sum(found.values()) < 1.5 * sum(plain.values())
+    assert all(error < 2 * plain[name] + 1e-3 for name, error in found.items()), found
+
+
+def test_logits_have_the_precision_that_is_asked_for():
+    model = build().eval()
+    assert model(tokens_of(model), dtype=torch.bfloat16).dtype == torch.bfloat16
+    assert model(tokens_of(model)).dtype == torch.float32
+    assert model.double()(tokens_of(model)).dtype == torch.float64
+
+
 @settings(max_examples=25)
 @given(st.integers(1, 8), st.integers(0, 10), st.booleans())
 def test_a_later_token_never_changes_an_earlier_logit(position, token, training):

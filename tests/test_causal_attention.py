@@ -1,0 +1,135 @@
+"""The strips against the plain formula: values, gradients, masks, precision."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck
+
+from lm_core.model import causal_attention as module
+from lm_core.model.causal_attention import (
+    causal_attention,
+    n_attention_weights,
+    reference_causal_attention,
+    strips,
+)
+from lm_core.model.dropout import keep_bits
+from lm_core.randomness import StepKey
+
+KEY = StepKey(seed=2, step=9)
+LEVELS = 20_000
+SCALE = 65536 / (65536 - LEVELS)
+# Norm of the error over the norm of the gradient: bfloat16 has eight bits, float32 has 24.
+TOLERANCES = {torch.float32: 1e-6, torch.bfloat16: 2e-2}
+
+
+def projected(batch, time, n_heads, d_head, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, time, 3 * n_heads * d_head)
+    numbers = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return numbers.to(dtype).requires_grad_()
+
+
+def bits_of(batch, time, n_heads):
+    return keep_bits(KEY, 1, LEVELS, (batch, n_attention_weights(time, n_heads)))
+
+
+@pytest.fixture
+def narrow_strips(monkeypatch):
+    monkeypatch.setattr(module, "_QUERIES_A_STRIP", 3)
+
+
+sizes = st.tuples(st.integers(1, 3), st.integers(1, 11), st.integers(1, 3), st.integers(1, 4))
+
+
+@pytest.mark.parametrize("width", [1, 3, 128])
+@settings(max_examples=25)
+@given(size=sizes, drops=st.booleans())
+def test_values_and_gradients_are_those_of_the_formula(width, size, drops):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_QUERIES_A_STRIP", width)
+        batch, time, n_heads, _ = size
+        mask = (bits_of(batch, time, n_heads), SCALE) if drops else ()
+        x = projected(*size)
+        found = causal_attention(x, n_heads, *mask)
+        expected = reference_causal_attention(x, n_heads, *mask)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        weight = torch.linspace(-1, 1, found.numel(), dtype=x.dtype).view(found.shape)
+        (of_found,) = torch.autograd.grad((found * weight).sum(), x)
+        (of_expected,) = torch.autograd.grad((expected * weight).sum(), x)
+        torch.testing.assert_close(of_found, of_expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("drops", [False, True])
+@pytest.mark.parametrize("size", [(2, 7, 2, 3), (1, 1, 1, 1), (1, 9, 3, 2)])
+def test_gradients_are_those_of_small_differences(narrow_strips, size, drops):
+    batch, time, n_heads, _ = size
+    bits = bits_of(batch, time, n_heads) if drops else None
+    scale = SCALE if drops else 1
+    assert gradcheck(lambda x: causal_attention(x, n_heads, bits, scale), projected(*size))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("drops", [False, True])
+def test_the_error_is_that_of_the_precision(dtype, drops):
+    size = batch, time, n_heads, _ = 2, 200, 3, 32
+    mask = (bits_of(batch, time, n_heads), SCALE) if drops else ()
+    x, exact = projected(*size, dtype=dtype), projected(*size)
+    found, expected = (
+        causal_attention(x, n_heads, *mask),
+        reference_causal_attention(exact, 3, *mask),
+    )
+    found.sum().backward()
+    expected.sum().backward()
+    for value, truth in ((found, expected), (x.grad, exact.grad)):
+        error = (value.double() - truth).norm() / truth.norm()
+        assert error < TOLERANCES[dtype]
+    assert found.dtype == x.grad.dtype == dtype
+
+
+def test_strips_cover_every_query_once_and_every_key_before_it():
+    for time in (1, 127, 128, 129, 1000):
+        found = strips(time)
+        queries = [i for strip in found for i in range(strip.start, strip.end)]
+        assert queries == list(range(time))
+        assert n_attention_weights(time, 2) == 2 * sum(s.end * (s.end - s.start) for s in found)
+
+
+def test_a_mask_drops_its_share_of_the_weights_that_are_seen(narrow_strips):
+    ones = torch.ones(64, 11, 3 * 2, dtype=torch.float64)
+    kept = causal_attention(ones, 2, bits_of(64, 11, 2), 1.0)
+    # Equal queries and keys weigh all positions alike; equal values show the share that is kept.
+    assert kept.mean().item() == pytest.approx(1 - LEVELS / 65536, abs=0.02)
+    assert len(kept[:, 10].unique()) > 2
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 10))
+def test_no_position_sees_a_later_one(position):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_QUERIES_A_STRIP", 4)
+        x = projected(1, 11, 2, 3).detach()
+        changed = x.clone()
+        changed[:, position:] += 1
+        before, after = causal_attention(x, 2), causal_attention(changed, 2)
+        assert torch.equal(before[:, :position], after[:, :position])
+        assert not torch.equal(before[:, position:], after[:, position:])
+
+
+@pytest.mark.parametrize("size", [(2, 5, 2, 3), (1, 1, 1, 2), (3, 1, 2, 2), (1, 5, 1, 2)])
+def test_what_is_given_stays_as_it_was(size):
+    x = projected(*size)
+    before, bits = x.detach().clone(), bits_of(*size[:3])
+    bits_before = bits.clone()
+    causal_attention(x, size[2], bits, SCALE).sum().backward()
+    assert torch.equal(x.detach(), before)
+    assert torch.equal(bits, bits_before)
+
+
+def test_two_passes_have_the_same_bits():
+    def gradient():
+        x = projected(4, 150, 2, 16, torch.bfloat16)
+        causal_attention(x, 2, bits_of(4, 150, 2), SCALE).float().square().sum().backward()
+        return x.grad
+
+    assert torch.equal(gradient(), gradient())
