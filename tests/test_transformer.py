@@ -297,3 +297,13 @@ def test_sites_name_every_place_once_and_have_the_shapes_they_say():
 def test_sizes_that_cannot_work_are_refused_in_words(arguments, message):
     with pytest.raises(ValueError, match=message):
         Transformer(**{**SMALL, **arguments})
+
+
+def test_on_another_device_a_block_compiles_whole():
+    """``meta`` stands for a GPU: shapes take its path, without numbers."""
+    model = build(dropout=0.2).to("meta").train()
+    model.compile_blocks(backend="eager", fullgraph=True)
+    loss = model(tokens_of(model).to("meta"), tokens_of(model).to("meta"), dtype=torch.bfloat16)
+    loss.backward()
+    assert loss.shape == ()
+    assert {p.grad.dtype for p in model.parameters()} == {torch.float32}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lm_core.data.batches import RandomBatches
-from lm_core.errors import MachineError
+from lm_core.errors import InputError, MachineError
 from lm_core.hooks import Hooks
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
@@ -98,6 +98,13 @@ def test_a_model_that_cannot_be_compiled_is_told_in_a_sentence(monkeypatch):
     def fails(*arguments, **options):
         raise torch._dynamo.exc.TorchDynamoException("no working compiler\nfurther lines")
 
-    monkeypatch.setattr(torch, "compile", lambda model: fails)
+    monkeypatch.setattr(Transformer, "compile_blocks", lambda model: None)
+    parts = Parts(compiles=True)
+    monkeypatch.setattr(Transformer, "forward", fails)
     with pytest.raises(MachineError, match=r"compile: .* no working compiler; compile: false"):
-        Parts(compiles=True).update.gradient(KEY)
+        parts.update.gradient(KEY)
+
+
+def test_on_a_cpu_nothing_is_compiled():
+    with pytest.raises(InputError, match="compile: true is for a GPU"):
+        Parts(compiles=True)

@@ -223,10 +223,10 @@ class Hyperparameters(BaseModel):
         "compile",
         usual="false",
         change="true for long runs on a GPU",
-        interactions="the first step takes up to a minute longer; on a CPU no step gets faster; "
-        "changes the last bits of what is learned",
+        interactions="needs a GPU (device); the first step takes up to a minute longer; changes "
+        "the last bits of what is learned",
     )
-    """Whether PyTorch compiles the model before the first step."""
+    """Whether PyTorch compiles the model's blocks before the first step. It needs a GPU."""
 
     seed: int | None = training(
         None,

@@ -64,6 +64,11 @@ class Sites:
     def __getitem__(self, name: str) -> Site:
         return self._by_name[name]
 
+    @property
+    def have_hooks(self) -> bool:
+        """Whether there is a hook at any site."""
+        return any(site.hooks for site in self._by_name.values())
+
     def names(self) -> list[str]:
         """The names of all sites."""
         return list(self._by_name)

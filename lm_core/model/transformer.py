@@ -8,6 +8,7 @@ token embedding.
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import gin
 import torch
@@ -134,6 +135,7 @@ class Transformer(nn.Module):
         self.vocab_size, self.max_seq_len = vocab_size, max_seq_len
         self.n_heads, self.d_head = n_heads, d_model // n_heads
         self.sites = Sites()
+        self._is_compiled = False
         self.token_embedding = nn.Embedding(vocab_size, d_model)
         self.position_embedding = nn.Embedding(max_seq_len, d_model)
         self.embedding_dropout = Dropout(dropout, 0)
@@ -170,6 +172,24 @@ class Transformer(nn.Module):
     def n_parameters(self) -> int:
         """Number of trained values; the head is the token embedding and counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Lets PyTorch compile each block before it is first used.
+
+        Blocks are alike, so that this takes a fraction of the time that the whole model takes.
+
+        Args:
+            **options: Of ``torch.compile``.
+
+        Raises:
+            InputError: The model is on a CPU.
+        """
+        if self.device.type == "cpu":
+            # The masks of dropout are drawn by numpy there, and products take the time anyway.
+            raise InputError("compile: true is for a GPU; on a CPU, compile: false is as fast")
+        for block in self.blocks:
+            block.compile(**options)
+        self._is_compiled = True
 
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Takes weights by the names of the parameters, all of them, in their shapes and types.
@@ -241,6 +261,9 @@ class Transformer(nn.Module):
         context = ForwardContext(key, self.training, dtype or own_dtype)
         if key is not None and tokens.device.type != "cpu":
             seed_device(key, tokens.device)
+            if self._is_compiled and not self.sites.have_hooks:
+                # What is compiled would be compiled anew for each key.
+                context = context._replace(key=None)
         positions = torch.arange(n_before, n_tokens, device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         x = self._embedding_site(self.embedding_dropout(x, context), context)

@@ -36,7 +36,7 @@ class Update:
         hooks: May change gradients and updates.
         precision: Of the products, ``float32`` or ``bfloat16``. Weights, gradients and the
             optimizer are in float32.
-        compiles: Whether PyTorch compiles the forward and backward pass.
+        compiles: Whether PyTorch compiles the model's blocks.
 
     Attributes:
         n_tokens: Tokens of a batch.
@@ -53,7 +53,8 @@ class Update:
         compiles: bool,
     ) -> None:
         self._model = model
-        self._forward = torch.compile(model) if compiles else model
+        if compiles:
+            model.compile_blocks()
         self._batches, self._optimizer, self._hooks = batches, optimizer, hooks
         self._dtype = DTYPES[precision]
         self.is_on_gpu = model.device.type == "cuda"
@@ -68,7 +69,7 @@ class Update:
         """
         inputs, targets = (self._moved(part) for part in self._batches.batch(key.step))
         try:
-            loss = self._forward(inputs, targets, key=key, dtype=self._dtype)
+            loss = self._model(inputs, targets, key=key, dtype=self._dtype)
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
             message = f"compile: PyTorch cannot compile the model on this machine: {reason}"
