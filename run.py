@@ -40,6 +40,7 @@ from lm_core import inspection
 from lm_core.command_line import help_text, parse, path_given
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError, LabError, MachineError, StoppedAtOnce, StoppedError, one_line
+from lm_core.machine import keep_freed_memory
 from lm_core.output import let_go, say
 from lm_core.request import Request
 from lm_core.training.signals import SIGNALS, stop_at_once_on_signals
@@ -124,6 +125,7 @@ def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
     # Threads that wait should sleep soon: when other programs want the cores too, threads that
     # spin for long make all of them many times slower, and alone it costs nothing.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    keep_freed_memory()
     import_modules(values.allow_gin_import)
     request = request_of(values, bare)
     if values.mode in ("train", "plan") and not values.resume:

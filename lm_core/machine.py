@@ -1,8 +1,29 @@
 """What the machine has to give."""
 
 import contextlib
+import ctypes
 import os
+import platform
 from pathlib import Path, PurePosixPath
+
+# Parameters of mallopt, of GNU's C library: https://man7.org/linux/man-pages/man3/mallopt.3.html.
+_M_TRIM_THRESHOLD = -1
+# Its number for the size from which a block is mapped by itself.
+_M_MMAP_THRESHOLD = -3
+# Larger than any tensor of a step, smaller than what a C integer holds.
+_NEVER = 2**30
+
+
+def keep_freed_memory() -> None:
+    """Lets the C library keep the memory that tensors gave back, for those of the next step.
+
+    It would return large blocks to the system and get them again, page by page and zeroed, in
+    every step: a tenth of the time of training on a CPU. Only GNU's C library is asked.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            library.mallopt(parameter, _NEVER)
 
 
 def most_memory() -> int | None:

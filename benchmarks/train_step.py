@@ -1,0 +1,221 @@
+"""Measures training steps at the default configuration, beside a peer that a person could install.
+
+    pip install -e '.[bench]'
+    python -m benchmarks.train_step --peer=transformers
+
+The peer is GPT-2 of Hugging Face's transformers: the same sizes, batch, text and AdamW. All take
+turns in one process. The limit is the time that the matrix products of a step alone would take at
+the rate that this processor reaches with large ones. Beside steps, it measures how fast a validation
+runs, and which share of training goes into anything but forward, backward and the optimizer.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.harness import arguments, matrix_rate, median_ratio, print_result, take_turns, world
+from lm_core.compute import DTYPES
+from lm_core.config.training_config import TrainingConfig
+from lm_core.costs import flops_a_step
+from lm_core.data.corpus import load_corpus, split_corpus
+from lm_core.data.token_store import encode_corpus
+from lm_core.data.tokenizer import build_tokenizer
+from lm_core.evaluation import Evaluator
+from lm_core.machine import keep_freed_memory
+from lm_core.model.transformer import Transformer
+from lm_core.progress import training_progress
+from lm_core.record import RunDirectory
+from lm_core.training.trainer import Trainer
+
+REPETITIONS = 15
+DROPOUTS = (0.1, 0.0)
+PEERS = ("none", "transformers")
+# Steps of a real run, with its record and progress, whose parts are timed.
+STEPS_OF_A_RUN = 30
+# Windows of the validation that is timed.
+VALIDATION_WINDOWS = 64
+SIZES = ("n_layers", "d_model", "n_heads", "d_ff", "max_seq_len")
+
+
+class Setting:
+    """The default configuration, its text, and what is trained with it."""
+
+    def __init__(self) -> None:
+        self.config = TrainingConfig()
+        corpus = load_corpus()
+        self.tokenizer = build_tokenizer(corpus)
+        self.tokens, self.held_out = split_corpus(encode_corpus(corpus, self.tokenizer))
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of a step."""
+        return self.config.batch_size * self.config.max_seq_len
+
+    def trainer(self, precision: str, dropout: float, **options: Any) -> Trainer:
+        """A trainer of the lab."""
+        sizes = {name: getattr(self.config, name) for name in SIZES}
+        model = Transformer(self.tokenizer.vocab_size, **sizes, dropout=dropout).train()
+        return Trainer(model, self.tokens, precision=precision, seed=1, **options)
+
+    def peer_step(self, precision: str, dropout: float) -> Callable[[], None]:
+        """A step of the peer, as its documentation has people write it."""
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        from transformers import GPT2Config, GPT2LMHeadModel, logging
+
+        logging.set_verbosity_error()
+        values = self.config
+        settings = GPT2Config(
+            vocab_size=self.tokenizer.vocab_size,
+            n_positions=values.max_seq_len,
+            n_embd=values.d_model,
+            n_layer=values.n_layers,
+            n_head=values.n_heads,
+            n_inner=values.d_ff,
+            resid_pdrop=dropout,
+            embd_pdrop=dropout,
+            attn_pdrop=dropout,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+        model = GPT2LMHeadModel(settings).train()
+        betas = values.beta1, values.beta2
+        optimizer = torch.optim.AdamW(model.parameters(), values.learning_rate, betas, fused=True)
+        generator = np.random.default_rng(0)
+        length = values.max_seq_len
+
+        def step() -> None:
+            starts = generator.integers(0, len(self.tokens) - length, (values.batch_size, 1))
+            batch = torch.from_numpy(self.tokens[starts + np.arange(length)].astype(np.int64))
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                loss = model(input_ids=batch, labels=batch).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            loss.item()
+
+        return step
+
+
+def step_rows(setting: Setting, peer: str, repetitions: int) -> list[dict[str, Any]]:
+    """A row for each dropout, precision and contestant."""
+    cases = {}
+    for dropout in DROPOUTS:
+        for precision in DTYPES:
+            cases["lm_core", dropout, precision] = setting.trainer(precision, dropout).train_step
+            if peer != "none":
+                cases[peer, dropout, precision] = setting.peer_step(precision, dropout)
+    seconds = take_turns(cases, repetitions)
+    flops = flops_a_step(setting.config, setting.tokenizer.vocab_size)
+    limits = {name: flops / matrix_rate(dtype) for name, dtype in DTYPES.items()}
+    rows = []
+    for (name, dropout, precision), taken in seconds.items():
+        median = statistics.median(taken)
+        row = {
+            "trained by": name,
+            "dropout": str(dropout),
+            "precision": precision,
+            "ms a step": 1e3 * median,
+            "tokens/s": setting.n_tokens / median,
+            "share of the limit": f"{limits[precision] / median:.0%}",
+        }
+        for other in DTYPES if peer != "none" else ():
+            ratio = median_ratio(seconds[peer, dropout, other], taken)
+            row[f"times the peer in {other}"] = ratio
+        rows.append(row)
+    products = {name: 1e3 * limit for name, limit in limits.items()}
+    rows += [
+        {
+            **dict.fromkeys(rows[0]),
+            "trained by": "the products alone",
+            "precision": name,
+            "ms a step": milliseconds,
+        }
+        for name, milliseconds in products.items()
+    ]
+    return rows
+
+
+def validation_ratio(setting: Setting, precision: str, repetitions: int) -> float:
+    """How many times more tokens a second a validation sees than training."""
+    trainer = setting.trainer(precision, setting.config.dropout)
+    length = setting.config.max_seq_len
+    tokens = setting.held_out[: VALIDATION_WINDOWS * length + 1]
+    evaluate = Evaluator(trainer.model, tokens, setting.tokenizer, precision)
+    cases = {"step": trainer.train_step, "validation": evaluate}
+    seconds = take_turns(cases, repetitions)
+    ratio = median_ratio(seconds["step"], seconds["validation"])
+    return ratio * (len(tokens) - 1) / setting.n_tokens
+
+
+def share_of_the_loop(setting: Setting, precision: str) -> float:
+    """Which share of training is neither forward nor backward nor the optimizer."""
+    trainer = setting.trainer(
+        precision, setting.config.dropout, max_steps=STEPS_OF_A_RUN, checkpoint_cadence=None
+    )
+    starts: list[float] = []
+    parts: list[tuple[float, float]] = []
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*positional: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*positional, **named)
+            parts.append((start, time.perf_counter() - start))
+            return result
+
+        return measured
+
+    def step() -> None:
+        starts.append(time.perf_counter())
+        Trainer.train_step(trainer)
+
+    trainer.train_step = step
+    trainer.model.forward = timed(trainer.model.forward)
+    trainer._optimizer.step = timed(trainer._optimizer.step)
+    backward = torch.Tensor.backward
+    torch.Tensor.backward = timed(backward)
+    try:
+        with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
+            run = RunDirectory.create(Path(folder) / "run", "", "", {"corpus": {"sha256": ""}})
+            trainer.train(run, training_progress(1, STEPS_OF_A_RUN, nowhere))
+    finally:
+        torch.Tensor.backward = backward
+    # From the start of the second step, when all is warm, to that of the last.
+    first, last = starts[1], starts[-1]
+    inside = sum(seconds for start, seconds in parts if first <= start < last)
+    return 1 - inside / (last - first)
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = arguments(__doc__, REPETITIONS)
+    parser.add_argument("--peer", choices=PEERS, default="none", help="whom to compare with")
+    given: argparse.Namespace = parser.parse_args()
+    keep_freed_memory()
+    setting = Setting()
+    trainer = setting.trainer("auto", 0.0)
+    precision = trainer.precision
+    facts: dict[str, Any] = {
+        "configuration": "default.yaml on the built-in corpus",
+        "precision: auto": precision,
+    }
+    rows = step_rows(setting, given.peer, given.repetitions)
+    facts["validation"] = (
+        f"{validation_ratio(setting, precision, given.repetitions):.2f} times the tokens a second "
+        f"of training ({precision})"
+    )
+    facts["outside forward, backward and optimizer"] = (
+        f"{share_of_the_loop(setting, precision):.1%} of the time of training ({precision})"
+    )
+    print_result(world(), rows, given.json, facts)
+
+
+if __name__ == "__main__":
+    main()
