@@ -5,6 +5,7 @@ import gin
 import pytest
 import torch
 
+from lm_core.compute import DTYPES
 from lm_core.config.binding import bind
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.names import RUNTIME_ARGUMENTS
@@ -141,7 +142,7 @@ def test_the_optimizer_and_the_hooks_receive_the_values():
     for step in (1, 2, 3):
         inputs, targets = trainer._batches.batch(step)
         optimizer.zero_grad()
-        model(inputs, targets, key=StepKey(5, step)).backward()
+        model(inputs, targets, key=StepKey(5, step), dtype=DTYPES[trainer.precision]).backward()
         frozen.grad = None
         optimizer.step()
     trainer.train()

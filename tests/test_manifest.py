@@ -23,6 +23,7 @@ def test_the_world_names_versions_and_numerics():
         "cpu_capability",
         "processor",
         "variables",
+        "device",
         "precision",
         "probe",
     }

@@ -10,8 +10,10 @@ import sys
 import time
 
 import pytest
+import torch
 from ruamel.yaml import YAML
 
+from lm_core.compute import chosen_precision
 from lm_core.config.hyperparameters import KEYS
 from lm_core.model.transformer import Transformer
 from lm_core.training.checkpoint import load_checkpoint
@@ -113,7 +115,11 @@ def test_the_manifest_tells_the_whole_story(trained):
     assert found["last_step"] == 6
     assert len(found["corpus"]["sha256"]) == 64
     assert found["corpus"]["path"] is None
-    assert found["numerics"]["precision"] == "float32"
+    precision = chosen_precision("auto", torch.device("cpu"))
+    assert found["numerics"]["precision"] == precision
+    assert found["numerics"]["device"] == "cpu"
+    assert f'\nprecision: "{precision}"' in (path / "config.yaml").read_text()
+    assert found["sources"]["precision"] == "auto on this cpu"
     assert len(found["config_hash"]) == 64
     assert "--max_steps=6" in found["command_line"]
 
