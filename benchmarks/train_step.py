@@ -5,8 +5,9 @@
 
 The peer is GPT-2 of Hugging Face's transformers: the same sizes, batch, text and AdamW. All take
 turns in one process. The limit is the time that the matrix products of a step alone would take at
-the rate that this processor reaches with large ones. Beside steps, it measures how fast a validation
-runs, and which share of training goes into anything but forward, backward and the optimizer.
+the rate that this processor reaches with large ones. Beside steps, it measures how fast a
+validation runs, and which share of training goes into anything but forward, backward and the
+optimizer.
 """
 
 import argparse

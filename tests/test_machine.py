@@ -1,6 +1,8 @@
+from types import SimpleNamespace
+
 import pytest
 
-from lm_core.machine import control_group_limits, most_memory
+from lm_core.machine import control_group_limits, keep_freed_memory, most_memory
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,17 @@ def test_a_system_without_control_groups_sets_no_limit(tmp_path):
 
 def test_the_machine_has_some_memory():
     assert most_memory() > 2**28
+
+
+def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
+    asked = []
+    library = SimpleNamespace(mallopt=lambda parameter, value: asked.append((parameter, value)))
+    monkeypatch.setattr("ctypes.CDLL", lambda name: library)
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    keep_freed_memory()
+    assert asked == []
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
+    keep_freed_memory()
+    # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h.
+    assert [parameter for parameter, _ in asked] == [-1, -3]
+    assert len({value for _, value in asked}) == 1
