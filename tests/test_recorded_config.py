@@ -95,6 +95,33 @@ def test_a_record_without_a_later_hyperparameter_is_named_by_what_it_states(run)
     assert recorded.values.sampling_top_p is None
 
 
+def test_a_record_of_a_lab_without_precisions_is_of_float32(run, tmp_path):
+    path = run.path / "config.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith("precision:")))
+    values = YAML(typ="safe", pure=True).load(path)
+    manifest = run.manifest
+    named = config_hash(values, manifest["corpus"]["sha256"])
+    (run.path / "manifest.json").write_text(json.dumps(manifest | {"config_hash": named}))
+    older = RunDirectory.open(run.path)
+    assert read_record(older).values.precision == "float32"
+    for asked in ({}, {"Trainer__precision": "auto"}):
+        config = resolve_upon(older, request(tmp_path, resume=True, **asked).config)
+        assert config.values.precision == "float32"
+        require_same_experiment(older, read_record(older), config)
+    asked = request(tmp_path, resume=True, Trainer__precision="bfloat16").config
+    with pytest.raises(InputError, match="precision: 'float32' in the run, 'bfloat16' now"):
+        require_same_experiment(older, read_record(older), resolve_upon(older, asked))
+
+
+def test_a_precision_that_is_left_open_is_that_of_the_run(run, tmp_path):
+    recorded = read_record(run).values.precision
+    assert recorded in ("float32", "bfloat16")
+    asked = request(tmp_path, resume=True, Trainer__precision="auto").config
+    assert resolve_upon(run, asked).values.precision == recorded
+    assert run.manifest["sources"]["precision"] == "auto on this cpu"
+
+
 def test_what_is_changed_upon_a_run_has_the_source_of_the_change(run, tmp_path):
     (tmp_path / "more.yaml").write_text("beta1: 0.7\n")
     asked = request(tmp_path, resume=True).config

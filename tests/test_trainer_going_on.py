@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lm_core.compute import DTYPES
 from lm_core.errors import StoppedError
 from lm_core.model.transformer import Transformer
 from lm_core.training import checkpoint, recorder, signals
@@ -90,14 +91,16 @@ def assert_the_same_run(one, other, step=12):
 OFTEN = {"eval_cadence": 1, "sampling_cadence": 2, "checkpoint_cadence": 3}
 
 
-@settings(max_examples=16)
+@pytest.mark.parametrize("precision", DTYPES)
+@settings(max_examples=10)
 @given(st.lists(st.integers(0, 14), min_size=1, max_size=5), st.sampled_from([CADENCES, OFTEN]))
 def test_interrupted_anywhere_and_resumed_the_end_is_the_same_byte_for_byte(
-    tmp_path_factory, pauses, cadences
+    tmp_path_factory, precision, pauses, cadences
 ):
     folder = tmp_path_factory.mktemp("runs")
-    straight = run_in_pieces(folder / "straight", [], hooks=HOOKS, **cadences)
-    pieces = run_in_pieces(folder / "pieces", pauses, hooks=HOOKS, **cadences)
+    given = {"hooks": HOOKS, "precision": precision, **cadences}
+    straight = run_in_pieces(folder / "straight", [], **given)
+    pieces = run_in_pieces(folder / "pieces", pauses, **given)
     assert_the_same_run(straight, pieces)
 
 
