@@ -15,7 +15,7 @@ from lm_core.data.text_files import end_of_last_character
 N_CODE_POINTS = 0x110000
 # Halves of surrogate pairs are code points, but no characters.
 SURROGATES = range(0xD800, 0xE000)
-# A piece, its code points and their numbers together fit into the second cache of most processors.
+# As large as a block of a file, so that it is one piece; what is made of it stays in the caches.
 _PIECE_BYTES = 2**18
 # Code points of Latin-1, which one byte holds.
 _N_LATIN = 0x100

@@ -57,7 +57,7 @@ class Corpus:
         return BUILT_IN if self.path is None else self.path
 
     def blocks(self) -> Iterator[Block]:
-        """The text from its start, in blocks of a few megabytes.
+        """The text from its start, in blocks that take little memory.
 
         Raises:
             InputError: A file is not what it was when the corpus was loaded. What changes while

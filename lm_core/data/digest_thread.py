@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 # Blocks that may wait to be hashed: enough that neither side waits for long, few for the memory.
-_MOST_WAITING = 4
+_MOST_WAITING = 8
 
 
 class DigestThread:

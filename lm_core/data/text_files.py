@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from lm_core.errors import InputError
 
-# Large enough that reading costs little, small enough for any memory.
-_BLOCK_BYTES = 2 * 2**20
+# What is made of a block stays in the second cache of most processors, and in memory that malloc
+# keeps: blocks of a megabyte were given back to the system and faulted in again, each time.
+_BLOCK_BYTES = 2**18
 # UTF-8 spells a character in at most four bytes, the first of which is no continuation byte.
 _LONGEST_CHARACTER = 4
 # A byte of UTF-8 below the first of these is a whole character, and one from the second, third and
@@ -130,7 +131,7 @@ def blocks_of(path: Path) -> Iterator[Block]:
     offset, rest = 0, b""
     try:
         with path.open("rb") as stream:
-            while data := stream.read(_BLOCK_BYTES):
+            while data := stream.read(max(1, _BLOCK_BYTES - len(rest))):
                 data = rest + data if rest else data
                 end = end_of_last_character(data)
                 rest = data[end:]
