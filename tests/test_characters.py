@@ -69,6 +69,33 @@ def test_all_of_latin_1_is_known_as_the_rest_of_a_larger_vocabulary():
     assert numbers_of(vocabulary).of("ÿa".encode()).tolist() == [255, 97]
 
 
+@given(st.data(), st.sampled_from([3, 100, 300]))
+def test_few_characters_among_many_of_ascii_are_put_in_their_places(data, n_more):
+    rare = st.text(st.one_of(st.sampled_from(EDGES[2:]), anything), min_size=1, max_size=5)
+    parts = data.draw(st.lists(rare, min_size=1, max_size=8))
+    plain = data.draw(st.text(st.characters(max_codepoint=127), max_size=5))
+    text = (plain + "abc " * 60).join(["", *parts])
+    vocabulary = sorted(set(text) | set(map(chr, range(0x1000, 0x1000 + n_more))))
+    numbers, occurring = numbers_of(vocabulary), OccurringCharacters()
+    occurring.add(text.encode())
+    assert occurring.sorted() == "".join(sorted(set(text)))
+    assert numbers.of(text.encode()).tolist() == [vocabulary.index(c) for c in text]
+    unknown = data.draw(st.sampled_from(text))
+    with pytest.raises(UnknownCharacterError) as error:
+        numbers_of([c for c in vocabulary if c != unknown]).of(text.encode())
+    assert error.value.offset == len(text[: text.index(unknown)].encode())
+
+
+@given(st.binary(max_size=40), st.integers(0, 3))
+def test_what_is_not_utf_8_is_refused_or_has_known_numbers_only(data, n_before):
+    numbers, content = numbers_of("aé€🙂"), b"a" * 150 * n_before + data
+    try:
+        found = numbers.of(content)
+    except (UnicodeDecodeError, UnknownCharacterError):
+        return
+    assert all(number < 4 for number in found.tolist())
+
+
 def test_nothing_has_no_numbers():
     assert numbers_of("ab").of(b"").tolist() == []
 

@@ -136,6 +136,11 @@ def test_half_a_surrogate_pair_is_no_text():
             tokenizer.encode("a\ud800")
 
 
+def test_a_block_that_is_no_text_any_more_is_told_with_the_byte():
+    with pytest.raises(ValueError, match=r"a\.txt is not UTF-8 text: byte 12 is 0xff"):
+        CharTokenizer("ab").encode_block(Block(b"ab\xff", "a.txt", 10))
+
+
 def test_bytes_that_are_no_text_decode_to_replacement_characters():
     assert ByteTokenizer().decode(np.array([0x61, 0xFF, 0x62])) == "a�b"
 

@@ -14,7 +14,7 @@ from lm_core.errors import InputError
 # keeps: blocks of a megabyte were given back to the system and faulted in again, each time.
 _BLOCK_BYTES = 2**18
 # UTF-8 spells a character in at most four bytes, the first of which is no continuation byte.
-_LONGEST_CHARACTER = 4
+LONGEST_CHARACTER = 4
 # A byte of UTF-8 below the first of these is a whole character, and one from the second, third and
 # fourth on is the first of two, three and four bytes (RFC 3629, section 3).
 _FIRST_BYTES = (0b1000_0000, 0b1100_0000, 0b1110_0000, 0b1111_0000)
@@ -145,7 +145,7 @@ def blocks_of(path: Path) -> Iterator[Block]:
 
 def end_of_last_character(data: bytes) -> int:
     """Where the last whole character of UTF-8 ends; somewhere where it is none."""
-    for back in range(1, min(_LONGEST_CHARACTER, len(data)) + 1):
+    for back in range(1, min(LONGEST_CHARACTER, len(data)) + 1):
         byte = data[-back]
         length = bisect.bisect_right(_FIRST_BYTES, byte)
         if length == 0:

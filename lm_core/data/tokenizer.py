@@ -10,7 +10,7 @@ import numpy as np
 
 from lm_core.data.characters import SURROGATES, CharacterNumbers, UnknownCharacterError
 from lm_core.data.corpus import Corpus
-from lm_core.data.text_files import Block, blocks_of
+from lm_core.data.text_files import Block, blocks_of, check_text
 from lm_core.errors import InputError, shown, unknown
 
 # The vocabulary of the byte tokenizer: all values of a byte.
@@ -163,6 +163,9 @@ class CharTokenizer(Tokenizer):
             return self._numbers.of(block.data)
         except UnknownCharacterError as error:
             raise _unknown_character(self, block, error.offset) from error
+        except UnicodeDecodeError:  # The text has changed since it was checked.
+            check_text(block)
+            raise
 
     def decode(self, tokens: np.ndarray) -> str:
         """The characters of the tokens."""
