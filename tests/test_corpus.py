@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lm_core.data import corpus as corpus_module
 from lm_core.data import text_files
 from lm_core.data.corpus import absolute_path, load_corpus, split_corpus
+from lm_core.data.corpus_record import Findings
 
 
 def text_of(corpus):
@@ -280,6 +281,18 @@ def test_a_large_corpus_that_changes_while_it_is_read_is_not_recorded(tmp_path, 
         large(path, tmp_path / "cache")
     assert large(path, tmp_path / "cache").sha256 == hashlib.sha256(b"ein Wort").hexdigest()
     assert reads == ["a.txt"] * 2
+
+
+def test_a_record_that_is_not_true_any_more_is_noticed_when_the_text_is_read(tmp_path, monkeypatch):
+    path, cache = old(write(tmp_path / "a.txt", "ein Text")), tmp_path / "cache"
+    large(path, cache)
+    write(path, "ein Wort")
+    # As if the times had stayed as they were: so it may be with memory maps.
+    monkeypatch.setattr(corpus_module, "recorded_findings", lambda *given: known)
+    known = Findings(hashlib.sha256(b"ein Text").hexdigest(), 8, "Teinxt ")
+    with pytest.raises(ValueError, match=r"has changed .*; --verify_corpus reads it again"):
+        list(large(path, cache).blocks())
+    assert text_of(large(path, cache, verify=True)) == b"ein Wort"
 
 
 def test_a_small_corpus_leaves_no_trace_and_says_nothing(tmp_path, monkeypatch, capsys):

@@ -135,6 +135,17 @@ def test_a_forged_header_is_told(tmp_path, text):
         read(tmp_path / "a.tokens")
 
 
+def test_a_file_that_is_cut_off_while_it_is_open_is_noticed(tmp_path):
+    path = tmp_path / "a.tokens"
+    # The checksum of nothing is zero, and so is that of these four bytes alone.
+    write(path, np.frombuffer(bytes.fromhex("9d0ad96d"), dtype=np.uint8))
+    with path.open("rb") as stream:
+        file = TokenFile(stream, TOKENS.dtype, CONTENT)
+        os.truncate(path, 512)
+        with pytest.raises(DamagedFileError, match="bytes 512 to 515 is damaged"):
+            file.verify(256)
+
+
 def test_checksums_are_those_that_other_programs_compute(tmp_path):
     write(tmp_path / "a.tokens")
     data = (tmp_path / "a.tokens").read_bytes()

@@ -118,6 +118,16 @@ def test_a_damaged_token_is_noticed_when_the_tokens_are_verified(corpus, cache, 
     assert np.array_equal(large(corpus, ByteTokenizer(), cache), expected)
 
 
+def test_tokens_may_be_read_by_whom_the_user_lets_read_files(corpus, cache):
+    mask = os.umask(0o022)
+    try:
+        large(corpus, ByteTokenizer(), cache)
+    finally:
+        os.umask(mask)
+    (path,) = cache.iterdir()
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
 def test_two_that_encode_the_same_text_at_once_do_no_harm(corpus, cache, monkeypatch):
     original, others = ByteTokenizer.encode_block, []
 

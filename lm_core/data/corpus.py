@@ -74,7 +74,10 @@ class Corpus:
                     digest.update(block.data)
                     yield block
             if digest.hexdigest() != self.sha256:
-                raise InputError(f"{self.path} has changed since this command began to read it")
+                message = f"{self.path} has changed since this command began to read it"
+                # What is written through a memory map may leave the times of a file as they were.
+                hint = "--verify_corpus reads it again, whatever was recorded of it before"
+                raise InputError(f"{message}; {hint}")
 
 
 @gin.configurable(denylist=["verify", "cache_folder", "largest_in_memory"])

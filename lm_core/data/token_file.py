@@ -179,10 +179,11 @@ class TokenFile:
         for checksum in self._checksums:
             first = self._stream.tell()
             # Read, not mapped: a disk that fails is an error then, and does not end the program.
-            block = self._stream.read(min(BLOCK_BYTES, n_left))
-            n_left -= len(block)
-            if zlib.crc32(block) != checksum:
-                last = first + len(block) - 1
+            size = min(BLOCK_BYTES, n_left)
+            block = self._stream.read(size)
+            n_left -= size
+            if len(block) < size or zlib.crc32(block) != checksum:
+                last = first + size - 1
                 raise DamagedFileError(f"the block of its bytes {first:,} to {last:,} is damaged")
             if int(np.frombuffer(block, dtype).max()) >= vocab_size:
                 raise DamagedFileError("it holds tokens that the vocabulary lacks")

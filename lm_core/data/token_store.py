@@ -4,8 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +33,8 @@ _DIGEST_LENGTH = 32
 # So many digits tell the few machines apart that share a folder.
 _HOST_LENGTH = 8
 _PART = ".part"
+# Random bytes in the name of a part: no two ever have the same.
+_NAME_BYTES = 8
 # An encoding writes all the time; a part that nobody wrote to for an hour is nobody's.
 _STALE_AFTER_SECONDS = 3600
 
@@ -152,9 +154,8 @@ def _new_part(folder: Path) -> Iterator[BinaryIO]:
 def _locked_part(folder: Path) -> BinaryIO:
     """A new file, with a lock that tells others that somebody writes it, and ends with whoever."""
     while True:
-        stream = tempfile.NamedTemporaryFile(  # noqa: SIM115 -- whoever calls closes it
-            dir=folder, prefix=f"{_host()}-", suffix=_PART, delete=False
-        )
+        name = f"{_host()}-{secrets.token_hex(_NAME_BYTES)}{_PART}"
+        stream = (folder / name).open("xb")
         if fcntl is not None:
             with contextlib.suppress(OSError):  # The file system knows no locks.
                 fcntl.flock(stream.fileno(), fcntl.LOCK_EX)
