@@ -109,6 +109,7 @@ def request_of(values: flags.FlagValues, bare: Sequence[str]) -> Request:
         resume=values.resume,
         checkpoint=values.checkpoint,
         corpus=values.corpus,
+        verify_corpus=values.verify_corpus,
         command_line=tuple(sys.argv),
         format=values.format,
         logs_all=values.log_config == "all",

@@ -75,40 +75,51 @@ def completed(config: ResolvedConfig) -> ResolvedConfig:
     return config
 
 
-def build(config: ResolvedConfig, accept: Callable[[Corpus], None] | None = None) -> Parts:
+def build(
+    config: ResolvedConfig,
+    accept: Callable[[Corpus], None] | None = None,
+    verify_corpus: bool = False,
+) -> Parts:
     """All parts of a run.
 
     Args:
         config: The configuration.
         accept: Called with the text before anything is made of it; may refuse it.
+        verify_corpus: Whether to believe nothing that is kept about the text.
 
     Raises:
         InputError: A part cannot be built as configured; says where the value was set.
         MachineError: The machine has too little memory.
     """
-    data = load_data(config, accept)
+    data = load_data(config, accept, verify_corpus)
     require_memory(config.values, data.tokenizer.vocab_size)
     return Parts(config, data, build_trainer(config, data))
 
 
-def load_data(config: ResolvedConfig, accept: Callable[[Corpus], None] | None = None) -> Data:
+def load_data(
+    config: ResolvedConfig,
+    accept: Callable[[Corpus], None] | None = None,
+    verify_corpus: bool = False,
+) -> Data:
     """The text of a configuration and its tokens; the configuration becomes gin's.
 
     Args:
         config: The configuration.
         accept: Called with the text before anything is made of it; may refuse it.
+        verify_corpus: Whether to believe nothing that is kept about the text.
 
     Raises:
         InputError: There is no such text, the tokenizer does not take it, or it is too short.
     """
     bind(config)
     with sources_named(config), memory_explained():
-        corpus = load_corpus()
+        corpus = load_corpus(verify=verify_corpus)
     if accept is not None:
         accept(corpus)
     with sources_named(config), memory_explained():
         tokenizer = build_tokenizer(corpus)
-        training, validation = split_corpus(encode_corpus(corpus, tokenizer))
+        tokens = encode_corpus(corpus, tokenizer, verify=verify_corpus)
+        training, validation = split_corpus(tokens)
         require_window(training, config.values.max_seq_len, "training")
         require_window(validation, config.values.max_seq_len, "validation")
     return Data(corpus, tokenizer, training, validation)

@@ -22,11 +22,11 @@ INTEGER = re.compile(r"[+-]?[0-9]{1,1000}", re.ASCII)
 CONFIGURATION = {"gin_file", "config", "gin_bindings", "gin_search_paths", "corpus", "max_steps"}
 # What each mode takes; flags that stand nowhere here apply to all.
 FLAGS_OF_MODE = {
-    "train": CONFIGURATION | {"run_dir", "resume", "log_config"},
+    "train": CONFIGURATION | {"verify_corpus", "run_dir", "resume", "log_config"},
     "config": CONFIGURATION | {"run_dir", "format"},
-    "plan": CONFIGURATION | {"format"},
+    "plan": CONFIGURATION | {"verify_corpus", "format"},
     "diff": {"gin_search_paths", "format"},
-    "evaluate": {"run_dir", "checkpoint", "corpus"},
+    "evaluate": {"run_dir", "checkpoint", "corpus", "verify_corpus"},
     "sample": {"run_dir", "checkpoint", "gin_bindings"},
 }
 FORMATS = ("table", "yaml", "gin", "json")
@@ -103,6 +103,13 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_string(
         "corpus", None, "Text to train or evaluate on: file, folder or glob.", values
+    )
+    flags.DEFINE_bool(
+        "verify_corpus",
+        False,
+        "Read a text of more than 64 MiB again, and compare its tokens in the cache folder with "
+        "their checksums, instead of trusting what was noted about both.",
+        values,
     )
     flags.DEFINE_string(
         "run_dir",

@@ -1,5 +1,6 @@
 """The loss on held-out text: every target once, the same number every time."""
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -62,11 +63,16 @@ class Evaluator:
         self._model = model
         self._dtype = DTYPES[precision]
         self._tokens = tokens
-        self._n_bytes = tokenizer.count_bytes(tokens[1:])
+        self._tokenizer = tokenizer
         next(self._windows())
 
     def _windows(self):  # noqa: ANN202 -- the iterator of validation_windows
         return validation_windows(self._tokens, self._model.max_seq_len, _WINDOWS_A_BATCH)
+
+    @cached_property
+    def _n_bytes(self) -> int:
+        """Bytes of the targets; counted at the first evaluation, which reads all tokens anyway."""
+        return self._tokenizer.count_bytes(self._tokens[1:])
 
     def __call__(self, check_stop: CheckStop | None = None) -> Evaluation:
         """The loss over all targets; float32 per token, summed in float64.

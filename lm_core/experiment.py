@@ -90,14 +90,15 @@ def train(request: Request) -> None:
 
 
 def _parts_of_new(request: Request) -> Parts:
-    return build(completed(resolve(request.config, check_hooks, check_fit)))
+    config = completed(resolve(request.config, check_hooks, check_fit))
+    return build(config, verify_corpus=request.verify_corpus)
 
 
 def _parts_of(run: RunDirectory, recorded: Recorded, request: Request) -> Parts:
     """The parts of a run that is to go on, once it is sure that they make the same experiment."""
     config = resolve_upon(run, request.config, check_hooks, check_fit)
     accept = partial(require_same_experiment, run, recorded, config)
-    parts = build(completed(config), accept)
+    parts = build(completed(config), accept, request.verify_corpus)
     return replace(parts, config=with_first_sources(parts.config, run))
 
 
@@ -275,18 +276,19 @@ def evaluate(request: Request) -> None:
 def _tokens_to_evaluate(
     request: Request, run: RunDirectory, config: ResolvedConfig, tokenizer: Tokenizer
 ) -> tuple[np.ndarray, str]:
+    verify, needed = request.verify_corpus, config.values.max_seq_len + 1
     if request.corpus is not None:
-        corpus = load_corpus(request.corpus)
-        tokens, needed = encode_corpus(corpus, tokenizer), config.values.max_seq_len + 1
+        corpus = load_corpus(request.corpus, verify)
+        tokens = encode_corpus(corpus, tokenizer, verify=verify)
         if len(tokens) < needed:
             message = f"{corpus.description} has {len(tokens):,} tokens"
             raise InputError(f"{message}; one window of this run's model needs {needed:,}")
         return tokens, corpus.description
-    corpus = load_corpus(config.values.corpus)
+    corpus = load_corpus(config.values.corpus, verify)
     if corpus.sha256 != run.manifest["corpus"]["sha256"]:
         message = f"the text of {corpus.description} is another one than the run was trained on"
         raise InputError(f"{message}; --corpus evaluates on any text")
-    tokens = encode_corpus(corpus, tokenizer)
+    tokens = encode_corpus(corpus, tokenizer, verify=verify)
     validation = split_corpus(tokens, train_ratio=config.values.train_ratio)[1]
     return validation, f"the validation part of {corpus.description}"
 

@@ -51,7 +51,7 @@ def plan(request: Request) -> None:
         LabError: The configuration, the text or the machine is not up to it.
     """
     config = completed(resolve(request.config, check_hooks))
-    data = load_data(config)
+    data = load_data(config, verify_corpus=request.verify_corpus)
     values, vocab_size = config.values, data.tokenizer.vocab_size
     with memory_explained():
         memory = estimate_memory(values, vocab_size, program=_resident_bytes())

@@ -1,4 +1,4 @@
-"""How training is going, for the person who watches."""
+"""How training, or other work that takes long, is going, for the person who watches."""
 
 import math
 import sys
@@ -19,6 +19,14 @@ _SECONDS_BETWEEN_LINES = 10.0
 _SIXTY = 60
 # The pace is averaged over about this many seconds.
 _SECONDS_AVERAGED = 10.0
+# Work that takes less than this needs no line but its last.
+_SECONDS_BEFORE_FIRST_LINE = 1.0
+# As often as the eye can follow; to draw a bar takes a millisecond.
+_SECONDS_BETWEEN_BARS = 0.1
+# The unit in which people read numbers of bytes, as the makers of disks count them.
+_MEGABYTE = 10**6
+# No work is done in less; it keeps a clock that stands still from dividing by zero.
+_SHORTEST_SECONDS = 1e-6
 
 
 class TrainingProgress(Protocol):
@@ -137,16 +145,10 @@ class ProgressLines:
         say(text, self._stream)
 
 
-class ProgressBar:
-    """A bar on a terminal, with notes above it.
+class _Bar:
+    """A bar on a terminal. When the terminal goes away, there is silence instead of an error."""
 
-    Args:
-        first_step: The first step that will be done.
-        last_step: The last one.
-        stream: The terminal. When it goes away, training goes on in silence.
-    """
-
-    def __init__(self, first_step: int, last_step: int, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, total: int, completed: int, text: str) -> None:
         self._stream = stream
         self._console = Console(file=stream, highlight=False, markup=False)
         columns = (BarColumn(bar_width=None), TextColumn("{task.fields[text]}", markup=False))
@@ -154,30 +156,17 @@ class ProgressBar:
         self._progress = Progress(
             *columns, console=self._console, transient=True, auto_refresh=False
         )
-        self._task = self._progress.add_task(
-            "", total=last_step, completed=first_step - 1, text="starting"
-        )
-        self._last_step = last_step
-        self._left = _TimeLeft(first_step, last_step, time.monotonic)
+        self._task = self._progress.add_task("", total=total, completed=completed, text=text)
         self._is_watched = True
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         self._show(self._progress.start)
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def stop(self) -> None:
         self._show(self._progress.stop)
 
-    def update(self, step: int, loss: float, tokens_per_second: float) -> None:
-        """Moves the bar."""
-        left = self._left.after(step)
-        text = _line(step, self._last_step, loss, tokens_per_second, left)
-        changes = {"completed": step, "text": text, "refresh": True}
+    def move(self, completed: int, text: str) -> None:
+        changes = {"completed": completed, "text": text, "refresh": True}
         self._show(lambda: self._progress.update(self._task, **changes))
 
     def note(self, text: str) -> None:
@@ -191,3 +180,111 @@ class ProgressBar:
             except (OSError, ValueError) as error:
                 self._is_watched = False
                 let_go(self._stream, error)
+
+
+class ProgressBar:
+    """A bar on a terminal, with notes above it.
+
+    Args:
+        first_step: The first step that will be done.
+        last_step: The last one.
+        stream: The terminal. When it goes away, training goes on in silence.
+    """
+
+    def __init__(self, first_step: int, last_step: int, stream: TextIO) -> None:
+        self._bar = _Bar(stream, last_step, first_step - 1, "starting")
+        self._last_step = last_step
+        self._left = _TimeLeft(first_step, last_step, time.monotonic)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, step: int, loss: float, tokens_per_second: float) -> None:
+        """Moves the bar."""
+        left = self._left.after(step)
+        self._bar.move(step, _line(step, self._last_step, loss, tokens_per_second, left))
+
+    def note(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self._bar.note(text)
+
+
+class BytesProgress:
+    """How far work on many bytes is: a bar on a terminal, elsewhere a plain line now and then.
+
+    At the end, one line tells the whole of it.
+
+    Args:
+        what: What is being done, such as ``encoding the corpus``.
+        n_bytes: Bytes in all.
+        stream: Where to; None: standard error, since the output may be meant for a program. When
+            nobody reads it any more, the work goes on in silence.
+        clock: Seconds, for the pace.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        n_bytes: int,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._what = what
+        self._n_bytes = n_bytes
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._n_done = 0
+        self._start = clock()
+        is_terminal = self._stream.isatty()
+        self._bar = _Bar(self._stream, n_bytes, 0, what) if is_terminal else None
+        self._next = self._start + (0.0 if is_terminal else _SECONDS_BEFORE_FIRST_LINE)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if error is None:
+            seconds = self._seconds()
+            speed = f"{self._n_done / seconds / _MEGABYTE:,.0f} MB/s"
+            size = f"{self._n_done / _MEGABYTE:,.0f} MB"
+            say(f"{self._what}: {size} in {seconds:,.1f} s  {speed}", self._stream)
+
+    def add(self, n_bytes: int) -> None:
+        """Tells that so many more bytes are done."""
+        self._n_done += n_bytes
+        now = self._clock()
+        if now < self._next:
+            return
+        if self._bar is not None:
+            self._bar.move(self._n_done, self._text())
+            self._next = now + _SECONDS_BETWEEN_BARS
+        elif self._n_done < self._n_bytes:
+            say(self._text(), self._stream)
+            self._next = now + _SECONDS_BETWEEN_LINES
+
+    def _seconds(self) -> float:
+        return max(self._clock() - self._start, _SHORTEST_SECONDS)
+
+    def _text(self) -> str:
+        speed = self._n_done / self._seconds()
+        size = f"{self._n_done / _MEGABYTE:,.0f} of {self._n_bytes / _MEGABYTE:,.0f} MB"
+        left = duration((self._n_bytes - self._n_done) / max(speed, 1))
+        return f"{self._what}: {size}  {speed / _MEGABYTE:,.0f} MB/s  {left} left"

@@ -16,6 +16,7 @@ class Request:
         resume: Go on with the run in ``run_dir``, if there is one.
         checkpoint: The checkpoint to evaluate or sample from: ``newest``, ``best`` or a step.
         corpus: Text to evaluate on, in place of the run's own validation part.
+        verify_corpus: Whether to believe nothing that is kept about a large text.
         command_line: The words of the command, for the record.
         format: How to print what is asked for: ``table``, ``yaml``, ``gin`` or ``json``.
         logs_all: Whether training logs every hyperparameter, not only those that differ from
@@ -28,6 +29,7 @@ class Request:
     resume: bool = False
     checkpoint: str = "newest"
     corpus: str | None = None
+    verify_corpus: bool = False
     command_line: tuple[str, ...] = ()
     format: str = "table"
     logs_all: bool = False

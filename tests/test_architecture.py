@@ -11,13 +11,12 @@ PROJECT = Path(__file__).parents[1]
 FLOORS = [
     ["errors"],
     ["output", "randomness", "atomic_files", "machine", "compute"],
-    ["config", "json_lines", "run_lock", "unfinished_runs"],
+    ["config", "json_lines", "progress", "run_lock", "unfinished_runs"],
     [
         "command_line",
         "data",
         "model",
         "metrics",
-        "progress",
         "manifest",
         "record",
         "request",

@@ -50,6 +50,7 @@ def test_behind_two_dashes_no_word_is_a_flag():
         (["--flagfile=nope"], "unknown flag --flagfile"),
         (["--mode=trian"], "trian"),
         (["--run_dir="], "--run_dir is empty"),
+        (["--mode=sample", "--verify_corpus"], "--verify_corpus does not apply to --mode=sample"),
         (["--gin.X.y", "6"], "--gin.X.y has no value; write --gin.X.y=6"),
         (["my.yaml"], "did you mean --config=my.yaml?"),
         (["my file.gin"], "did you mean --gin_file='my file.gin'?"),

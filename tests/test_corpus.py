@@ -1,6 +1,7 @@
 import hashlib
 import os
 import subprocess
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_core.data import corpus as corpus_module
+from lm_core.data import text_files
 from lm_core.data.corpus import absolute_path, load_corpus, split_corpus
+from lm_core.data.corpus_record import Findings
 
 
 def text_of(corpus):
@@ -87,7 +90,7 @@ def test_the_path_is_kept_so_that_the_text_is_found_from_anywhere(tmp_path, monk
 def test_blocks_of_any_size_join_to_the_text_and_split_no_character(tmp_path_factory, text):
     path = write(tmp_path_factory.mktemp("text") / "a.txt", text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus_module, "_BLOCK_BYTES", 5)
+        patch.setattr(text_files, "_BLOCK_BYTES", 5)
         corpus = load_corpus(str(path))
         blocks = list(corpus.blocks())
     assert "".join(block.data.decode() for block in blocks) == text
@@ -111,7 +114,7 @@ def test_blocks_of_any_size_join_to_the_text_and_split_no_character(tmp_path_fac
 def test_what_is_no_text_is_refused_with_the_first_bad_byte(
     tmp_path, monkeypatch, content, message
 ):
-    monkeypatch.setattr(corpus_module, "_BLOCK_BYTES", 4)
+    monkeypatch.setattr(text_files, "_BLOCK_BYTES", 4)
     path = write(tmp_path / "a.txt", content)
     with pytest.raises(ValueError, match=message) as error:
         load_corpus(str(path))
@@ -215,6 +218,93 @@ def test_a_file_that_changes_while_it_is_used_is_noticed(tmp_path):
     path.write_text("something else")
     with pytest.raises(ValueError, match=r"a.txt has changed"):
         list(corpus.blocks())
+
+
+def large(path, cache, **options):
+    return load_corpus(str(path), cache_folder=cache, largest_in_memory=3, **options)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The files that were read, each as often as it was."""
+    names, original = [], corpus_module.blocks_of
+
+    def read(path):
+        names.append(path.name)
+        return original(path)
+
+    monkeypatch.setattr(corpus_module, "blocks_of", read)
+    return names
+
+
+def old(path):
+    """Waits until the file is older than the clock of its file system is coarse."""
+    time.sleep(max(0.0, path.stat().st_ctime + 0.15 - time.time()))
+    return path
+
+
+def test_the_characters_of_a_corpus_are_known(tmp_path):
+    write(tmp_path / "a.txt", "banana 🙂")
+    write(tmp_path / "b.txt", "é")
+    assert load_corpus(str(tmp_path)).characters == " abné🙂"
+    assert set(load_corpus().characters) == set(text_of(load_corpus()).decode())
+
+
+def test_a_large_corpus_is_read_once_and_then_known(tmp_path, reads):
+    path = old(write(tmp_path / "a.txt", "ein Text 🙂"))
+    first = large(path, tmp_path / "cache")
+    assert large(path, tmp_path / "cache") == first
+    assert first == load_corpus(str(path))
+    assert reads == ["a.txt", "a.txt"]
+
+
+def test_a_large_corpus_is_read_again_when_it_changes_or_is_to_be_verified(tmp_path, reads):
+    path = old(write(tmp_path / "a.txt", "ein Text"))
+    first = large(path, tmp_path / "cache")
+    assert large(path, tmp_path / "cache", verify=True) == first
+    assert reads == ["a.txt"] * 2
+    old(write(path, "kein Text"))
+    assert large(path, tmp_path / "cache").n_bytes == first.n_bytes + 1
+    assert reads == ["a.txt"] * 3
+
+
+def test_a_large_corpus_that_changes_while_it_is_read_is_not_recorded(tmp_path, monkeypatch, reads):
+    path = old(write(tmp_path / "a.txt", "ein Text"))
+    original = corpus_module.OccurringCharacters.add
+
+    def add_and_change(self, data):
+        write(path, "ein Wort")
+        return original(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus_module.OccurringCharacters, "add", add_and_change)
+        large(path, tmp_path / "cache")
+    assert large(path, tmp_path / "cache").sha256 == hashlib.sha256(b"ein Wort").hexdigest()
+    assert reads == ["a.txt"] * 2
+
+
+def test_a_record_that_is_not_true_any_more_is_noticed_when_the_text_is_read(tmp_path, monkeypatch):
+    path, cache = old(write(tmp_path / "a.txt", "ein Text")), tmp_path / "cache"
+    large(path, cache)
+    write(path, "ein Wort")
+    # As if the times had stayed as they were: so it may be with memory maps.
+    monkeypatch.setattr(corpus_module, "recorded_findings", lambda *given: known)
+    known = Findings(hashlib.sha256(b"ein Text").hexdigest(), 8, "Teinxt ")
+    with pytest.raises(ValueError, match=r"has changed .*; --verify_corpus reads it again"):
+        list(large(path, cache).blocks())
+    assert text_of(large(path, cache, verify=True)) == b"ein Wort"
+
+
+def test_a_small_corpus_leaves_no_trace_and_says_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LM_CORE_CACHE", str(tmp_path / "cache"))
+    load_corpus(str(write(tmp_path / "a.txt", "text")))
+    assert not (tmp_path / "cache").exists()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_reading_of_a_large_corpus_is_shown(tmp_path, capsys):
+    large(write(tmp_path / "a.txt", "text"), tmp_path / "cache")
+    assert capsys.readouterr().err.startswith("reading the corpus: 0 MB in ")
 
 
 @given(st.integers(0, 1000), st.floats(0, 1, exclude_min=True, exclude_max=True))

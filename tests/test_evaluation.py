@@ -82,6 +82,22 @@ def test_bits_per_byte_count_the_bytes_of_the_targets():
     assert result.perplexity == pytest.approx(math.exp(result.loss))
 
 
+def test_bytes_are_counted_at_the_first_evaluation_and_never_again():
+    class Counting(ByteTokenizer):
+        n_counts = 0
+
+        def count_bytes(self, tokens):
+            self.n_counts += 1
+            return super().count_bytes(tokens)
+
+    tokenizer = Counting()
+    evaluator = Evaluator(model(), tokens_of(), tokenizer)
+    assert tokenizer.n_counts == 0
+    evaluator()
+    evaluator()
+    assert tokenizer.n_counts == 1
+
+
 def test_a_part_too_short_for_one_window_is_refused_at_once():
     with pytest.raises(ValueError, match=r"validation part .* has 8 tokens; one window needs 9"):
         Evaluator(model(), tokens_of()[:8], ByteTokenizer())

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lm_core.progress import ProgressBar, ProgressLines, training_progress
+from lm_core.progress import BytesProgress, ProgressBar, ProgressLines, training_progress
 
 
 class Clock:
@@ -125,3 +125,49 @@ def test_a_terminal_gets_a_bar_with_notes_above_it():
     shown = everything_from(reader)
     assert "step 3  validation loss [bold]2.5" in shown
     assert "step 10/10  loss 2.0000 nats" in shown
+
+
+def test_work_on_bytes_tells_size_speed_and_time_left_now_and_then_and_the_whole_at_the_end(clock):
+    stream = io.StringIO()
+    with BytesProgress("encoding the corpus", 4 * 10**9, stream, clock) as progress:
+        for _ in range(40):
+            clock.now += 0.5
+            progress.add(10**8)
+    assert stream.getvalue().splitlines() == [
+        "encoding the corpus: 200 of 4,000 MB  200 MB/s  0:19 left",
+        "encoding the corpus: 2,200 of 4,000 MB  200 MB/s  0:09 left",
+        "encoding the corpus: 4,000 MB in 20.0 s  200 MB/s",
+    ]
+
+
+def test_work_that_fails_tells_no_end(clock):
+    stream = io.StringIO()
+
+    def fail():
+        with BytesProgress("reading", 100, stream, clock) as progress:
+            progress.add(50)
+            raise ValueError("no text")
+
+    with pytest.raises(ValueError, match="no text"):
+        fail()
+    assert stream.getvalue() == ""
+
+
+def test_work_on_bytes_says_what_it_does_where_the_output_of_a_program_is_not(capsys):
+    with BytesProgress("reading the corpus", 2 * 10**6) as progress:
+        progress.add(2 * 10**6)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("reading the corpus: 2 MB in ")
+
+
+def test_work_on_bytes_has_a_bar_on_a_terminal_that_is_drawn_seldom():
+    reader, writer = pty.openpty()
+    with os.fdopen(writer, "w") as stream, BytesProgress("reading", 10**9, stream) as progress:
+        progress.add(10**6)
+        for _ in range(1000):
+            progress.add(1)
+    shown = everything_from(reader)
+    assert "reading: 1 of 1,000 MB" in shown
+    assert "reading: 1 MB in" in shown
+    assert shown.count("of 1,000 MB") < 100

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_core.data import corpus as corpus_module
-from lm_core.data.corpus import Block, load_corpus
+from lm_core.data import text_files
+from lm_core.data.corpus import load_corpus
+from lm_core.data.text_files import Block
 from lm_core.data.token_store import encode_corpus
 from lm_core.data.tokenizer import (
     AsciiTokenizer,
@@ -116,7 +117,7 @@ def test_the_place_is_right_in_whatever_block_it_lies(tmp_path_factory, before, 
     column = len(before.split("\n")[-1]) + 1
     place = rf"line {line}, column {column} \(character {len(before) + 1}\).*U\+{ord(bad):04X}"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus_module, "_BLOCK_BYTES", size)
+        patch.setattr(text_files, "_BLOCK_BYTES", size)
         for tokenizer in (AsciiTokenizer(), CharTokenizer("\nab")):
             with pytest.raises(ValueError, match=place):
                 encode_corpus(corpus, tokenizer)
@@ -135,6 +136,11 @@ def test_half_a_surrogate_pair_is_no_text():
             tokenizer.encode("a\ud800")
 
 
+def test_a_block_that_is_no_text_any_more_is_told_with_the_byte():
+    with pytest.raises(ValueError, match=r"a\.txt is not UTF-8 text: byte 12 is 0xff"):
+        CharTokenizer("ab").encode_block(Block(b"ab\xff", "a.txt", 10))
+
+
 def test_bytes_that_are_no_text_decode_to_replacement_characters():
     assert ByteTokenizer().decode(np.array([0x61, 0xFF, 0x62])) == "a�b"
 
@@ -144,7 +150,7 @@ def test_encoding_in_blocks_is_encoding_the_whole(tmp_path_factory, text, size):
     text = text.replace("\0", " ")
     corpus = corpus_of(tmp_path_factory.mktemp("text"), text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus_module, "_BLOCK_BYTES", size)
+        patch.setattr(text_files, "_BLOCK_BYTES", size)
         for tokenizer in (ByteTokenizer(), build_tokenizer(corpus, "char")):
             assert np.array_equal(encode_corpus(corpus, tokenizer), tokenizer.encode(text))
 

@@ -1,52 +1,36 @@
 """The text that is trained on: one file, many files, or the built-in corpus."""
 
-import bisect
 import glob
 import hashlib
 import importlib
 import os
-import stat
+import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import gin
 import numpy as np
 
+from lm_core.data.cache_folder import LARGEST_IN_MEMORY, default_cache_folder
+from lm_core.data.characters import OccurringCharacters
+from lm_core.data.corpus_record import Findings, keep_findings, recorded_findings
+from lm_core.data.digest_thread import DigestThread
+from lm_core.data.text_files import (
+    Block,
+    TextFile,
+    blocks_of,
+    check_text,
+    described,
+    find_files,
+    is_glob,
+    reason_of,
+)
 from lm_core.errors import InputError, MachineError
+from lm_core.progress import BytesProgress
 
-# Large enough that reading costs little, small enough for any memory.
-_BLOCK_BYTES = 4 * 2**20
-# UTF-8 spells a character in at most four bytes, the first of which is no continuation byte.
-_LONGEST_CHARACTER = 4
-# A byte of UTF-8 below the first of these is a whole character, and one from the second, third and
-# fourth on is the first of two, three and four bytes (RFC 3629, section 3).
-_FIRST_BYTES = (0b1000_0000, 0b1100_0000, 0b1110_0000, 0b1111_0000)
 BUILT_IN = "the built-in corpus (the documentation of Python)"
-
-
-class Block(NamedTuple):
-    """A piece of the text that splits no character.
-
-    Attributes:
-        data: UTF-8.
-        place: The file it is from, or the built-in corpus, for messages.
-        offset: Bytes of that file before this block.
-    """
-
-    data: bytes
-    place: str
-    offset: int
-
-
-class TextFile(NamedTuple):
-    """A file of the corpus as it was when it was checked: path, size and modification time."""
-
-    path: Path
-    size: int
-    modified_ns: int
 
 
 @dataclass(frozen=True)
@@ -58,12 +42,14 @@ class Corpus:
         files: Its files, in the order they are joined.
         sha256: SHA-256 of all its bytes: what ``cat FILES | sha256sum`` prints.
         n_bytes: Their number.
+        characters: The characters that occur in it, sorted by code point.
     """
 
     path: str | None
     files: tuple[TextFile, ...]
     sha256: str
     n_bytes: int
+    characters: str
 
     @property
     def description(self) -> str:
@@ -71,7 +57,7 @@ class Corpus:
         return BUILT_IN if self.path is None else self.path
 
     def blocks(self) -> Iterator[Block]:
-        """The text from its start, in blocks of a few megabytes.
+        """The text from its start, in blocks that take little memory.
 
         Raises:
             InputError: A file is not what it was when the corpus was loaded. What changes while
@@ -80,50 +66,102 @@ class Corpus:
         if self.path is None:
             yield Block(_built_in_text(), BUILT_IN, 0)
             return
-        digest = hashlib.sha256()
-        for file in self.files:
-            if _described(file.path) != file:
-                raise InputError(f"{file.path} has changed since this command began to read it")
-            for block in blocks_of(file.path):
-                digest.update(block.data)
-                yield block
-        if digest.hexdigest() != self.sha256:
-            raise InputError(f"{self.path} has changed since this command began to read it")
+        with DigestThread() as digest:
+            for file in self.files:
+                if not file.is_as_it_was():
+                    raise InputError(f"{file.path} has changed since this command began to read it")
+                for block in blocks_of(file.path):
+                    digest.update(block.data)
+                    yield block
+            if digest.hexdigest() != self.sha256:
+                message = f"{self.path} has changed since this command began to read it"
+                # What is written through a memory map may leave the times of a file as they were.
+                hint = "--verify_corpus reads it again, whatever was recorded of it before"
+                raise InputError(f"{message}; {hint}")
 
 
-@gin.configurable
-def load_corpus(path: str | None = None) -> Corpus:
+@gin.configurable(denylist=["verify", "cache_folder", "largest_in_memory"])
+def load_corpus(
+    path: str | None = None,
+    verify: bool = False,
+    cache_folder: Path | None = None,
+    largest_in_memory: int = LARGEST_IN_MEMORY,
+) -> Corpus:
     """Finds a text, reads it once, and makes sure that it is one.
+
+    What was found in a large corpus is recorded, and as long as its files stay as they are, they
+    are not read again.
 
     Args:
         path: A UTF-8 file; or a folder, for its ``*.txt`` at any depth; or a glob, where ``**``
             is any depth. Several files are joined in sorted order, with nothing between them.
             None: the built-in corpus, about half a megabyte of English and code that every
             CPython carries (``pydoc_data.topics``).
+        verify: Whether to read it whatever is recorded.
+        cache_folder: Where that is recorded; None: ``default_cache_folder``.
+        largest_in_memory: Size in bytes from which a corpus counts as large.
 
     Raises:
         InputError: There is no text there, it cannot be read, or it is not UTF-8 text; names the
             file, and the byte where that helps.
+        MachineError: There is no folder for the record of a large corpus.
     """
     if path is None:
-        text = _built_in_text()
-        return Corpus(None, (), hashlib.sha256(text).hexdigest(), len(text))
+        return _built_in_corpus()
+    started_ns = time.time_ns()
     try:
-        paths = _find_files(path)
-        files = tuple(_described(file) for file in paths)
+        files = tuple(described(file) for file in find_files(path))
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"corpus: {path!r} cannot be read: {_reason(error)}") from error
-    digest, n_bytes = hashlib.sha256(), 0
-    for file in files:
-        for block in blocks_of(file.path):
-            _check_text(block)
-            digest.update(block.data)
-            n_bytes += len(block.data)
-    if not n_bytes:
-        raise InputError(f"corpus: {path!r} is empty")
-    return Corpus(absolute_path(path), files, digest.hexdigest(), n_bytes)
+        raise InputError(f"corpus: {path!r} cannot be read: {reason_of(error)}") from error
+    name = absolute_path(path)
+    if sum(file.size for file in files) <= largest_in_memory:
+        return Corpus(name, files, *_found_in(path, files))
+    folder = cache_folder or default_cache_folder()
+    findings = None if verify else recorded_findings(folder, files)
+    if findings is None:
+        n_bytes = sum(file.size for file in files)
+        with BytesProgress("reading the corpus", n_bytes) as progress:
+            findings = _found_in(path, files, progress.add)
+        if files == tuple(described(file.path) for file in files):
+            keep_findings(folder, files, findings, started_ns)
+    return Corpus(name, files, *findings)
+
+
+def _found_in(
+    path: str, files: Sequence[TextFile], tell: Callable[[int], None] = lambda n_bytes: None
+) -> Findings:
+    """Reads the files of a corpus.
+
+    Args:
+        path: What names it.
+        files: Its files.
+        tell: Called with the size of each block that was read.
+    """
+    n_bytes, occurring = 0, OccurringCharacters()
+    with DigestThread() as digest:
+        for file in files:
+            for block in blocks_of(file.path):
+                digest.update(block.data)
+                try:
+                    occurring.add(block.data)
+                except UnicodeDecodeError:
+                    check_text(block)
+                    raise
+                if b"\0" in block.data:
+                    check_text(block)
+                n_bytes += len(block.data)
+                tell(len(block.data))
+        if not n_bytes:
+            raise InputError(f"corpus: {path!r} is empty")
+        return Findings(digest.hexdigest(), n_bytes, occurring.sorted())
+
+
+def _built_in_corpus() -> Corpus:
+    text, occurring = _built_in_text(), OccurringCharacters()
+    occurring.add(text)
+    return Corpus(None, (), hashlib.sha256(text).hexdigest(), len(text), occurring.sorted())
 
 
 def absolute_path(path: str) -> str:
@@ -133,7 +171,7 @@ def absolute_path(path: str) -> str:
         path: A file, a folder or a glob, as ``load_corpus`` takes it.
     """
     expanded = os.path.expanduser(path)  # noqa: PTH111 -- a glob is no path
-    if _is_glob(expanded):
+    if is_glob(expanded):
         # The working directory is meant literally, whatever its name looks like.
         expanded = os.path.join(glob.escape(os.getcwd()), expanded)  # noqa: PTH109, PTH118
     return os.path.abspath(expanded)  # noqa: PTH100 -- keeps links
@@ -172,102 +210,3 @@ def _built_in_text() -> bytes:
     for typographic, plain in (("‘’‚‛", "'"), ("“”„‟", '"'), ("‐‑‒–—―−", "-")):  # noqa: RUF001
         text = text.translate(dict.fromkeys(map(ord, typographic), plain))
     return unicodedata.normalize("NFKD", text).encode("ascii", errors="replace")
-
-
-def _find_files(path: str) -> list[Path]:
-    if not path:
-        raise InputError("the path of the corpus is empty")
-    given = Path(path).expanduser()
-    if given.is_dir():
-        files = sorted(Path(name) for name in _files_below(given) if name.endswith(".txt"))
-        if not files:
-            raise InputError(f"corpus: {path!r} is a folder without a *.txt file at any depth")
-        return files
-    if not _is_glob(str(given)):
-        return [given]
-    files = sorted(match for match in _matches(given) if match.is_file())
-    if not files:
-        raise InputError(f"corpus: {path!r} is a glob that matches no file")
-    return files
-
-
-def _is_glob(path: str) -> bool:
-    return glob.has_magic(path) and not Path(path).exists()
-
-
-def _matches(pattern: Path) -> Iterator[Path]:
-    """The matches of a glob; ``**`` goes through folders, not through links to them."""
-    n_plain = next(i for i, part in enumerate(pattern.parts) if glob.has_magic(part))
-    return Path(*pattern.parts[:n_plain]).glob(str(Path(*pattern.parts[n_plain:])))
-
-
-def _files_below(folder: Path) -> Iterator[str]:
-    def fail(error: OSError) -> None:
-        raise error
-
-    # Links to folders are not followed, so that a loop of them ends.
-    for root, _, names in os.walk(folder, onerror=fail):
-        for name in names:
-            yield str(Path(root, name))
-
-
-def _described(path: Path) -> TextFile:
-    try:
-        status = path.stat()
-    except FileNotFoundError as error:
-        raise InputError(f"corpus: {str(path)!r} does not exist") from error
-    except OSError as error:
-        raise InputError(f"corpus: {str(path)!r} cannot be read: {_reason(error)}") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"corpus: {str(path)!r} is not a regular file")
-    return TextFile(path, status.st_size, status.st_mtime_ns)
-
-
-def blocks_of(path: Path) -> Iterator[Block]:
-    """The bytes of a file, cut only between characters where they are UTF-8.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    offset, rest = 0, b""
-    try:
-        with path.open("rb") as stream:
-            while data := stream.read(_BLOCK_BYTES):
-                data = rest + data
-                end = _end_of_last_character(data)
-                rest = data[end:]
-                yield Block(data[:end], str(path), offset)
-                offset += end
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {_reason(error)}") from error
-    if rest:
-        yield Block(rest, str(path), offset)
-
-
-def _end_of_last_character(data: bytes) -> int:
-    """Where the last whole character ends."""
-    for back in range(1, min(_LONGEST_CHARACTER, len(data)) + 1):
-        byte = data[-back]
-        length = bisect.bisect_right(_FIRST_BYTES, byte)
-        if length == 0:
-            break
-        if length > 1:
-            return len(data) - back if back < length else len(data)
-    return len(data)
-
-
-def _check_text(block: Block) -> None:
-    bad = block.data.find(b"\0")
-    reason = "a zero byte, which no text holds"
-    try:
-        block.data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if bad < 0 or error.start < bad:
-            bad, reason = error.start, f"0x{block.data[error.start]:02x}, which is not UTF-8"
-    if bad >= 0:
-        place = f"byte {block.offset + bad:,} is {reason}"
-        raise InputError(f"{block.place} is not UTF-8 text: {place}")
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

@@ -8,13 +8,11 @@ from typing import Any, ClassVar, Self
 import gin
 import numpy as np
 
-from lm_core.data.corpus import Block, Corpus, blocks_of
+from lm_core.data.characters import SURROGATES, CharacterNumbers, UnknownCharacterError
+from lm_core.data.corpus import Corpus
+from lm_core.data.text_files import Block, blocks_of, check_text
 from lm_core.errors import InputError, shown, unknown
 
-# Unicode ends at U+10FFFF.
-_N_CODE_POINTS = 0x110000
-# Halves of surrogate pairs are code points, but no characters.
-_SURROGATES = range(0xD800, 0xE000)
 # The vocabulary of the byte tokenizer: all values of a byte.
 _N_BYTES = 256
 # The vocabulary of the ascii tokenizer: ASCII has seven bits.
@@ -22,7 +20,7 @@ _N_ASCII = 128
 # UTF-8 spells code points below these limits in one, two and three bytes, and others in four.
 _UTF8_LIMITS = (0x80, 0x800, 0x10000)
 # Tokens whose bytes are counted at once, so that a large corpus does not fill the memory.
-_COUNTED_AT_ONCE = 2**24
+_COUNTED_AT_ONCE = 2**22
 
 
 class Tokenizer(ABC):
@@ -129,9 +127,8 @@ class AsciiTokenizer(ByteTokenizer):
     def encode_block(self, block: Block) -> np.ndarray:
         """The bytes themselves, as a view, when all of them are ASCII."""
         tokens = super().encode_block(block)
-        beyond = tokens >= _N_ASCII
-        if beyond.any():
-            raise _unknown_character(self, block, int(beyond.argmax()))
+        if not block.data.isascii():
+            raise _unknown_character(self, block, int((tokens >= _N_ASCII).argmax()))
         return tokens
 
 
@@ -151,32 +148,24 @@ class CharTokenizer(Tokenizer):
         code_points = [ord(character) for character in characters]
         if not characters or sorted(set(code_points)) != code_points:
             raise InputError("the characters of a char tokenizer are sorted, and none stands twice")
-        if any(code_point in _SURROGATES for code_point in code_points):
+        if any(code_point in SURROGATES for code_point in code_points):
             raise InputError("a char tokenizer holds half of a surrogate pair, which is no text")
         self.characters = characters
         self.vocab_size = len(characters)
         self._code_points = np.array(code_points, dtype="<u4")
-        self._token_of = np.full(_N_CODE_POINTS, -1, dtype=np.int32)
-        self._token_of[self._code_points] = np.arange(self.vocab_size)
-        limits = np.array(_UTF8_LIMITS)
-        self._n_bytes = 1 + np.searchsorted(limits, self._code_points, side="right")
-
-    @classmethod
-    def of_corpus(cls, corpus: Corpus) -> "CharTokenizer":
-        """The tokenizer of all characters that occur in a corpus."""
-        occurs = np.zeros(_N_CODE_POINTS, dtype=bool)
-        for block in corpus.blocks():
-            occurs[_code_points(block.data)] = True
-        return cls("".join(map(chr, np.flatnonzero(occurs))))
+        self._numbers = CharacterNumbers(self._code_points)
+        # The tokens from each of these on are spelled with one byte more than those before it.
+        self._longer_from = np.searchsorted(self._code_points, _UTF8_LIMITS).tolist()
 
     def encode_block(self, block: Block) -> np.ndarray:
         """One token for each character."""
-        tokens = self._token_of[_code_points(block.data)]
-        missing = tokens < 0
-        if missing.any():
-            before = block.data.decode("utf-8")[: int(missing.argmax())]
-            raise _unknown_character(self, block, len(before.encode("utf-8")))
-        return tokens.astype(self.dtype)
+        try:
+            return self._numbers.of(block.data)
+        except UnknownCharacterError as error:
+            raise _unknown_character(self, block, error.offset) from error
+        except UnicodeDecodeError:  # The text has changed since it was checked.
+            check_text(block)
+            raise
 
     def decode(self, tokens: np.ndarray) -> str:
         """The characters of the tokens."""
@@ -184,8 +173,13 @@ class CharTokenizer(Tokenizer):
 
     def count_bytes(self, tokens: np.ndarray) -> int:
         """The lengths of the characters in UTF-8."""
-        parts = range(0, len(tokens), _COUNTED_AT_ONCE)
-        return sum(int(self._n_bytes[tokens[i : i + _COUNTED_AT_ONCE]].sum()) for i in parts)
+        n_bytes = len(tokens)
+        for start in range(0, len(tokens), _COUNTED_AT_ONCE):
+            part = np.asarray(tokens[start : start + _COUNTED_AT_ONCE])
+            for first in self._longer_from:
+                if first < self.vocab_size:
+                    n_bytes += int(np.count_nonzero(part >= first))
+        return n_bytes
 
     def to_dict(self) -> dict[str, Any]:
         """The kind and the characters."""
@@ -220,7 +214,7 @@ def build_tokenizer(corpus: Corpus, kind: str = "ascii") -> Tokenizer:
         InputError: Another kind.
     """
     if kind == CharTokenizer.kind:
-        return CharTokenizer.of_corpus(corpus)
+        return CharTokenizer(corpus.characters)
     return tokenizer_from_dict({"kind": kind})
 
 
@@ -235,10 +229,6 @@ def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
         return _CLASSES[kind].from_dict(data)
     message = unknown(str(kind), _CLASSES, "tokenizer")
     raise InputError(f"{shown(kind)}: {message} (there are {', '.join(_CLASSES)})")
-
-
-def _code_points(data: bytes) -> np.ndarray:
-    return np.frombuffer(data.decode("utf-8").encode("utf-32-le"), dtype="<u4")
 
 
 def _unknown_character(tokenizer: Tokenizer, block: Block, index: int) -> InputError:
