@@ -143,18 +143,10 @@ def test_gradients_are_those_of_small_differences():
     assert torch.autograd.gradcheck(lambda x: layer(x, training()), x)
 
 
-class AllLevels:
-    """A generator whose draws hold each 16-bit number once."""
-
-    def random_raw(self, n_draws):
-        levels = np.random.default_rng(0).permutation(2**16).astype("<u2")
-        assert n_draws == len(levels) // 4
-        return levels.view("<u8")
-
-
 @pytest.mark.parametrize("n_dropped", [1, 2, 6554, 32767, 32768, 32769, 65535])
 def test_of_all_levels_so_many_drop_as_the_rate_says(monkeypatch, n_dropped):
-    monkeypatch.setattr(dropout, "keyed_bits", lambda *key: AllLevels())
+    each_once = torch.randperm(2**16).sub(2**15).to(torch.int16).repeat(2, 1)
+    monkeypatch.setattr(dropout, "random_levels", lambda keys, n_levels: each_once)
     bits = keep_bits(KEY, 0, n_dropped, (2, 2**16))
     assert bits.eq(0).sum(1).tolist() == [n_dropped, n_dropped]
     assert bits.eq(-1).sum(1).tolist() == [2**16 - n_dropped] * 2

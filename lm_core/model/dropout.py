@@ -1,5 +1,6 @@
 """Dropout whose masks are a function of (seed, step, place, sequence)."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,12 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from lm_core.errors import InputError
+from lm_core.model.random_levels import KEY_WORDS, random_levels
 from lm_core.model.sites import ForwardContext
-from lm_core.randomness import StepKey, keyed_bits
+from lm_core.randomness import StepKey, keyed_bits, keyed_words
 
 # Each element compares 16 random bits with a threshold, so rates are multiples of 1 / 65536.
 _LEVELS = 2**16
-# A draw of the generator has 64 bits.
-_ELEMENTS_A_DRAW = 4
 # Integers as wide as the numbers whose bits a mask keeps or clears.
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -152,17 +152,12 @@ def keep_bits(
     Returns:
         int16 of that shape: -1, which has all bits, for what is kept, and 0 for what is dropped.
     """
-    n_sequences, n_elements = shape[0], int(np.prod(shape[1:]))
-    n_draws = -(-n_elements // _ELEMENTS_A_DRAW)
-    draws = np.empty((n_sequences, n_draws), dtype="<u8")
-    for i in range(n_sequences):
-        bits = keyed_bits(key.seed, "dropout", key.step, index, key.first_sequence + i)
-        draws[i] = bits.random_raw(n_draws)
-    levels = torch.from_numpy(draws.view("<i2").astype(np.int16, copy=False))
-    # Read as signed, 16 bits are uniform from -32768. In place, all this takes less time than
-    # drawing does.
-    kept = levels.ge_(n_dropped_levels - _LEVELS // 2).neg_()
-    return kept[:, :n_elements].view(shape)
+    sequences = range(key.first_sequence, key.first_sequence + shape[0])
+    keys = [keyed_words(KEY_WORDS, key.seed, "dropout", key.step, index, i) for i in sequences]
+    rows = np.array(keys, dtype=np.uint32).reshape(-1, KEY_WORDS)
+    levels = random_levels(rows, math.prod(shape[1:]))
+    # Read as signed, 16 bits are uniform from -32768.
+    return levels.ge_(n_dropped_levels - _LEVELS // 2).neg_().view(shape)
 
 
 def seed_device(key: StepKey, device: torch.device) -> None:
