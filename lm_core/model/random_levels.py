@@ -15,7 +15,7 @@ import torch
 _SHIFTS = (17, 11, 15, 14)
 # Its multipliers, between two shifts each.
 _MULTIPLIERS = (0xED5AD4BB, 0xAC4C1B51, 0x31848BAB)
-# A word of the key goes in before each shift that a multiplication follows.
+# A word of the key goes in at the start, and others after all multiplications but the last.
 KEY_WORDS = len(_MULTIPLIERS)
 # A hash of 32 bits makes two numbers.
 LEVELS_A_HASH = 2
@@ -34,19 +34,18 @@ def random_levels(keys: np.ndarray, n_levels: int) -> torch.Tensor:
         int16 ``(n_rows, n_levels)``; the memory of a row may be a little longer. A number depends
         on the key of its row and on its place in it.
     """
-    words = torch.from_numpy(keys.view(np.int32)).unsqueeze(-1).unbind(1)
-    n_hashes = -(-n_levels // LEVELS_A_HASH)
-    hashes = torch.arange(n_hashes, dtype=torch.int32).repeat(len(keys), 1)
+    first, *words = torch.from_numpy(keys.view(np.int32)).unsqueeze(-1).unbind(1)
+    hashes = torch.arange(-(-n_levels // LEVELS_A_HASH), dtype=torch.int32) ^ first
     shifted = torch.empty_like(hashes)
     for shift, multiplier, word in zip_longest(_SHIFTS, _MULTIPLIERS, words):
-        if word is not None:
-            hashes.bitwise_xor_(word)
         torch.bitwise_right_shift(hashes, shift, out=shifted)
         # PyTorch shifts copies of the sign in, the hash wants zeroes.
         shifted.bitwise_and_(2 ** (_BITS - shift) - 1)
         hashes.bitwise_xor_(shifted)
         if multiplier is not None:
             hashes.mul_(_signed(multiplier))
+        if word is not None:
+            hashes.bitwise_xor_(word)
     return hashes.view(torch.int16)[:, :n_levels]
 
 
