@@ -41,6 +41,28 @@ DROPOUTS = (0.1, 0.0)
 PEERS = ("none", "transformers")
 # Steps of a real run, with its record and progress, whose parts are timed.
 STEPS_OF_A_RUN = 30
+PROFILED_STEPS = 10
+MICROSECONDS = 1e6
+KINDS_OF_OPERATIONS = {
+    "products of linear layers": ("mm", "addmm"),
+    "products of attention": ("bmm", "baddbmm_"),
+    "GELU": ("gelu", "gelu_backward"),
+    "softmax": ("_softmax", "_softmax_backward_data", "_log_softmax"),
+    "LayerNorm": ("native_layer_norm", "native_layer_norm_backward"),
+    "drawing and applying masks": (
+        "bitwise_xor",
+        "bitwise_xor_",
+        "bitwise_and",
+        "bitwise_and_",
+        "bitwise_right_shift",
+        "ge_",
+        "neg_",
+    ),
+    "copies to other layouts and dtypes": ("copy_",),
+    "adding and scaling": ("add", "add_", "mul", "mul_"),
+    "sums of gradients of biases": ("sum",),
+    "the optimizer": ("_fused_adamw_",),
+}
 # Windows of the validation that is timed.
 VALIDATION_WINDOWS = 64
 SIZES = ("n_layers", "d_model", "n_heads", "d_ff", "max_seq_len")
@@ -194,15 +216,47 @@ def share_of_the_loop(setting: Setting, precision: str) -> float:
     return 1 - inside / (last - first)
 
 
+def profile_rows(setting: Setting, precision: str) -> list[dict[str, Any]]:
+    """Where the time of a step goes, by kind of operation."""
+    trainer = setting.trainer(precision, setting.config.dropout)
+    trainer.train_step()
+    start = time.perf_counter()
+    for _ in range(PROFILED_STEPS):
+        trainer.train_step()
+    total = time.perf_counter() - start
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        for _ in range(PROFILED_STEPS):
+            trainer.train_step()
+    seconds = dict.fromkeys(KINDS_OF_OPERATIONS, 0.0)
+    for event in profiler.key_averages():
+        name = event.key.removeprefix("aten::")
+        for kind, names in KINDS_OF_OPERATIONS.items():
+            if name in names:
+                seconds[kind] += event.self_cpu_time_total / MICROSECONDS
+    seconds["everything else"] = max(total - sum(seconds.values()), 0.0)
+    return [
+        {
+            "operation": kind,
+            "ms a step": 1e3 * taken / PROFILED_STEPS,
+            "share": f"{taken / total:.0%}",
+        }
+        for kind, taken in seconds.items()
+    ]
+
+
 def main() -> None:
     """Measures and prints."""
     parser = arguments(__doc__, REPETITIONS)
     parser.add_argument("--peer", choices=PEERS, default="none", help="whom to compare with")
+    parser.add_argument("--profile", action="store_true", help="print where a step spends its time")
     given: argparse.Namespace = parser.parse_args()
     keep_freed_memory()
     setting = Setting()
-    trainer = setting.trainer("auto", 0.0)
-    precision = trainer.precision
+    precision = setting.trainer("auto", 0.0).precision
+    if given.profile:
+        rows = profile_rows(setting, precision)
+        print_result(world(), rows, given.json, {"precision": precision})
+        return
     facts: dict[str, Any] = {
         "configuration": "default.yaml on the built-in corpus",
         "precision: auto": precision,
