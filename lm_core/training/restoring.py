@@ -13,7 +13,7 @@ from lm_core.errors import InputError, LabError, MachineError, shown
 from lm_core.hooks import Hooks
 from lm_core.model.transformer import Transformer
 from lm_core.training.checkpoint import Checkpoint
-from lm_core.training.optimizer import load_optimizer_tensors
+from lm_core.training.optimizer import AdamW, load_optimizer_tensors
 from lm_core.training.run_state import RunState
 
 # All blocks of a model have the same weights, under names that begin with their own.
@@ -25,7 +25,7 @@ _ONE_BLOCK = 1
 def restore_training(
     checkpoint: Checkpoint,
     model: Transformer,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
     hooks: Hooks,
     **parts: Any,
 ) -> RunState:
