@@ -4,8 +4,9 @@ Sums follow from the shapes of the model; what autograd keeps for backward is co
 pass on tensors without content, so that it stays right whatever the blocks do.
 """
 
+import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -146,10 +147,17 @@ def shapes_only(config: TrainingConfig, vocab_size: int) -> Transformer:
         config: The configuration.
         vocab_size: Number of different tokens.
     """
+    with without_content():
+        return _model_of(config, vocab_size)
+
+
+@contextlib.contextmanager
+def without_content() -> Iterator[None]:
+    """Lets the models that are built under it have parts, names and shapes, and no content."""
     # Fake tensors load PyTorch's compiler, and so do random numbers on the device without content;
     # that takes as long as importing PyTorch did.
     with torch.device("meta"), _Uninitialised():
-        return _model_of(config, vocab_size)
+        yield
 
 
 class _Uninitialised(TorchFunctionMode):

@@ -141,7 +141,7 @@ def test_the_optimizer_and_the_hooks_receive_the_values():
     optimizer = build_adamw(model, 0.02, 0.3, 0.7, 0.6)
     for step in (1, 2, 3):
         inputs, targets = trainer._batches.batch(step)
-        optimizer.zero_grad()
+        optimizer.forget_gradients()
         model(inputs, targets, key=StepKey(5, step), dtype=DTYPES[trainer.precision]).backward()
         frozen.grad = None
         optimizer.step()

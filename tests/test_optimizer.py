@@ -18,7 +18,7 @@ def build():
 def step(model, optimizer, number):
     model(TOKENS, TOKENS.roll(number, 1), key=StepKey(0, number)).backward()
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.forget_gradients()
 
 
 def test_only_matrices_decay():
@@ -59,9 +59,38 @@ def test_a_step_is_adamws_formula():
             m_hat, v_hat = m[name] / (1 - beta1**t), v[name] / (1 - beta2**t)
             expected[name] -= rate * m_hat / (v_hat.sqrt() + 1e-8)
         optimizer.step()
-        optimizer.zero_grad()
+        optimizer.forget_gradients()
     for name, p in model.named_parameters():
         torch.testing.assert_close(p.double(), expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_it_leaves_the_bits_of_pytorchs_own_and_changes_nothing_where_it_is_off():
+    mine, theirs = build(), build()
+    theirs.load_state_dict(mine.state_dict())
+    optimizer = build_adamw(mine, 0.01, 0.1, 0.8, 0.9)
+    matrices = {"query_key_value.weight", "projection.weight", "expansion.weight"}
+    decays = [
+        {"params": [p], "weight_decay": 0.1 if ".".join(name.split(".")[-2:]) in matrices else 0.0}
+        for name, p in theirs.named_parameters()
+    ]
+    reference = torch.optim.AdamW(decays, lr=0.01, betas=(0.8, 0.9), eps=1e-8, fused=True)
+    for number in (1, 2, 3, 4):
+        for model in (mine, theirs):
+            model(TOKENS, TOKENS.roll(number, 1), key=StepKey(0, number)).backward()
+            # A parameter that has no gradient in a step is passed over.
+            model.final_norm.bias.grad = None if number == 3 else model.final_norm.bias.grad
+        is_off = torch.tensor(number == 2)
+        optimizer.step(is_off)
+        if not is_off:
+            reference.step()
+        optimizer.forget_gradients()
+        reference.zero_grad()
+    assert all(p.grad is None for p in mine.parameters())
+    for (name, p), q in zip(mine.named_parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(p, q), name
+        state = reference.state[q]
+        assert optimizer.state[p].keys() == state.keys()
+        assert all(torch.equal(optimizer.state[p][kind], state[kind]) for kind in state), name
 
 
 def test_a_restored_state_goes_on_bit_for_bit():

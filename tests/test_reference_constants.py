@@ -75,6 +75,7 @@ NAMED_IN_THE_WIRING = {
     "_MEBIBYTE",
     "_MOST_LAYERS",
     "_ONE_BLOCK",
+    "_ONE_UPDATE",
     "_SHOWN_DIGITS",
     "_NO_DECAY",
     "_PROBE_DIGITS",

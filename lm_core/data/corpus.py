@@ -208,5 +208,7 @@ def _built_in_text() -> bytes:
         raise MachineError(message) from error
     text = "".join(topics[name] for name in sorted(topics))
     for typographic, plain in (("‘’‚‛", "'"), ("“”„‟", '"'), ("‐‑‒–—―−", "-")):  # noqa: RUF001
-        text = text.translate(dict.fromkeys(map(ord, typographic), plain))
+        for character in typographic:
+            # Many times faster than str.translate, which looks every character up.
+            text = text.replace(character, plain)
     return unicodedata.normalize("NFKD", text).encode("ascii", errors="replace")

@@ -13,6 +13,7 @@ from lm_core.hooks.registry import ForwardHook, Hook, HookEntry, UpdateHook, rea
 from lm_core.model.sites import ForwardContext, Site, SiteHook
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
+from lm_core.training.optimizer import AdamW
 from lm_core.training.tensor_files import require_storable
 
 
@@ -66,7 +67,7 @@ class Hooks:
         """Whether any hook wants to see proposed updates, which costs a copy of the weights."""
         return bool(self._on_updates)
 
-    def step(self, optimizer: torch.optim.Optimizer, key: StepKey) -> None:
+    def step(self, optimizer: AdamW, key: StepKey) -> None:
         """Lets the optimizer make its step, and each hook in turn change what it adds.
 
         Args:

@@ -7,13 +7,13 @@ import torch
 from pydantic import ValidationError
 
 from lm_core.config.training_config import TrainingConfig
-from lm_core.costs import count_parameters
+from lm_core.costs import count_parameters, without_content
 from lm_core.data.tokenizer import Tokenizer, tokenizer_from_dict
 from lm_core.errors import InputError, LabError, MachineError, shown
 from lm_core.hooks import Hooks
 from lm_core.model.transformer import Transformer
 from lm_core.training.checkpoint import Checkpoint
-from lm_core.training.optimizer import load_optimizer_tensors
+from lm_core.training.optimizer import AdamW, load_optimizer_tensors
 from lm_core.training.run_state import RunState
 
 # All blocks of a model have the same weights, under names that begin with their own.
@@ -25,7 +25,7 @@ _ONE_BLOCK = 1
 def restore_training(
     checkpoint: Checkpoint,
     model: Transformer,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
     hooks: Hooks,
     **parts: Any,
 ) -> RunState:
@@ -123,7 +123,7 @@ def _require_weights(weights: Mapping[str, torch.Tensor], arguments: Mapping[str
     Raises:
         ValueError: A tensor is missing, too many, or of another shape or type.
     """
-    with torch.device("meta"):
+    with without_content():
         model = Transformer(**{**arguments, "n_layers": _ONE_BLOCK}, seed=None)
     needed = model.state_dict()
     block = {name: needed.pop(name) for name in list(needed) if name.startswith(_FIRST_BLOCK)}

@@ -10,6 +10,7 @@ from lm_core.errors import MachineError
 from lm_core.hooks import Hooks
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
+from lm_core.training.optimizer import AdamW
 
 
 class Gradient(NamedTuple):
@@ -32,7 +33,7 @@ class Update:
     Args:
         model: The model, on its device.
         batches: The windows of each step.
-        optimizer: Updates the model's parameters; a fused one.
+        optimizer: Updates the model's parameters.
         hooks: May change gradients and updates.
         precision: Of the products, ``float32`` or ``bfloat16``. Weights, gradients and the
             optimizer are in float32.
@@ -47,7 +48,7 @@ class Update:
         self,
         model: Transformer,
         batches: RandomBatches,
-        optimizer: torch.optim.Optimizer,
+        optimizer: AdamW,
         hooks: Hooks,
         precision: str,
         compiles: bool,
@@ -95,7 +96,7 @@ class Update:
 
     def discard(self) -> None:
         """Forgets the gradient."""
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.forget_gradients()
 
     def apply_if_finite(self, gradient: Gradient) -> None:
         """Updates the parameters unless the loss or the norm is not finite; nobody waits for it.
@@ -106,10 +107,7 @@ class Update:
         is_bad = ~torch.stack([gradient.loss, gradient.norm]).isfinite().all()
         was_off = is_bad if self._is_off is None else self._is_off
         self._is_off = is_bad | was_off
-        # By this attribute PyTorch's gradient scaler tells a fused optimizer to leave a step out.
-        self._optimizer.found_inf = self._is_off.float()
-        self._optimizer.step()
-        del self._optimizer.found_inf
+        self._optimizer.step(self._is_off)
         self.discard()
 
     def switch_on(self) -> None:

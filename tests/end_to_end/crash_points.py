@@ -19,7 +19,6 @@ import sys
 from pathlib import Path
 
 import torch
-import torch._dynamo  # so that not every child imports it
 
 from benchmarks import faults
 from lm_core import experiment, manifest

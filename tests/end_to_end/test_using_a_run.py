@@ -168,3 +168,15 @@ def test_a_reader_that_stops_early_gets_no_traceback(folder, tmp_path):
     command = f"{sys.executable} {RUN} --mode=sample --run_dir={folder}/out | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
     assert "Traceback" not in done.stderr
+
+
+def test_neither_training_nor_what_uses_a_run_loads_the_compiler_of_pytorch(tmp_path):
+    # The compiler takes as long to load as PyTorch itself; sympy is the first that it needs.
+    (tmp_path / "sympy.py").write_text("raise SystemExit('the compiler was loaded')")
+    for arguments in (
+        [*TINY, "--max_steps=2"],
+        ["--resume", "--max_steps=3"],
+        ["--mode=evaluate"],
+        ["--mode=sample"],
+    ):
+        run(*arguments, "--run_dir=out", cwd=tmp_path, check=0, PYTHONPATH=str(tmp_path))

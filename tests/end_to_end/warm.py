@@ -94,8 +94,6 @@ def _child(question):
 
 
 def _serve():
-    import torch._dynamo  # noqa: F401 -- the optimizer would import it in every child
-
     import lm_core.experiment  # noqa: F401 -- for all that it imports
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
