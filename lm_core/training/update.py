@@ -54,8 +54,11 @@ class Update:
         compiles: bool,
     ) -> None:
         self._model = model
+        # To name them imports the compiler, which takes a second.
+        self._errors_of_compiling: tuple[type[Exception], ...] = ()
         if compiles:
             model.compile_blocks()
+            self._errors_of_compiling = (torch._dynamo.exc.TorchDynamoException,)
         self._batches, self._optimizer, self._hooks = batches, optimizer, hooks
         self._dtype = DTYPES[precision]
         self.is_on_gpu = model.device.type == "cuda"
@@ -71,7 +74,7 @@ class Update:
         inputs, targets = (self._moved(part) for part in self._batches.batch(key.step))
         try:
             loss = self._model(inputs, targets, key=key, dtype=self._dtype)
-        except torch._dynamo.exc.TorchDynamoException as error:
+        except self._errors_of_compiling as error:
             reason = str(error).strip().splitlines()[0]
             message = f"compile: PyTorch cannot compile the model on this machine: {reason}"
             raise MachineError(f"{message}; compile: false trains without") from error
