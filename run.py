@@ -40,14 +40,12 @@ from lm_core import inspection
 from lm_core.command_line import help_text, parse, path_given
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError, LabError, MachineError, StoppedAtOnce, StoppedError, one_line
-from lm_core.machine import keep_freed_memory
+from lm_core.machine import set_up_process
 from lm_core.output import let_go, say
 from lm_core.request import Request
 from lm_core.training.signals import SIGNALS, stop_at_once_on_signals
 
 PROJECT = Path(__file__).resolve().parent
-# Turns of waiting before a thread sleeps, of GNU's OpenMP, https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html.
-SPIN_COUNT = "1000"
 
 
 def import_modules(names: Sequence[str]) -> None:
@@ -123,10 +121,7 @@ def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
         Path.cwd()
     except OSError as error:
         raise MachineError("the working directory is no longer there; change to another") from error
-    # Threads that wait should sleep soon: when other programs want the cores too, threads that
-    # spin for long make all of them many times slower, and alone it costs nothing.
-    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    keep_freed_memory()
+    set_up_process()
     import_modules(values.allow_gin_import)
     request = request_of(values, bare)
     if values.mode in ("train", "plan") and not values.resume:

@@ -3,14 +3,16 @@
     pip install -e '.[bench]'
     python -m benchmarks.train_step --peer=transformers
 
-The peer is GPT-2 of Hugging Face's transformers: the same sizes, batch, text and AdamW. All take
-turns in one process. The limit is the time that the matrix products of a step alone would take at
-the rate that this processor reaches with large ones. Beside steps, it measures how fast a
-validation runs, and which share of training goes into anything but forward, backward and the
-optimizer.
+The peer is GPT-2 of Hugging Face's transformers: the same sizes, batch, text and AdamW. Each has a
+process of its own, set up as its users have it, and all take turns. The limit is the time that the
+matrix products of a step alone would take at the rate that this processor reaches with large ones.
+Beside steps, it measures how fast a validation runs, and which share of training goes into anything
+but forward, backward and the optimizer.
 """
 
 import argparse
+import contextlib
+import itertools
 import os
 import statistics
 import tempfile
@@ -22,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.contestants import Contestant, serve
 from benchmarks.harness import arguments, matrix_rate, median_ratio, print_result, take_turns, world
 from lm_core.compute import DTYPES
 from lm_core.config.training_config import TrainingConfig
@@ -30,7 +33,7 @@ from lm_core.data.corpus import load_corpus, split_corpus
 from lm_core.data.token_store import encode_corpus
 from lm_core.data.tokenizer import build_tokenizer
 from lm_core.evaluation import Evaluator
-from lm_core.machine import keep_freed_memory
+from lm_core.machine import SETTINGS_OF_THREADS, keep_freed_memory
 from lm_core.model.transformer import Transformer
 from lm_core.progress import training_progress
 from lm_core.record import RunDirectory
@@ -38,6 +41,7 @@ from lm_core.training.trainer import Trainer
 
 REPETITIONS = 15
 DROPOUTS = (0.1, 0.0)
+LAB = "lm_core"
 PEERS = ("none", "transformers")
 # Steps of a real run, with its record and progress, whose parts are timed.
 STEPS_OF_A_RUN = 30
@@ -88,6 +92,13 @@ class Setting:
         model = Transformer(self.tokenizer.vocab_size, **sizes, dropout=dropout).train()
         return Trainer(model, self.tokens, precision=precision, seed=1, **options)
 
+    def step_of(self, name: str, precision: str, dropout: float) -> Callable[[], None]:
+        """A step of a contestant, in a process that is set up for it."""
+        if name != LAB:
+            return self.peer_step(precision, dropout)
+        keep_freed_memory()
+        return self.trainer(precision, dropout).train_step
+
     def peer_step(self, precision: str, dropout: float) -> Callable[[], None]:
         """A step of the peer, as its documentation has people write it."""
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -129,13 +140,20 @@ class Setting:
 
 def step_rows(setting: Setting, peer: str, repetitions: int) -> list[dict[str, Any]]:
     """A row for each dropout, precision and contestant."""
-    cases = {}
-    for dropout in DROPOUTS:
-        for precision in DTYPES:
-            cases["lm_core", dropout, precision] = setting.trainer(precision, dropout).train_step
-            if peer != "none":
-                cases[peer, dropout, precision] = setting.peer_step(precision, dropout)
-    seconds = take_turns(cases, repetitions)
+    names = [LAB] if peer == "none" else [LAB, peer]
+    keys = list(itertools.product(DROPOUTS, DTYPES, names))
+    with contextlib.ExitStack() as contestants:
+        cases = {
+            (name, dropout, precision): contestants.enter_context(
+                Contestant(
+                    "benchmarks.train_step",
+                    ["--serve", name, str(dropout), precision],
+                    SETTINGS_OF_THREADS if name == LAB else {},
+                )
+            )
+            for dropout, precision, name in keys
+        }
+        seconds = take_turns(cases, repetitions)
     flops = flops_a_step(setting.config, setting.tokenizer.vocab_size)
     limits = {name: flops / matrix_rate(dtype) for name, dtype in DTYPES.items()}
     rows = []
@@ -249,9 +267,14 @@ def main() -> None:
     parser = arguments(__doc__, REPETITIONS)
     parser.add_argument("--peer", choices=PEERS, default="none", help="whom to compare with")
     parser.add_argument("--profile", action="store_true", help="print where a step spends its time")
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     given: argparse.Namespace = parser.parse_args()
-    keep_freed_memory()
     setting = Setting()
+    if given.serve:
+        name, dropout, precision = given.serve
+        serve(setting.step_of(name, precision, float(dropout)))
+        return
+    keep_freed_memory()
     precision = setting.trainer("auto", 0.0).precision
     if given.profile:
         rows = profile_rows(setting, precision)

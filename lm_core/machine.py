@@ -14,6 +14,22 @@ _M_MMAP_THRESHOLD = -3
 _NEVER = 2**30
 
 
+# Turns of waiting before a thread of GNU's OpenMP sleeps:
+# https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html. When other programs want the cores
+# too, threads that spin for long make all of them many times slower; alone it costs nothing.
+SETTINGS_OF_THREADS = {"GOMP_SPINCOUNT": "1000"}
+
+
+def set_up_process() -> None:
+    """Sets up this process for training on a CPU; PyTorch must not be imported yet.
+
+    What the environment says of threads already, stays.
+    """
+    for name, value in SETTINGS_OF_THREADS.items():
+        os.environ.setdefault(name, value)
+    keep_freed_memory()
+
+
 def keep_freed_memory() -> None:
     """Lets the C library keep the memory that tensors gave back, for those of the next step.
 

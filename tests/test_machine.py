@@ -1,8 +1,14 @@
+import os
 from types import SimpleNamespace
 
 import pytest
 
-from lm_core.machine import control_group_limits, keep_freed_memory, most_memory
+from lm_core.machine import (
+    control_group_limits,
+    keep_freed_memory,
+    most_memory,
+    set_up_process,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +55,13 @@ def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
     # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h.
     assert [parameter for parameter, _ in asked] == [-1, -3]
     assert len({value for _, value in asked}) == 1
+
+
+def test_what_the_environment_says_of_threads_stays(monkeypatch):
+    monkeypatch.setattr("lm_core.machine.keep_freed_memory", lambda: None)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    set_up_process()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    set_up_process()
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
