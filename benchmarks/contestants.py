@@ -6,6 +6,7 @@ A process serves one case: it prepares it, and then runs it each time that it is
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -13,12 +14,23 @@ from typing import Self
 READY = "ready"
 
 
-def serve(case: Callable[[], object]) -> None:
-    """Runs a case for each line on standard input, and answers with a line."""
+def serve(case: Callable[[], object], calls_a_turn: int) -> None:
+    """Runs a case in each turn that a line on standard input gives it, and answers with a line.
+
+    The first call of a turn does not count: it brings back to the caches and to memory what the
+    others have driven out.
+
+    Args:
+        case: What to run.
+        calls_a_turn: How many calls count.
+    """
     print(READY, flush=True)
     for _ in sys.stdin:
         case()
-        print(READY, flush=True)
+        start = time.perf_counter()
+        for _ in range(calls_a_turn):
+            case()
+        print(READY, (time.perf_counter() - start) / calls_a_turn, flush=True)
 
 
 class Contestant:
@@ -40,18 +52,19 @@ class Contestant:
             text=True,
             env={**os.environ, **environment},
         )
-        self._wait()
+        self._answer()
 
-    def __call__(self) -> None:
-        """Has the case run once."""
+    def __call__(self) -> float:
+        """Gives the case a turn, and returns the seconds of a call of it."""
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        self._wait()
+        return float(self._answer())
 
-    def _wait(self) -> None:
+    def _answer(self) -> str:
         line = self._process.stdout.readline()
-        if line.strip() != READY:
+        if not line.startswith(READY):
             raise RuntimeError(f"a contestant ended or said {line!r} instead of {READY!r}")
+        return line.removeprefix(READY)
 
     def __enter__(self) -> Self:
         return self

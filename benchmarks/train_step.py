@@ -39,7 +39,9 @@ from lm_core.progress import training_progress
 from lm_core.record import RunDirectory
 from lm_core.training.trainer import Trainer
 
-REPETITIONS = 15
+REPETITIONS = 9
+# So many steps of a contestant count in each turn.
+STEPS_A_TURN = 3
 DROPOUTS = (0.1, 0.0)
 LAB = "lm_core"
 PEERS = ("none", "transformers")
@@ -272,7 +274,7 @@ def main() -> None:
     setting = Setting()
     if given.serve:
         name, dropout, precision = given.serve
-        serve(setting.step_of(name, precision, float(dropout)))
+        serve(setting.step_of(name, precision, float(dropout)), STEPS_A_TURN)
         return
     keep_freed_memory()
     precision = setting.trainer("auto", 0.0).precision
