@@ -91,12 +91,19 @@ def flops_of_products(added, left, right, out_shape=None, **_):
     return 2 * batch * rows * inner * right[2]
 
 
+def flops_of_a_linear_layer(x, weight, *others, **_):
+    return 2 * x[0] * x[1] * weight[0]
+
+
 @settings(max_examples=25)
 @given(sizes)
 def test_arithmetic_is_what_pytorch_counts(config):
     model = build(config)
-    # It knows this product only by another name.
-    named = {torch.ops.aten.baddbmm_: flops_of_products}
+    # It does not know all names of products.
+    named = {
+        torch.ops.aten.baddbmm_: flops_of_products,
+        torch.ops.mkldnn._linear_pointwise: flops_of_a_linear_layer,
+    }
     with FlopCounterMode(display=False, custom_mapping=named) as counter:
         loss_of(model, config).backward()
     assert flops_a_step(config, VOCAB_SIZE) == counter.get_total_flops()

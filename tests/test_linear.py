@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
+from lm_core.model import linear as module
 from lm_core.model.linear import Linear, reference_linear
 
 
@@ -61,3 +62,21 @@ def test_a_product_in_float32_is_that_of_pytorch():
     made, x = layer(7, 5, torch.float32), numbers(3, 7, dtype=torch.float32)
     expected = torch.nn.functional.linear(x, made.weight, made.bias)
     torch.testing.assert_close(made(x, torch.float32), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("is_faster", [False, True])
+def test_either_library_gives_the_product(monkeypatch, dtype, is_faster):
+    if is_faster and not module._is_onednn_faster(torch.bfloat16):
+        pytest.skip("this PyTorch has no oneDNN with bfloat16")
+    monkeypatch.setattr(module, "_is_onednn_faster", lambda dtype: is_faster)
+    made, x = layer(24, 40, torch.float32), numbers(3, 17, 24, dtype=torch.float32)
+    x.requires_grad_()
+    found = made(x, dtype)
+    expected = reference_linear(x.double(), made.weight, made.bias)
+    tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
+    of_found = torch.autograd.grad(found.double().sin().sum(), (x, made.weight, made.bias))
+    of_expected = torch.autograd.grad(expected.sin().sum(), (x, made.weight, made.bias))
+    for one, other in zip(of_found, of_expected, strict=True):
+        assert (one - other).norm() <= 2 * tolerance * other.norm()
