@@ -75,8 +75,9 @@ def test_either_library_gives_the_product(monkeypatch, dtype, is_faster):
     found = made(x, dtype)
     expected = reference_linear(x.double(), made.weight, made.bias)
     tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-5
-    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
-    of_found = torch.autograd.grad(found.double().sin().sum(), (x, made.weight, made.bias))
-    of_expected = torch.autograd.grad(expected.sin().sum(), (x, made.weight, made.bias))
+    assert (found - expected).norm() <= tolerance * expected.norm()
+    leaves = x, made.weight, made.bias
+    of_found = torch.autograd.grad(found.double().square().sum(), leaves)
+    of_expected = torch.autograd.grad(expected.square().sum(), leaves)
     for one, other in zip(of_found, of_expected, strict=True):
-        assert (one - other).norm() <= 2 * tolerance * other.norm()
+        assert (one - other).norm() <= tolerance * other.norm()

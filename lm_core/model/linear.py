@@ -47,8 +47,8 @@ def reference_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) 
 def _linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """``rows @ weight.T + bias`` by the library that is faster at it on this processor.
 
-    For bfloat16 PyTorch multiplies with oneDNN, for float32 with MKL. By itself, oneDNN adds the bias
-    while it writes the product; ``addmm`` fills the whole product with copies of it before.
+    For bfloat16 PyTorch multiplies with oneDNN, for float32 with MKL. By itself, oneDNN adds the
+    bias while it writes the product; ``addmm`` fills the product with copies of it before.
     """
     if _is_onednn_faster(rows.dtype):
         return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
