@@ -37,8 +37,8 @@ _MATRICES_OF_ATTENTION = 4
 # The first step starts PyTorch's threads and loads its kernels.
 _RUNTIME_BYTES = 90 * 2**20
 # glibc's allocator keeps freed blocks and cannot always use them again: in
-# benchmarks/memory_estimate.py mostly 0.3 to 0.5 of the activations.
-_SHARE_OF_FRAGMENTS = 0.4
+# benchmarks/memory_estimate.py mostly 0.1 to 0.4 of the activations.
+_SHARE_OF_FRAGMENTS = 0.3
 
 
 def parameters_by_part(config: TrainingConfig, vocab_size: int) -> dict[str, int]:
