@@ -113,7 +113,7 @@ def test_a_gradient_that_hooks_made_infinite_ends_the_run_too():
     @update_hook("test_makes_infinite")
     class MakesInfinite(UpdateHook):
         def on_gradients(self, gradients, key):
-            return {name: gradient / 0 for name, gradient in gradients.items()}
+            return {name: torch.full_like(g, math.inf) for name, g in gradients.items()}
 
     trainer = build(with_parts=False, hooks={"update": [{"name": "test_makes_infinite"}]})
     before = weights(trainer)
