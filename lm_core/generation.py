@@ -121,7 +121,8 @@ class Generation:
 def _finite(logits: torch.Tensor) -> np.ndarray:
     """Logits in float64, once it is sure that each sequence has a token to choose."""
     values = logits.double().cpu().numpy()
-    # A hook may rule tokens out with minus infinity, but not all of them.
-    if np.isnan(values).any() or not np.isfinite(values.max(1)).all():
+    # A hook may rule tokens out with minus infinity, but not all of them. The largest of numbers
+    # of which one is none is none either.
+    if not np.isfinite(values.max(1)).all():
         raise DivergenceError("the model gives no finite numbers to sample from")
     return values

@@ -43,25 +43,28 @@ class TokenChoice:
         """A token for each row.
 
         Args:
-            logits: ``(batch, vocab_size)``, of which each row has a finite number; minus infinity
+            logits: ``(batch, vocab_size)`` in float64. Each row has a finite number; minus infinity
                 rules a token out.
             draws: One for each row, from 0 to 1, without 1, ``(batch,)``.
         """
-        logits = logits.astype(np.float64, copy=False)
-        largest = logits.max(1)
-        magnitude = np.abs(np.where(np.isfinite(logits), logits, 0)).max(1)
+        largest, smallest = logits.max(1), logits.min(1)
+        if not np.isfinite(smallest).all():
+            smallest = np.where(np.isfinite(logits), logits, np.inf).min(1)
         # Two logits may be off in opposite directions.
-        slack = 2 * ROUNDING_OF_LOGITS * magnitude
-        rival = largest - slack - _FARTHEST_RIVAL * self._temperature
-        # Where rounding is more than the temperature, the likeliest token is all but certain.
-        are_close = (slack >= self._temperature) & ((logits >= rival[:, None]).sum(1) > 1)
+        slack = 2 * ROUNDING_OF_LOGITS * np.maximum(np.abs(largest), np.abs(smallest))
+        are_close = slack >= self._temperature
+        if are_close.any():
+            # Where rounding is more than the temperature, the likeliest token is all but certain.
+            rival = largest - slack - _FARTHEST_RIVAL * self._temperature
+            are_close &= (logits >= rival[:, None]).sum(1) > 1
         if self._temperature == 0:
             return Choices(logits.argmax(1), are_close)
         with np.errstate(over="ignore"):  # A tiny temperature: minus infinity, and weight 0.
             weights = np.exp((logits - largest[:, None]) / self._temperature)
             # By this share, rounding may change the odds of some tokens against the rest.
             odds = np.minimum(np.expm1(slack / self._temperature), 1)
-        are_close |= self._keep_likeliest(logits, weights, slack, odds)
+        if self._top_k is not None or self._top_p is not None:
+            are_close |= self._keep_likeliest(logits, weights, slack, odds)
         cumulative = weights.cumsum(1)
         whole = cumulative[:, -1]
         # A draw is less than 1, and so the product less than the whole.
@@ -83,8 +86,6 @@ class TokenChoice:
         batch, vocab_size = logits.shape
         n_kept = np.full(batch, min(self._top_k or vocab_size, vocab_size))
         are_close = np.zeros(batch, dtype=bool)
-        if self._top_p is None and n_kept[0] == vocab_size:
-            return are_close
         order = np.argsort(-logits, axis=1, kind="stable")
         rows, places = np.arange(batch), np.arange(vocab_size)
         if self._top_p is not None:

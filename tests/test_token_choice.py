@@ -31,7 +31,7 @@ def chosen(logits, **settings):
 
 
 def is_close(logits, draw, **settings):
-    return bool(choice(**settings)(np.array([logits]), np.array([draw])).are_close[0])
+    return bool(choice(**settings)(np.array([logits], dtype=float), np.array([draw])).are_close[0])
 
 
 def test_temperature_zero_takes_the_likeliest():
