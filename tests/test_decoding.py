@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lm_core.model import decoding
 from lm_core.model.decoding import Decoder, can_pack
 from lm_core.model.transformer import Transformer
 from tests.test_transformer import build, shaken, tokens_of
@@ -71,8 +72,10 @@ def test_only_batches_in_float32_on_a_cpu_are_packed():
 
 
 def test_where_pytorch_lacks_the_operation_nothing_is_packed(monkeypatch):
-    monkeypatch.setattr(torch.ops, "mkldnn", object())
-    assert not can_pack(torch.zeros(2, 2), 16)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.ops, "mkldnn", object())
+        assert not can_pack(torch.zeros(2, 2), 16)
+    monkeypatch.setattr(decoding, "can_pack", lambda *arguments: False)
     model = shaken(build())
     tokens = tokens_of(model)
     with model.evaluating():

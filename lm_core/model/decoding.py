@@ -86,7 +86,7 @@ class _Norm:
 
     def of(self, x: torch.Tensor) -> torch.Tensor:
         """The norm of each row."""
-        return F.layer_norm(x, *self._arguments)
+        return torch.layer_norm(x, *self._arguments)
 
 
 class _Layers:
