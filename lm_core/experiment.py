@@ -53,7 +53,7 @@ from lm_core.recorded_config import (
 from lm_core.request import Request
 from lm_core.resumption import failures_told, go_on, take_up
 from lm_core.run_lock import RunLock
-from lm_core.sampling import Sampler, printable
+from lm_core.sampling import Sampler, headings, printable, written_out
 from lm_core.training.checkpoint import Checkpoint
 from lm_core.training.checkpoint_folder import chosen_checkpoint
 from lm_core.training.restoring import restored_model
@@ -248,8 +248,8 @@ def _record_end(run: RunDirectory, **fields: Any) -> None:
 
 
 def _finish(run: RunDirectory, result: TrainingResult) -> None:
-    if result.sample is not None:
-        say(f"sample:\n{printable(result.sample)}")
+    for name, text in zip(headings(result.samples or ()), result.samples or (), strict=True):
+        say(f"{name}:\n{printable(text)}")
     say(f"final validation loss: {result.evaluation}")
     say(f"run directory: {run.path}")
 
@@ -294,7 +294,7 @@ def _tokens_to_evaluate(
 
 
 def sample(request: Request) -> None:
-    """Writes the prompt and what a run's checkpoint makes of it to standard output.
+    """Writes the prompt and what a run's checkpoint makes of it to standard output, once or often.
 
     Raises:
         LabError: Anything a person should read.
@@ -304,9 +304,8 @@ def sample(request: Request) -> None:
     model, tokenizer = _restored(checkpoint, config)
     bind(config)
     with sources_named(config), memory_explained():
-        text = Sampler(model, tokenizer)()
-    # A program gets the exact text and nothing else, a person gets what a terminal can show.
-    sys.stdout.write(printable(text) + "\n" if sys.stdout.isatty() else text)
+        texts = Sampler(model, tokenizer)()
+    sys.stdout.write(written_out(texts, for_a_terminal=sys.stdout.isatty()))
 
 
 def _refuse_other_bindings(run: RunDirectory, config: ResolvedConfig) -> None:

@@ -53,7 +53,8 @@ def rewind(path: Path, step: int) -> Lines:
     """Takes the lines after a step, and those that are none, off a file; makes one that is missing.
 
     Of a line that is no later than the one before it, or later than the one after it, nothing is
-    known but that it should not be there: it goes too.
+    known but that it should not be there: it goes too. Lines of one step are in order where each
+    has a ``sample`` that is larger than the one before.
 
     Returns:
         What is left.
@@ -72,13 +73,13 @@ def rewind(path: Path, step: int) -> Lines:
         if not path.exists():
             write_synced(path, b"")
         n, n_to_go, last_step = 0, 0, 0
-        for _, found in _lines_with_step(path, step):
-            n, n_to_go = n + (found is not None), n_to_go + (found is None)
-            last_step = found or last_step
+        for _, stays in _lines_in_order(path, step):
+            n, n_to_go = n + (stays is not None), n_to_go + (stays is None)
+            last_step = stays.step if stays else last_step
         if n_to_go:
             temporary.unlink(missing_ok=True)
             with temporary.open("xb") as stream:
-                stream.writelines(line for line, found in _lines_with_step(path, step) if found)
+                stream.writelines(line for line, stays in _lines_in_order(path, step) if stays)
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)
@@ -90,21 +91,28 @@ def rewind(path: Path, step: int) -> Lines:
     return Lines(n, last_step)
 
 
-def _lines_with_step(path: Path, last_step: int) -> Iterator[tuple[bytes, int | None]]:
-    """Each line of a file with its step; None for one that is not to stay."""
-    before, waiting = 0, None
+class _Place(NamedTuple):
+    """Where a line belongs in its file."""
+
+    step: int
+    sample: int
+
+
+def _lines_in_order(path: Path, last_step: int) -> Iterator[tuple[bytes, _Place | None]]:
+    """Each line of a file with its place; None for one that is not to stay."""
+    before, waiting = _Place(0, 0), None
     for line in _lines(path):
-        step = _step_of(line)
-        is_there = waiting is not None and step == waiting[1]
-        if step is None or is_there or not before < step <= last_step:
+        place = _place_of(line)
+        is_there = waiting is not None and place == waiting[1]
+        if place is None or is_there or place <= before or place.step > last_step:
             yield line, None
             continue
         if waiting is not None:
             # A line whose step is one digit wrong must not cost all those that follow.
-            is_outlier = step < waiting[1]
+            is_outlier = place < waiting[1]
             yield waiting[0], None if is_outlier else waiting[1]
             before = before if is_outlier else waiting[1]
-        waiting = line, step
+        waiting = line, place
     if waiting is not None:
         yield waiting
 
@@ -118,16 +126,19 @@ def _lines(path: Path) -> Iterator[bytes]:
             yield line
 
 
-def _step_of(line: bytes) -> int | None:
-    """The step, from 1, that a line of metrics or a sample is of; None for what is no such line."""
+def _place_of(line: bytes) -> _Place | None:
+    """The step, from 1, and the sample, from 0, of a line; None for what is no such line."""
     # Nothing else is parsed: there may be millions of lines of something else.
     if not (line.startswith(b"{") and line.endswith(b"}\n")):
         return None
     try:
-        step = json.loads(line)["step"]
+        row = json.loads(line)
+        # Lines of metrics have no samples, nor had those of samples when each step had only one.
+        place = _Place(row["step"], row.get("sample", 0))
     except (ValueError, KeyError, RecursionError):
         return None
-    return step if type(step) is int and step > 0 else None
+    is_one = all(type(number) is int for number in place) and place.step > 0 <= place.sample
+    return place if is_one else None
 
 
 def cannot_write(path: Path, error: OSError) -> MachineError:

@@ -19,6 +19,7 @@ from lm_core.costs import (
     parameters_by_part,
 )
 from lm_core.evaluation import Evaluator
+from lm_core.generation import SAMPLES_AT_ONCE
 from lm_core.hooks import check_hooks
 from lm_core.machine import most_memory
 from lm_core.memory import memory_explained
@@ -97,6 +98,7 @@ def _run(values: TrainingConfig, data: Data) -> dict[str, Any]:
         "evaluations": 1 + _times(values.max_steps, values.eval_cadence),
         "samples": (values.sampling_cadence is not None)
         + _times(values.max_steps, values.sampling_cadence),
+        "samples_each_time": values.sampling_num_samples,
     }
 
 
@@ -123,15 +125,14 @@ def _disk(values: TrainingConfig, vocab_size: int) -> dict[str, int]:
 
 
 def _measured(config: ResolvedConfig, data: Data) -> dict[str, float]:
-    """Seconds of a step, an evaluation, a sample, and of the whole run."""
+    """Seconds of a step, an evaluation, the samples of a step, and of the whole run."""
     trainer = build_trainer(config, data)
     values = config.values
     with memory_explained():
         step = _seconds_a_step(trainer)
         evaluation = _seconds_an_evaluation(trainer, data)
         is_sampled = values.sampling_cadence is not None
-        n_tokens = values.sampling_max_length
-        sample = _seconds_a_sample(trainer, data, n_tokens) if is_sampled else 0
+        sample = _seconds_of_samples(trainer, data, values) if is_sampled else 0
     run = _run(values, data)
     total = run["steps"] * step + run["evaluations"] * evaluation + run["samples"] * sample
     return {"step": step, "evaluation": evaluation, "sample": sample, "run": total}
@@ -157,12 +158,15 @@ def _seconds_an_evaluation(trainer: Trainer, data: Data) -> float:
     return (time.perf_counter() - start) * (len(data.validation) - 1) / (len(tokens) - 1)
 
 
-def _seconds_a_sample(trainer: Trainer, data: Data, n_tokens: int) -> float:
-    n_measured = min(n_tokens, _MEASURED_TOKENS)
-    sampler = Sampler(trainer.model, data.tokenizer, max_length=n_measured)
+def _seconds_of_samples(trainer: Trainer, data: Data, values: TrainingConfig) -> float:
+    """All samples of a step: from a part of their tokens, and from one batch of them."""
+    n_tokens = min(values.sampling_max_length, _MEASURED_TOKENS)
+    n_samples = min(values.sampling_num_samples, SAMPLES_AT_ONCE)
+    sampler = Sampler(trainer.model, data.tokenizer, max_length=n_tokens, num_samples=n_samples)
     start = time.perf_counter()
     sampler()
-    return (time.perf_counter() - start) * n_tokens / n_measured
+    n_batches = -(-values.sampling_num_samples // n_samples)
+    return (time.perf_counter() - start) * n_batches * values.sampling_max_length / n_tokens
 
 
 def _lines(plan: dict[str, Any], data: Data) -> list[tuple[str, ...]]:
@@ -201,7 +205,9 @@ def _time_lines(plan: dict[str, Any]) -> list[tuple[str, ...]]:
         ("an evaluation", f"{seconds['evaluation']:.3g} s", f"{run['evaluations']:,} of them"),
     ]
     if run["samples"]:
-        lines.append(("a sample", f"{seconds['sample']:.3g} s", f"{run['samples']:,} of them"))
+        n = run["samples_each_time"]
+        what, times = ("a sample", "of them") if n == 1 else (f"{n:,} samples", "times")
+        lines.append((what, f"{seconds['sample']:.3g} s", f"{run['samples']:,} {times}"))
     return [*lines, ("the whole run", duration(seconds["run"]), "without saving checkpoints")]
 
 

@@ -248,14 +248,14 @@ class RunDirectory:
         self.require_own()
         append_rows(self.metrics, rows)
 
-    def append_sample(self, row: Mapping[str, Any]) -> None:
-        """Adds a line to ``samples.jsonl``.
+    def append_samples(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Adds lines to ``samples.jsonl``, all of them or none.
 
         Raises:
-            MachineError: It cannot be written.
+            MachineError: They cannot be written.
         """
         self.require_own()
-        append_rows(self.samples, [row])
+        append_rows(self.samples, rows)
 
     def sync(self) -> None:
         """Waits until the disk has all metrics and samples.
@@ -282,7 +282,7 @@ class RunDirectory:
 
         Args:
             step: The step.
-            sampled_step: The last step whose sample stays; None: the same.
+            sampled_step: The last step whose samples stay; None: the same.
             row: The metrics of the step, to be put there where they are lost.
 
         Returns:

@@ -1,14 +1,16 @@
 """Generating text from a model."""
 
+from collections.abc import Sequence
+
 import gin
 import numpy as np
-import torch
 
 from lm_core.config.checks import require_valid
 from lm_core.data.tokenizer import Tokenizer
-from lm_core.errors import DivergenceError
-from lm_core.model.transformer import KeyValueCache, Transformer
+from lm_core.generation import SAMPLES_AT_ONCE, Generation
+from lm_core.model.transformer import Transformer
 from lm_core.randomness import keyed_generator
+from lm_core.token_choice import TokenChoice
 from lm_core.training.signals import CheckStop
 
 
@@ -23,6 +25,8 @@ class Sampler:
         prompt: The text to go on from.
         max_length: New tokens, after the prompt.
         seed: Seed of the draws.
+        num_samples: How many texts are written, each with draws of its own. The first is the one
+            that is written alone.
         top_k: Draw only from the k likeliest tokens; None: from all.
         top_p: Draw only from the likeliest tokens that together hold this probability (Holtzman
             et al. 2020); None: from all.
@@ -62,59 +66,46 @@ class Sampler:
         self.num_samples = num_samples
         self.top_k = top_k
         self.top_p = top_p
+        self._choose = TokenChoice(temperature, top_k, top_p)
         self._prompt_tokens = tokenizer.encode(prompt, where="sampling_prompt")
 
-    def __call__(self, check_stop: CheckStop | None = None, *, use_cache: bool = True) -> str:
-        """The prompt followed by ``max_length`` new tokens, as text.
+    def __call__(self, check_stop: CheckStop | None = None, *, use_cache: bool = True) -> list[str]:
+        """``num_samples`` texts, each the prompt followed by ``max_length`` new tokens.
+
+        A sample is a function of its index, the settings and the weights: it is the same text in
+        any number of samples. Where logits that are off by no more than rounding might give another
+        token, they are computed anew, by a pass over the whole context of that sample alone.
 
         Args:
-            check_stop: Called before each token; what it raises ends the sample.
+            check_stop: Called before each token; what it raises ends the samples.
             use_cache: Keep keys and values from token to token, while the context fits into
-                ``max_seq_len``. The text is the same without, only slower.
+                ``max_seq_len``. The texts are the same without, only slower.
 
         Raises:
             DivergenceError: The model gives numbers that are not finite.
         """
-        tokens = self._prompt_tokens.tolist()
-        generator = keyed_generator(self.seed, "sampling")
-        cache = self.model.new_cache() if use_cache else None
+        texts: list[str] = []
         with self.model.evaluating():
-            for _ in range(self.max_length):
-                if check_stop is not None:
-                    check_stop()
-                logits = self._next_logits(tokens, cache)
-                tokens.append(self._choose(logits, generator.random()))
-        return self.tokenizer.decode(np.array(tokens))
+            while (n := len(texts)) < self.num_samples:
+                indices = range(n, min(n + SAMPLES_AT_ONCE, self.num_samples))
+                texts += self._written(indices, check_stop or (lambda: None), use_cache)
+        return texts
 
-    def _next_logits(self, tokens: list[int], cache: KeyValueCache | None) -> np.ndarray:
-        """Logits for the token after these, ``(vocab_size,)`` in float64."""
-        context = tokens[-self.model.max_seq_len :]
-        # Positions are absolute: once the window moves, every key and value is another one.
-        if cache is not None and len(tokens) <= self.model.max_seq_len:
-            context = context[cache.n_tokens :]
-        else:
-            cache = None
-        device = self.model.device
-        logits = self.model(torch.tensor([context], device=device), cache=cache)[0, -1]
-        values = logits.double().cpu().numpy()
-        # A hook may rule tokens out with minus infinity, but not all of them.
-        if np.isnan(values).any() or not np.isfinite(values.max()):
-            raise DivergenceError("the model gives no finite numbers to sample from")
-        return values
-
-    def _choose(self, logits: np.ndarray, draw: float) -> int:
-        """The token at which the cumulative probability passes a draw from 0 to 1."""
-        if self.temperature == 0:
-            return int(logits.argmax())
-        order = np.argsort(-logits, kind="stable")[: self.top_k]
-        with np.errstate(over="ignore"):  # A tiny temperature: minus infinity, and weight 0.
-            weights = np.exp((logits[order] - logits[order[0]]) / self.temperature)
-        cumulative = np.cumsum(weights / weights.sum())
-        if self.top_p is not None:
-            n_kept = int(np.searchsorted(cumulative, self.top_p)) + 1
-            cumulative = cumulative[:n_kept]
-        chosen = np.searchsorted(cumulative, draw * cumulative[-1], side="right")
-        return int(order[min(chosen, len(cumulative) - 1)])
+    def _written(self, indices: range, check_stop: CheckStop, use_cache: bool) -> list[str]:
+        """The samples of some indices, in one batch."""
+        prompt, n_new = self._prompt_tokens, self.max_length
+        generation = Generation(self.model, prompt, len(indices), n_new, use_cache)
+        generators = [keyed_generator(self.seed, "sampling", index) for index in indices]
+        for _ in range(n_new):
+            check_stop()
+            draws = np.array([generator.random() for generator in generators])
+            tokens, are_close = self._choose(generation.next_logits(), draws)
+            if are_close.any() and not generation.is_plain:
+                for i in np.flatnonzero(are_close):
+                    plain = self._choose(generation.plain_logits(i), draws[i : i + 1])
+                    tokens[i] = plain.tokens[0]
+            generation.append(tokens)
+        return [self.tokenizer.decode(tokens) for tokens in generation.tokens]
 
 
 def printable(text: str) -> str:
@@ -127,3 +118,27 @@ def printable(text: str) -> str:
         character if character.isprintable() or character in "\n\t" else repr(character)[1:-1]
         for character in text
     )
+
+
+def headings(texts: Sequence[str]) -> list[str]:
+    """What each of some samples is called: a lone one just ``sample``."""
+    return ["sample"] if len(texts) == 1 else [f"sample {index}" for index in range(len(texts))]
+
+
+def written_out(texts: Sequence[str], for_a_terminal: bool) -> str:
+    """Samples as ``--mode=sample`` writes them.
+
+    A lone one is for a program the exact text and nothing else. Several follow each other, each
+    below a line with its number, and on a line of its own.
+
+    Args:
+        texts: The samples, at least one.
+        for_a_terminal: Whether a person is to read them: what a terminal would obey is shown
+            instead, and the last line ends.
+    """
+    if for_a_terminal:
+        texts = [printable(text) for text in texts]
+    if len(texts) == 1:
+        return texts[0] + "\n" * for_a_terminal
+    parts = zip(headings(texts), texts, strict=True)
+    return "".join(f"--- {heading} ---\n{text}\n" for heading, text in parts)

@@ -24,6 +24,7 @@ PAGES = [
     "docs/hyperparameter-audit.md",
     "docs/hyperparameter-audit-summary.md",
     "docs/reliability.md",
+    "docs/sampling.md",
     "docs/tokenizers.md",
 ]
 PROGRAM = "python run.py"

@@ -15,6 +15,7 @@ from lm_core import experiment
 from lm_core.errors import DivergenceError, InputError, MachineError, StoppedAtOnce
 from lm_core.hooks import ForwardHook, UpdateHook, forward_hook, update_hook
 from lm_core.record import RunDirectory
+from lm_core.sampling import printable
 from lm_core.training import signals
 from lm_core.training.checkpoint import load_checkpoint, save_checkpoint
 from lm_core.training.checkpoint_folder import list_checkpoints
@@ -57,6 +58,17 @@ def test_evaluation_and_samples_see_what_hooks_remember(tmp_path, capsys):
     experiment.sample(looking_at(tmp_path))
     recorded = json.loads((tmp_path / "run" / "samples.jsonl").read_text())
     assert capsys.readouterr().out == recorded["text"]
+
+
+def test_several_samples_are_told_and_recorded_each_with_its_number(tmp_path, capsys):
+    settings = {"Trainer__sampling_cadence": 3, "Sampler__num_samples": 2}
+    experiment.train(request(tmp_path, **settings, Sampler__max_length=5))
+    told = capsys.readouterr().out
+    lines = (tmp_path / "run" / "samples.jsonl").read_text().splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    assert [json.loads(line)["sample"] for line in lines] == [0, 1]
+    for index, text in enumerate(texts):
+        assert f"sample {index}:\n{printable(text)}\n" in told
 
 
 def test_a_lack_of_memory_says_what_needs_less(tmp_path, monkeypatch):

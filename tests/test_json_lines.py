@@ -60,6 +60,25 @@ def test_no_step_is_there_twice(tmp_path):
     assert [(row["step"], row["at"]) for row in lines(path)] == [(1, 0), (2, 1), (3, 5)]
 
 
+@given(st.lists(st.integers(0, 4), max_size=8), st.integers(0, 9), st.integers(0, 9))
+def test_the_samples_of_a_step_stay_together(tmp_path_factory, counts, step, n_again):
+    path = tmp_path_factory.mktemp("folder") / "rows"
+    places = [(at + 1, index) for at, count in enumerate(counts) for index in range(count)]
+    rows = [{"step": at, "sample": index} for at, index in places]
+    # A process that goes on may have written the first of them once more.
+    append_rows(path, [*rows, *rows[:n_again]])
+    rewind(path, step)
+    assert lines(path) == [row for row in rows if row["step"] <= step]
+
+
+def test_a_step_with_one_sample_from_an_older_lab_is_followed_by_those_of_a_newer(tmp_path):
+    path = tmp_path / "rows"
+    rows = [{"step": 3, "text": "x"}, {"step": 6, "sample": 0}, {"step": 6, "sample": 1}]
+    append_rows(path, [*rows, {"step": 7, "sample": -1}, {"step": 7, "sample": True}])
+    assert rewind(path, 9) == (3, 6)
+    assert lines(path) == rows
+
+
 @given(st.integers(2, 30), st.data())
 def test_one_wrong_number_costs_one_line(tmp_path_factory, n, data):
     path = tmp_path_factory.mktemp("folder") / "rows"

@@ -140,6 +140,24 @@ def test_hooks_and_samples_are_part_of_what_is_measured(tmp_path, capsys):
     assert plan["seconds"]["sample"] > 0
 
 
+def test_all_samples_of_a_step_are_planned_for_one_batch_after_the_other(
+    tmp_path, capsys, monkeypatch
+):
+    written = []
+
+    def counted(self):
+        written.append((self.num_samples, self.max_length))
+
+    monkeypatch.setattr(planning.Sampler, "__call__", counted)
+    times = iter(range(100))
+    monkeypatch.setattr(planning.time, "perf_counter", lambda: next(times))
+    settings = {"Trainer__sampling_cadence": 2, "Sampler__num_samples": 65}
+    plan = planned(capsys, tmp_path, **settings, Sampler__max_length=40)
+    assert written == [(32, 16)]
+    assert plan["seconds"]["sample"] == pytest.approx(3 * 40 / 16)
+    assert plan["run"]["samples_each_time"] == 65
+
+
 def test_what_cannot_be_built_is_told_with_its_source(tmp_path):
     prompt = {"Sampler__prompt": "né", "Tokenizer__kind": "char"}
     with pytest.raises(InputError, match=r"--gin_bindings: Sampler.prompt: line 1, column 2"):

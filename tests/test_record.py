@@ -176,8 +176,8 @@ def test_opening_what_is_no_run_says_why(tmp_path):
 def test_rewinding_keeps_the_lines_up_to_a_step(tmp_path):
     run = create(tmp_path / "a")
     run.append_metrics([{"step": step} for step in range(1, 8)])
-    run.append_sample({"step": 2, "text": "x"})
-    run.append_sample({"step": 6, "text": "y"})
+    run.append_samples([{"step": 2, "text": "x"}])
+    run.append_samples([{"step": 6, "text": "y"}])
     with run.metrics.open("a") as stream:
         stream.write('{"step": 4, "tra')
     run.rewind(4)
@@ -185,6 +185,16 @@ def test_rewinding_keeps_the_lines_up_to_a_step(tmp_path):
     assert lines(run.samples) == [{"step": 2, "text": "x"}]
     run.rewind(0)
     assert run.metrics.read_bytes() == b""
+
+
+def test_all_samples_of_a_step_stay_or_all_go(tmp_path):
+    run = create(tmp_path / "a")
+    for step in (2, 4, 6):
+        run.append_samples({"step": step, "sample": index} for index in range(3))
+    run.rewind(5)
+    assert lines(run.samples) == [{"step": s, "sample": i} for s in (2, 4) for i in range(3)]
+    run.rewind(4, sampled_step=3)
+    assert lines(run.samples) == [{"step": 2, "sample": index} for index in range(3)]
 
 
 def test_rewinding_makes_missing_files_again(tmp_path):
@@ -207,7 +217,7 @@ def test_a_manifest_of_gigabytes_is_not_read(tmp_path):
     "write",
     [
         lambda run: run.append_metrics([{"step": 1}]),
-        lambda run: run.append_sample({"step": 1}),
+        lambda run: run.append_samples([{"step": 1}]),
         lambda run: run.update_manifest(outcome="completed"),
         lambda run: run.write_config("", ""),
     ],

@@ -115,11 +115,20 @@ def test_the_manifest_knows_of_the_first_checkpoint_though_its_process_be_killed
 
 def test_a_sample_is_written_with_the_settings_of_its_sampler(tmp_path):
     recorder, run, shown = begun(tmp_path)
-    recorder.add_sample(4, "text", object())
+    recorder.add_samples(4, ["text"], object())
     names = ("prompt", "seed", "temperature", "top_k", "top_p")
-    assert rows(run.samples) == [{"step": 4, **dict.fromkeys(names), "text": "text"}]
+    assert rows(run.samples) == [{"step": 4, "sample": 0, **dict.fromkeys(names), "text": "text"}]
     recorder.flush()
     assert shown.notes == ["step 4  sample 'text'"]
+
+
+def test_each_of_several_samples_has_a_line_and_a_note_with_its_number(tmp_path):
+    recorder, run, shown = begun(tmp_path)
+    recorder.add_samples(4, ["one", "two"], object())
+    found = [(row["step"], row["sample"], row["text"]) for row in rows(run.samples)]
+    assert found == [(4, 0, "one"), (4, 1, "two")]
+    recorder.flush()
+    assert shown.notes == ["step 4  sample 0 'one'", "step 4  sample 1 'two'"]
 
 
 def test_a_checkpoint_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch, capsys):
@@ -148,7 +157,7 @@ def test_without_a_run_nothing_is_written(n_rows):
     recorder = Recorder(None)
     for step in range(n_rows):
         recorder.add(row(step))
-    recorder.add_sample(1, "text", None)
+    recorder.add_samples(1, ["text"], None)
     assert len(recorder.flush(force=True)) == n_rows
     recorder.save(make(1), RunState())
     assert recorder.saved_step is None

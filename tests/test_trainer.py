@@ -84,10 +84,10 @@ def test_samples_are_recorded_with_what_made_them(tmp_path):
     trainer = build(max_steps=2, sampling_cadence=2)
     result = trainer.train(run)
     (row,) = rows(run.samples)
-    assert row["text"] == result.sample
+    assert [row["text"]] == result.samples
     assert row["text"].startswith("the")
     settings = {"prompt": "the", "seed": 42, "temperature": 1.0, "top_k": None, "top_p": None}
-    assert row == {"step": 2, **settings, "text": row["text"]}
+    assert row == {"step": 2, "sample": 0, **settings, "text": row["text"]}
 
 
 def test_without_a_record_it_trains_all_the_same():

@@ -265,7 +265,7 @@ def test_what_a_new_cadence_calls_for_at_the_saved_step_is_done_once(tmp_path):
         again = build(max_steps=4, sampling_cadence=2)
         again.restore(load_checkpoint(run.checkpoints / "step-00000004"))
         again.rewind(run)
-        assert again.train(run).sample is not None
+        assert again.train(run).samples is not None
         assert [row["step"] for row in rows(run.samples)] == [4]
         assert [row["step"] for row in rows(run.metrics)] == [1, 2, 3, 4]
         assert "val_loss" in rows(run.metrics)[-1]

@@ -15,32 +15,41 @@ class KeyValueCache:
 
     Args:
         n_layers: Blocks.
-        shape: ``(batch, n_heads, max_seq_len, d_head)`` of the keys and of the values of a block.
+        shape: ``(batch, n_heads, tokens, d_head)``, what the keys and the values of a block take
+            at the most.
         like: A tensor of the dtype and on the device to use.
     """
 
     def __init__(self, n_layers: int, shape: tuple[int, int, int, int], like: torch.Tensor) -> None:
-        self.keys = [like.new_empty(shape) for _ in range(n_layers)]
-        self.values = [like.new_empty(shape) for _ in range(n_layers)]
+        # Keys and values in one tensor: a step writes both at once.
+        self._pairs = [like.new_empty((2, *shape)) for _ in range(n_layers)]
         self.n_tokens = 0
 
-    def extend(
-        self, layer: int, k: torch.Tensor, v: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def extend(self, layer: int, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Stores new keys and values of a block behind the ``n_tokens`` that are there.
 
         Args:
             layer: Index of the block.
-            k: New keys, ``(batch, n_heads, new, d_head)``.
-            v: New values, the same shape.
+            pair: New keys and new values, ``(2, batch, n_heads, new, d_head)``.
 
         Returns:
-            All keys and values so far, ``(batch, n_heads, n_tokens + new, d_head)``.
+            All keys and all values so far, each ``(batch, n_heads, n_tokens + new, d_head)``.
         """
-        end = self.n_tokens + k.shape[2]
-        self.keys[layer][:, :, self.n_tokens : end] = k
-        self.values[layer][:, :, self.n_tokens : end] = v
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+        end = self.n_tokens + pair.shape[3]
+        stored = self._pairs[layer]
+        stored[:, :, :, self.n_tokens : end] = pair
+        keys, values = stored[:, :, :, :end].unbind(0)
+        return keys, values
+
+    def repeated(self, n: int) -> "KeyValueCache":
+        """A cache of ``n`` sequences that all begin like the one in this."""
+        _, _, n_heads, most_tokens, d_head = self._pairs[0].shape
+        shape = (n, n_heads, most_tokens, d_head)
+        cache = KeyValueCache(len(self._pairs), shape, self._pairs[0])
+        cache.n_tokens = self.n_tokens
+        for copy, pair in zip(cache._pairs, self._pairs, strict=True):
+            copy[:, :, :, : self.n_tokens] = pair[:, :, :, : self.n_tokens]
+        return cache
 
 
 class Attention(nn.Module):
@@ -102,12 +111,10 @@ class Attention(nn.Module):
     ) -> torch.Tensor:
         """PyTorch's own kernels: on a GPU, and where a cache holds earlier keys and values."""
         batch, time, _ = projected.shape
-        q, k, v = (
-            part.view(batch, time, self.n_heads, -1).transpose(1, 2)
-            for part in projected.chunk(3, dim=2)
-        )
+        parts = projected.view(batch, time, 3, self.n_heads, -1).transpose(1, 3).movedim(2, 0)
+        q, k, v = parts
         if cache is not None:
-            k, v = cache.extend(self.layer, k, v)
+            k, v = cache.extend(self.layer, parts[1:])
         dropout = self.weight_dropout
         rate = dropout.rate if dropout.is_active(context) else 0.0
         if k.shape[2] == time:

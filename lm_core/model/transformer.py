@@ -210,9 +210,15 @@ class Transformer(nn.Module):
                 raise MachineError(f"the checkpoint does not fit the model: {message}")
         self.load_state_dict(dict(weights))
 
-    def new_cache(self, batch_size: int = 1) -> KeyValueCache:
-        """An empty cache for generation with this model."""
-        shape = (batch_size, self.n_heads, self.max_seq_len, self.d_head)
+    def new_cache(self, batch_size: int = 1, most_tokens: int | None = None) -> KeyValueCache:
+        """An empty cache for generation with this model.
+
+        Args:
+            batch_size: Sequences.
+            most_tokens: Tokens of each that it has room for; None: ``max_seq_len``, and never more.
+        """
+        n_tokens = min(most_tokens or self.max_seq_len, self.max_seq_len)
+        shape = (batch_size, self.n_heads, n_tokens, self.d_head)
         return KeyValueCache(len(self.blocks), shape, self.token_embedding.weight.detach())
 
     @contextlib.contextmanager
@@ -234,6 +240,7 @@ class Transformer(nn.Module):
         key: StepKey | None = None,
         cache: KeyValueCache | None = None,
         dtype: torch.dtype | None = None,
+        last_only: bool = False,
     ) -> torch.Tensor:
         """Logits, or the loss when given targets.
 
@@ -245,6 +252,7 @@ class Transformer(nn.Module):
                 are of the weights' dtype.
             dtype: Of the matrix products and of what passes between them; the residual stream,
                 norms and the loss keep that of the weights. None: that of the weights.
+            last_only: Whether only the logits of the last token are wanted, ``time`` 1.
 
         Returns:
             Logits ``(batch, time, vocab_size)`` in that dtype, or the mean loss in nats per token,
@@ -271,6 +279,7 @@ class Transformer(nn.Module):
             x = block(x, context, cache)
         if cache is not None:
             cache.n_tokens = n_tokens
+        x = x[:, -1:] if last_only else x
         x = self._final_norm_site(self.final_norm(x), context)
         head = self.token_embedding.weight.to(context.dtype)
         logits = self._logits_site(F.linear(x.to(context.dtype), head), context)

@@ -17,12 +17,12 @@ class Look(NamedTuple):
 
     Attributes:
         evaluation: The evaluation, if one was due.
-        sample: The sample, if one was due.
+        samples: The samples, if any were due.
         metrics: What belongs into the step's line of metrics.
     """
 
     evaluation: Evaluation | None
-    sample: str | None
+    samples: list[str] | None
     metrics: dict[str, Any]
 
 
@@ -40,7 +40,7 @@ class Looks:
         cadences: Which steps do.
         hooks: What they report in the meantime belongs to the step.
         evaluate: Called for an evaluation; None: there are none.
-        sample: Called for a sample; None: there are none.
+        sample: Called for the samples of a step; None: there are none.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Looks:
         cadences: Cadences,
         hooks: Hooks,
         evaluate: Callable[[CheckStop], Evaluation] | None,
-        sample: Callable[[CheckStop], str] | None,
+        sample: Callable[[CheckStop], list[str]] | None,
     ) -> None:
         self.evaluate, self.sample = evaluate, sample
         self._cadences, self._hooks = cadences, hooks
@@ -86,7 +86,7 @@ class Looks:
             DivergenceError: The validation loss is not finite, or the model gives no numbers to
                 sample from.
         """
-        evaluation, sample, metrics = None, None, {}
+        evaluation, samples, metrics = None, None, {}
         if due.evaluation:
             evaluation = self.evaluate(check_stop)
             if not math.isfinite(evaluation.loss):
@@ -94,6 +94,6 @@ class Looks:
             metrics = {"val_loss": evaluation.loss, "bits_per_byte": evaluation.bits_per_byte}
             metrics |= self._hooks.drain_reports("evaluation/")
         if due.sample:
-            sample = self.sample(check_stop)
+            samples = self.sample(check_stop)
             metrics |= self._hooks.drain_reports("sampling/")
-        return Look(evaluation, sample, metrics)
+        return Look(evaluation, samples, metrics)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm_core.errors import MachineError
@@ -11,6 +11,7 @@ from lm_core.metrics import MetricsBuffer
 from lm_core.output import warn
 from lm_core.progress import TrainingProgress
 from lm_core.record import RunDirectory
+from lm_core.sampling import headings
 from lm_core.training.checkpoint import Checkpoint, name_of, save_checkpoint
 from lm_core.training.checkpoint_folder import (
     list_checkpoints,
@@ -110,18 +111,22 @@ class Recorder:
         """Keeps a line for who watches, to follow the metrics of its step."""
         self._notes.append(text)
 
-    def add_sample(self, step: int, text: str, sampler: Any) -> None:
-        """Writes a sample.
+    def add_samples(self, step: int, texts: Sequence[str], sampler: Any) -> None:
+        """Writes the samples of a step: all of them, or none.
 
         Args:
-            step: Its step.
-            text: The text.
-            sampler: What made it; its settings are written beside the text.
+            step: The step.
+            texts: The samples in their order.
+            sampler: What made them; its settings are written beside each text.
         """
-        self.note(f"step {step}  sample {text!r}")
+        for heading, text in zip(headings(texts), texts, strict=True):
+            self.note(f"step {step}  {heading} {text!r}")
         if self._run is not None:
             settings = {name: getattr(sampler, name, None) for name in _SETTINGS_OF_SAMPLES}
-            self._run.append_sample({"step": step, **settings, "text": text})
+            self._run.append_samples(
+                {"step": step, "sample": index, **settings, "text": text}
+                for index, text in enumerate(texts)
+            )
 
     @property
     def is_time(self) -> bool:

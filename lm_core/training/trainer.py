@@ -40,12 +40,12 @@ class TrainingResult(NamedTuple):
     Attributes:
         step: Steps done in the whole run.
         evaluation: The evaluation after the last step, if there is an evaluator.
-        sample: The sample after the last step, if samples are written.
+        samples: The samples after the last step, if there are to be any.
     """
 
     step: int
     evaluation: Evaluation | None
-    sample: str | None
+    samples: list[str] | None
 
 
 @gin.configurable(denylist=["model", "tokens", "evaluate", "sample", "tokenizer"])
@@ -59,7 +59,7 @@ class Trainer:
         model: The model; it is trained in place, and moved to the device.
         tokens: The training part of the corpus, ``(n_tokens,)``.
         evaluate: Called at evaluations; None: there are none.
-        sample: Called for samples; None: there are none.
+        sample: Called for the samples of a step; None: there are none.
         tokenizer: Stored in checkpoints, so that they can be used alone.
         learning_rate: Step size of AdamW.
         weight_decay: Decoupled weight decay, on matrices only.
@@ -97,7 +97,7 @@ class Trainer:
         model: Transformer,
         tokens: np.ndarray,
         evaluate: Callable[[CheckStop], Evaluation] | None = None,
-        sample: Callable[[CheckStop], str] | None = None,
+        sample: Callable[[CheckStop], list[str]] | None = None,
         tokenizer: Tokenizer | None = None,
         learning_rate: float = 3e-4,
         weight_decay: float = 0.1,
@@ -232,7 +232,7 @@ class Trainer:
                     self._hooks.state()
                 result = self._after_step(signals)
             due = self._looks.due(self.step)
-            if result is None or due != (result.evaluation is not None, result.sample is not None):
+            if result is None or due != (result.evaluation is not None, result.samples is not None):
                 # What was done before is not recorded again, only told.
                 try:
                     look = self._look(due, signals)
@@ -240,7 +240,7 @@ class Trainer:
                     self._stop(signals)
                 if look.evaluation is not None:
                     self._steps.note_finite_loss(self.step + 1)
-                result = TrainingResult(self.step, look.evaluation, look.sample)
+                result = TrainingResult(self.step, look.evaluation, look.samples)
         return result
 
     def train_step(self) -> None:
@@ -276,8 +276,8 @@ class Trainer:
             self._state.good_before = self.step + 1
             is_best = self._state.take(self.step, look.evaluation.loss)
             self._recorder.note(f"step {self.step}  validation loss {look.evaluation}")
-        if look.sample is not None:
-            self._recorder.add_sample(self.step, look.sample, self._looks.sample)
+        if look.samples is not None:
+            self._recorder.add_samples(self.step, look.samples, self._looks.sample)
         self._recorder.flush()
         if self._cadences.saves(self.step) or (is_best and self._cadences.save_the_best):
             self._save(self._hooks.state())
@@ -285,7 +285,7 @@ class Trainer:
             self._recorder.remove_superseded()
         if signals.received is not None:
             self._stop(signals)
-        return TrainingResult(self.step, look.evaluation, look.sample)
+        return TrainingResult(self.step, look.evaluation, look.samples)
 
     def _needs_numbers(self, signals: StopSignals) -> bool:
         """Whether anything that follows this step needs to know that its numbers are finite."""

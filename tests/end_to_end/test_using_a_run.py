@@ -1,6 +1,7 @@
 """``--mode=evaluate`` and ``--mode=sample``."""
 
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,17 @@ def test_sampler_bindings_apply(folder):
     greedy = sample(*bindings, "--gin_bindings=Sampler.prompt='two '")
     assert greedy.startswith("two ")
     assert len(greedy) == 4 + 7
+
+
+def test_several_samples_are_told_apart_and_the_first_is_the_one_that_is_written_alone(folder):
+    def sample(*options):
+        return run("--mode=sample", "--run_dir=out", *options, cwd=folder, check=0).stdout
+
+    several = sample("--gin.Sampler.num_samples=3")
+    parts = re.split(r"--- sample (\d) ---\n", several)
+    assert parts[:3] == ["", "0", sample() + "\n"]
+    assert parts[3::2] == ["1", "2"]
+    assert all(len(text) == 3 + 100 + 1 and text.startswith("one") for text in parts[2::2])
 
 
 def test_sample_does_not_change_the_run(folder):
