@@ -50,7 +50,7 @@ STEPS_OF_A_RUN = 30
 PROFILED_STEPS = 10
 MICROSECONDS = 1e6
 KINDS_OF_OPERATIONS = {
-    "products of linear layers": ("mm", "addmm"),
+    "products of linear layers": ("mm", "addmm", "mkldnn::_linear_pointwise"),
     "products of attention": ("bmm", "baddbmm_"),
     "GELU": ("gelu", "gelu_backward"),
     "softmax": ("_softmax", "_softmax_backward_data", "_log_softmax"),
