@@ -9,7 +9,6 @@ many tokens after the same prompt: one sequence, and sixteen in a batch. Beside 
 without its cache, and the lab past ``max_seq_len``, where a cache is of no use.
 """
 
-import os
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.harness import arguments, median_ratio, print_result, take_turns, world
+from benchmarks.peer import gpt2
 from lm_core.config.training_config import TrainingConfig
 from lm_core.data.tokenizer import AsciiTokenizer
 from lm_core.machine import keep_freed_memory
@@ -56,22 +56,7 @@ class Setting:
 
     def peer(self, n_tokens: int) -> Callable[[int], None]:
         """Makes the peer write so many texts at once, as its documentation has people do it."""
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        from transformers import GPT2Config, GPT2LMHeadModel, logging
-
-        logging.set_verbosity_error()
-        values = self.values
-        settings = GPT2Config(
-            vocab_size=self.tokenizer.vocab_size,
-            n_positions=values.max_seq_len,
-            n_embd=values.d_model,
-            n_layer=values.n_layers,
-            n_head=values.n_heads,
-            n_inner=values.d_ff,
-            bos_token_id=None,
-            eos_token_id=None,
-        )
-        model = GPT2LMHeadModel(settings).eval()
+        model = gpt2(self.values, self.tokenizer.vocab_size, dropout=0.0).eval()
         prompt = torch.tensor([list(PROMPT.encode())])
 
         def write(n: int) -> None:

@@ -26,6 +26,7 @@ import torch
 
 from benchmarks.contestants import Contestant, serve
 from benchmarks.harness import arguments, matrix_rate, median_ratio, print_result, take_turns, world
+from benchmarks.peer import gpt2
 from lm_core.compute import DTYPES
 from lm_core.config.training_config import TrainingConfig
 from lm_core.costs import flops_a_step
@@ -103,25 +104,8 @@ class Setting:
 
     def peer_step(self, precision: str, dropout: float) -> Callable[[], None]:
         """A step of the peer, as its documentation has people write it."""
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        from transformers import GPT2Config, GPT2LMHeadModel, logging
-
-        logging.set_verbosity_error()
         values = self.config
-        settings = GPT2Config(
-            vocab_size=self.tokenizer.vocab_size,
-            n_positions=values.max_seq_len,
-            n_embd=values.d_model,
-            n_layer=values.n_layers,
-            n_head=values.n_heads,
-            n_inner=values.d_ff,
-            resid_pdrop=dropout,
-            embd_pdrop=dropout,
-            attn_pdrop=dropout,
-            bos_token_id=None,
-            eos_token_id=None,
-        )
-        model = GPT2LMHeadModel(settings).train()
+        model = gpt2(values, self.tokenizer.vocab_size, dropout).train()
         betas = values.beta1, values.beta2
         optimizer = torch.optim.AdamW(model.parameters(), values.learning_rate, betas, fused=True)
         generator = np.random.default_rng(0)
