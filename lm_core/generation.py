@@ -85,8 +85,8 @@ class Generation:
             newest = self._on_device(self._columns[-1][:, None])
             logits = self._model(newest, cache=self._cache)[:, -1]
         else:
-            logits = self._decoder(self._on_device(self._columns[-1]))
-        values = _finite(logits)
+            return _finite(self._decoder(self._columns[-1]))
+        values = _finite(_on_host(logits))
         return np.repeat(values, self._n_sequences, 0) if is_new else values
 
     def plain_logits(self, i: int) -> np.ndarray:
@@ -101,11 +101,11 @@ class Generation:
         Raises:
             DivergenceError: The model gives numbers that are not finite.
         """
-        return _finite(self._of_windows(self._window()[i : i + 1]))
+        return _finite(_on_host(self._of_windows(self._window()[i : i + 1])))
 
     def _keep(self, cache: KeyValueCache) -> None:
         self._cache = cache
-        if not self._model.sites.have_hooks:
+        if Decoder.is_for(self._model):
             self._decoder = Decoder(self._model, cache, self._n_sequences)
 
     def _window(self) -> np.ndarray:
@@ -118,9 +118,13 @@ class Generation:
         return torch.from_numpy(tokens).to(self._model.device)
 
 
-def _finite(logits: torch.Tensor) -> np.ndarray:
+def _on_host(logits: torch.Tensor) -> np.ndarray:
+    return logits.cpu().numpy()
+
+
+def _finite(logits: np.ndarray) -> np.ndarray:
     """Logits in float64, once it is sure that each sequence has a token to choose."""
-    values = logits.double().cpu().numpy()
+    values = logits.astype(np.float64)
     # A hook may rule tokens out with minus infinity, but not all of them. The largest of numbers
     # of which one is none is none either.
     if not np.isfinite(values.max(1)).all():

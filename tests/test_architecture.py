@@ -10,7 +10,7 @@ PROJECT = Path(__file__).parents[1]
 # From the ground up. A file may import from its own floor's folder and from lower floors.
 FLOORS = [
     ["errors"],
-    ["output", "randomness", "atomic_files", "machine", "compute"],
+    ["output", "randomness", "atomic_files", "machine", "compute", "kernels"],
     ["config", "json_lines", "progress", "run_lock", "unfinished_runs"],
     [
         "command_line",

@@ -71,8 +71,8 @@ def test_only_one_sequence_without_a_cache_is_plain():
 
 def test_the_cache_has_room_for_what_is_asked_for_and_no_more_than_the_context():
     model = build()
-    assert model.new_cache(2, most_tokens=4)._pairs[0].shape == (2, 2, 3, 4, 4)
-    assert model.new_cache(2, most_tokens=40)._pairs[0].shape == (2, 2, 3, 9, 4)
+    assert model.new_cache(2, most_tokens=4).stored[0].shape == (2, 2, 3, 4, 4)
+    assert model.new_cache(2, most_tokens=40).stored[0].shape == (2, 2, 3, 9, 4)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -15,7 +15,7 @@ from lm_core.manifest import describe_world
 
 def test_the_world_names_versions_and_numerics():
     world = describe_world()
-    assert {"python", "torch", "numpy", "gin-config", "lm_core"} <= set(world["versions"])
+    assert {"python", "torch", "numpy", "numba", "gin-config", "lm_core"} <= set(world["versions"])
     assert set(world["numerics"]) == {
         "torch",
         "numpy",

@@ -18,11 +18,17 @@ class KeyValueCache:
         shape: ``(batch, n_heads, tokens, d_head)``, what the keys and the values of a block take
             at the most.
         like: A tensor of the dtype and on the device to use.
+
+    Attributes:
+        stored: Keys and values of each block, ``(n_layers, 2, batch, n_heads, most_tokens,
+            d_head)``.
+        most_tokens: Tokens of a sequence that there is room for.
+        n_tokens: Tokens of a sequence that are there.
     """
 
     def __init__(self, n_layers: int, shape: tuple[int, int, int, int], like: torch.Tensor) -> None:
-        # Keys and values in one tensor: a step writes both at once.
-        self._pairs = [like.new_empty((2, *shape)) for _ in range(n_layers)]
+        self.stored = like.new_empty((n_layers, 2, *shape))
+        self.most_tokens = shape[2]
         self.n_tokens = 0
 
     def extend(self, layer: int, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,19 +42,17 @@ class KeyValueCache:
             All keys and all values so far, each ``(batch, n_heads, n_tokens + new, d_head)``.
         """
         end = self.n_tokens + pair.shape[3]
-        stored = self._pairs[layer]
+        stored = self.stored[layer]
         stored[:, :, :, self.n_tokens : end] = pair
         keys, values = stored[:, :, :, :end].unbind(0)
         return keys, values
 
     def repeated(self, n: int) -> "KeyValueCache":
         """A cache of ``n`` sequences that all begin like the one in this."""
-        _, _, n_heads, most_tokens, d_head = self._pairs[0].shape
-        shape = (n, n_heads, most_tokens, d_head)
-        cache = KeyValueCache(len(self._pairs), shape, self._pairs[0])
+        n_layers, _, _, n_heads, most_tokens, d_head = self.stored.shape
+        cache = KeyValueCache(n_layers, (n, n_heads, most_tokens, d_head), self.stored)
         cache.n_tokens = self.n_tokens
-        for copy, pair in zip(cache._pairs, self._pairs, strict=True):
-            copy[:, :, :, : self.n_tokens] = pair[:, :, :, : self.n_tokens]
+        cache.stored[..., : self.n_tokens, :] = self.stored[..., : self.n_tokens, :]
         return cache
 
 
