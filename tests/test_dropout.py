@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_core.model import dropout
 from lm_core.model.dropout import (
     Dropout,
     keep_bits,
@@ -141,15 +140,6 @@ def test_what_is_kept_is_what_the_plain_operations_keep(dtype):
 def test_gradients_are_those_of_small_differences():
     layer, x = Dropout(0.3, 0), torch.randn(3, 7, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: layer(x, training()), x)
-
-
-@pytest.mark.parametrize("n_dropped", [1, 2, 6554, 32767, 32768, 32769, 65535])
-def test_of_all_levels_so_many_drop_as_the_rate_says(monkeypatch, n_dropped):
-    each_once = torch.randperm(2**16).sub(2**15).to(torch.int16).repeat(2, 1)
-    monkeypatch.setattr(dropout, "random_levels", lambda keys, n_levels: each_once)
-    bits = keep_bits(KEY, 0, n_dropped, (2, 2**16))
-    assert bits.eq(0).sum(1).tolist() == [n_dropped, n_dropped]
-    assert bits.eq(-1).sum(1).tolist() == [2**16 - n_dropped] * 2
 
 
 def test_kept_elements_have_all_bits_and_dropped_ones_none():

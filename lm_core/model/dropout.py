@@ -9,12 +9,10 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from lm_core.errors import InputError
-from lm_core.model.random_levels import KEY_WORDS, random_levels
+from lm_core.kernels.masks import KEY_WORDS, N_LEVELS, masks
 from lm_core.model.sites import ForwardContext
 from lm_core.randomness import StepKey, keyed_bits, keyed_words
 
-# Each element compares 16 random bits with a threshold, so rates are multiples of 1 / 65536.
-_LEVELS = 2**16
 # Integers as wide as the numbers whose bits a mask keeps or clears.
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -35,21 +33,21 @@ class Dropout(nn.Module):
 
     def __init__(self, rate: float, index: int) -> None:
         super().__init__()
-        nearest = round(rate * _LEVELS)
+        nearest = round(rate * N_LEVELS)
         # What is neither nothing nor everything does not become so.
-        self.n_dropped_levels = min(max(nearest, 1), _LEVELS - 1) if 0 < rate < 1 else nearest
+        self.n_dropped_levels = min(max(nearest, 1), N_LEVELS - 1) if 0 < rate < 1 else nearest
         self.index = index
 
     @property
     def rate(self) -> float:
         """The share of elements that become zero, as it was rounded."""
-        return self.n_dropped_levels / _LEVELS
+        return self.n_dropped_levels / N_LEVELS
 
     @property
     def scale(self) -> float:
         """The factor of the elements that are kept; 0 when none is."""
-        n_kept = _LEVELS - self.n_dropped_levels
-        return _LEVELS / n_kept if n_kept else 0.0
+        n_kept = N_LEVELS - self.n_dropped_levels
+        return N_LEVELS / n_kept if n_kept else 0.0
 
     def is_active(self, context: ForwardContext) -> bool:
         """Whether this pass drops anything."""
@@ -155,9 +153,7 @@ def keep_bits(
     sequences = range(key.first_sequence, key.first_sequence + shape[0])
     keys = [keyed_words(KEY_WORDS, key.seed, "dropout", key.step, index, i) for i in sequences]
     rows = np.array(keys, dtype=np.uint32).reshape(-1, KEY_WORDS)
-    levels = random_levels(rows, math.prod(shape[1:]))
-    # Read as signed, 16 bits are uniform from -32768.
-    return levels.ge_(n_dropped_levels - _LEVELS // 2).neg_().view(shape)
+    return torch.from_numpy(masks(rows, math.prod(shape[1:]), n_dropped_levels)).view(shape)
 
 
 def seed_device(key: StepKey, device: torch.device) -> None:

@@ -1,14 +1,13 @@
-"""The hash against its reference, and its numbers against chance."""
+"""Masks against the plain hash, and its numbers against chance."""
 
 import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_core.model.random_levels import KEY_WORDS, random_levels, reference_random_levels
+from lm_core.kernels.masks import KEY_WORDS, masks, reference_levels
 from lm_core.randomness import keyed_words
 
 # A standard deviation further away, and less than one in a million would be by chance.
@@ -21,7 +20,7 @@ def keys(n_rows, seed=1, step=1):
 
 
 def levels(n_rows, n_levels, **key):
-    return random_levels(keys(n_rows, **key), n_levels).numpy()
+    return reference_levels(keys(n_rows, **key), n_levels)
 
 
 def assert_uniform(values, n_bins):
@@ -43,13 +42,30 @@ def unsigned(values):
         min_size=1,
         max_size=4,
     ),
-    st.integers(1, 50),
+    st.integers(1, 200),
+    st.integers(1, 2**16 - 1),
 )
-def test_the_numbers_are_those_of_the_reference(rows, n_levels):
+def test_what_is_kept_has_a_level_from_the_dropped_ones_on(rows, n_levels, n_dropped):
     given_keys = np.array(rows, dtype=np.uint32)
-    found = random_levels(given_keys, n_levels)
-    assert found.dtype == torch.int16
-    assert np.array_equal(found.numpy(), reference_random_levels(given_keys, n_levels))
+    found = masks(given_keys, n_levels, n_dropped)
+    assert found.dtype == np.int16
+    is_kept = reference_levels(given_keys, n_levels) >= n_dropped - 2**15
+    assert np.array_equal(found, np.where(is_kept, -1, 0))
+
+
+def test_a_long_row_is_masked_like_a_short_one():
+    given_keys = keys(5)
+    is_kept = reference_levels(given_keys, 100_001) >= 6554 - 2**15
+    assert np.array_equal(masks(given_keys, 100_001, 6554), np.where(is_kept, -1, 0))
+
+
+@pytest.mark.parametrize("n_dropped", [1, 2, 6554, 32767, 32768, 32769, 65535])
+def test_of_all_levels_so_many_are_dropped(n_dropped):
+    """Of a row so long that its levels are many times as many as there are."""
+    dropped = masks(keys(1), 2**22, n_dropped)[0] == 0
+    numbers = reference_levels(keys(1), 2**22)[0]
+    assert dropped.sum() == (numbers < n_dropped - 2**15).sum()
+    assert set(numbers[dropped]) == set(range(-(2**15), n_dropped - 2**15))
 
 
 def test_a_longer_row_begins_as_the_shorter_one():
@@ -89,7 +105,7 @@ def test_every_bit_is_a_fair_coin_and_independent_of_the_others():
 def test_one_other_bit_in_a_key_makes_other_numbers(word, bit):
     changed = keys(1)
     changed[0, word] ^= np.uint32(1) << np.uint32(bit)
-    before, after = levels(1, 2**17), random_levels(changed, 2**17).numpy()
+    before, after = levels(1, 2**17), reference_levels(changed, 2**17)
     n_equal = int((before == after).sum())
     assert n_equal < 2 + SIGMAS * 2
 
