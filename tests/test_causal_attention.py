@@ -1,8 +1,10 @@
-"""The strips against the plain formula: values, gradients, masks, precision."""
+"""Blocks and strips against the plain formula: values, gradients, masks, precision."""
+
+import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
@@ -34,6 +36,14 @@ def bits_of(batch, time, n_heads):
     return keep_bits(KEY, 1, LEVELS, (batch, n_attention_weights(time, n_heads)))
 
 
+def in_strips(projected, n_heads, bits=None, scale=1):
+    return module._InStrips.apply(projected, n_heads, bits, scale)
+
+
+# In float64, the first is computed in blocks.
+PATHS = [causal_attention, in_strips]
+
+
 @pytest.fixture
 def narrow_strips(monkeypatch):
     monkeypatch.setattr(module, "_QUERIES_A_STRIP", 3)
@@ -42,16 +52,20 @@ def narrow_strips(monkeypatch):
 sizes = st.tuples(st.integers(1, 3), st.integers(1, 11), st.integers(1, 3), st.integers(1, 4))
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("width", [1, 3, 128])
 @settings(max_examples=25)
 @given(size=sizes, drops=st.booleans())
-def test_values_and_gradients_are_those_of_the_formula(width, size, drops):
+@example(size=(1, 130, 2, 5), drops=True)
+@example(size=(2, 64, 1, 70), drops=False)
+@example(size=(1, 257, 1, 1), drops=True)
+def test_values_and_gradients_are_those_of_the_formula(path, width, size, drops):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_QUERIES_A_STRIP", width)
         batch, time, n_heads, _ = size
         mask = (bits_of(batch, time, n_heads), SCALE) if drops else ()
         x = projected(*size)
-        found = causal_attention(x, n_heads, *mask)
+        found = path(x, n_heads, *mask)
         expected = reference_causal_attention(x, n_heads, *mask)
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
         weight = torch.linspace(-1, 1, found.numel(), dtype=x.dtype).view(found.shape)
@@ -60,13 +74,14 @@ def test_values_and_gradients_are_those_of_the_formula(width, size, drops):
         torch.testing.assert_close(of_found, of_expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("drops", [False, True])
 @pytest.mark.parametrize("size", [(2, 7, 2, 3), (1, 1, 1, 1), (1, 9, 3, 2)])
-def test_gradients_are_those_of_small_differences(narrow_strips, size, drops):
+def test_gradients_are_those_of_small_differences(narrow_strips, path, size, drops):
     batch, time, n_heads, _ = size
     bits = bits_of(batch, time, n_heads) if drops else None
     scale = SCALE if drops else 1
-    assert gradcheck(lambda x: causal_attention(x, n_heads, bits, scale), projected(*size))
+    assert gradcheck(lambda x: path(x, n_heads, bits, scale), projected(*size))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -127,9 +142,31 @@ def test_what_is_given_stays_as_it_was(size):
 
 
 def test_two_passes_have_the_same_bits():
-    def gradient():
-        x = projected(4, 150, 2, 16, torch.bfloat16)
+    def gradient(dtype):
+        x = projected(4, 150, 2, 16, dtype)
         causal_attention(x, 2, bits_of(4, 150, 2), SCALE).float().square().sum().backward()
         return x.grad
 
-    assert torch.equal(gradient(), gradient())
+    for dtype in TOLERANCES:
+        assert torch.equal(gradient(dtype), gradient(dtype))
+
+
+def test_what_is_not_finite_stays_so():
+    for value in (math.nan, math.inf):
+        x = projected(1, 70, 1, 4, torch.float32).detach()
+        x[0, 66, 0] = value
+        assert causal_attention(x, 1)[0, 66].isnan().all()
+        assert causal_attention(x, 1)[0, :66].isfinite().all()
+
+
+def test_large_scores_are_softened_without_overflow():
+    x = projected(1, 80, 1, 4, torch.float32).detach().mul_(1e4).requires_grad_()
+    causal_attention(x, 1).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_in_float32_no_weights_are_kept_for_backward():
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda x: x):
+        causal_attention(projected(1, 300, 2, 4, torch.float32), 2)
+    assert max(tensor.numel() for tensor in kept) == 300 * 3 * 8

@@ -12,7 +12,7 @@ from lm_core.kernels.tiles import PANEL, multiply_panel, packed, padded
 @numba.njit
 def multiply(x, first, end, panels, y):
     for index in range(len(panels)):
-        multiply_panel(x, first, end, panels, index, y)
+        multiply_panel(x, first, end, panels[index], panels.shape[1], y, index * PANEL)
 
 
 @settings(max_examples=40)

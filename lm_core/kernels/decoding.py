@@ -1,35 +1,13 @@
 """One more token for each sequence of a batch, from what is cached of the tokens before."""
 
-import math
-
 import numba
 import numpy as np
 
 from lm_core.kernels.kernel import inlined, kernel
-from lm_core.kernels.tiles import multiply_panel
+from lm_core.kernels.numbers import exp, normal
+from lm_core.kernels.tiles import PANEL, multiply_panel
 
 _F = np.float32
-# The exponential in float32: Cephes, ``single/expf.c``, https://www.netlib.org/cephes/.
-_PER_LOG_2 = _F(1 / math.log(2))
-# To the nearest integer from the one below.
-_HALF = _F(0.5)
-# The logarithm of 2 in two parts; the multiples of the first that occur are exact.
-_LOG_2, _REST_OF_LOG_2 = _F(0.693359375), _F(-2.12194440e-4)
-# Of its polynomial, from the fifth power of the rest, beyond 1 + x.
-_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 0.16666665459, 0.5)
-# Just above the logarithm of the least normal number: what is below counts as this.
-_LEAST_EXPONENT = _F(-87)
-# Bits of the fraction of a number, and what is added to its exponent.
-_FRACTION_BITS, _EXPONENT_BIAS = np.int32(23), np.int32(127)
-
-# The normal distribution: Abramowitz and Stegun, "Handbook of Mathematical Functions" (1964),
-# formula 26.2.17, whose error is below 7.5e-8.
-_TAIL_RATE = _F(0.2316419)
-# Of its polynomial, from the fifth power to the first.
-_TAIL = (1.330274429, -1.821255978, 1.781477937, -0.356563782, 0.319381530)
-# The density at zero.
-_PER_ROOT_OF_2_PI = _F(1 / math.sqrt(2 * math.pi))
-
 # Keys or values that are looked at together, which reads what they are combined with once.
 _TOGETHER = 4
 # Queries, keys and values.
@@ -39,30 +17,10 @@ _NORM, _NORM_BIAS, _MIX_BIAS, _MLP_NORM, _MLP_NORM_BIAS, _CONTRACT_BIAS = range(
 
 
 @inlined
-def _polynomial(coefficients, x):
-    """Of the coefficients from the highest power on (Horner's rule)."""
-    total = _F(coefficients[0])
-    for i in range(1, len(coefficients)):
-        total = total * x + _F(coefficients[i])
-    return total
-
-
-@inlined
-def _exp(x):
-    """The exponential of a float32 up to 88, within 2 units of its last place."""
-    x = max(x, _LEAST_EXPONENT)
-    n = np.floor(x * _PER_LOG_2 + _HALF)
-    x = x - n * _LOG_2 - n * _REST_OF_LOG_2
-    power_of_2 = np.int32((np.int32(n) + _EXPONENT_BIAS) << _FRACTION_BITS).view(np.float32)
-    return (_polynomial(_EXP, x) * x * x + x + _F(1)) * power_of_2
-
-
-@inlined
 def _gelu(x):
-    """The exact GELU (Hendrycks and Gimpel 2016): x times the share of what is normal below x."""
-    t = _F(1) / (_F(1) + _TAIL_RATE * abs(x))
-    tail = _PER_ROOT_OF_2_PI * _exp(-_HALF * x * x) * _polynomial(_TAIL, t) * t
-    return x * (tail if x < 0 else _F(1) - tail)
+    """The exact GELU (Hendrycks and Gimpel 2016)."""
+    _, share_below = normal(x)
+    return x * share_below
 
 
 @inlined
@@ -137,7 +95,7 @@ def _attend(projected, bias, keys, values, n_before, weights, found):
             largest = max(largest, weights[token])
         total = _F(0)
         for token in range(n_tokens):
-            weights[token] = _exp((weights[token] - largest) * scale)
+            weights[token] = exp((weights[token] - largest) * scale)
             total += weights[token]
         for token in range(n_tokens):
             weights[token] /= total
@@ -147,7 +105,7 @@ def _attend(projected, bias, keys, values, n_before, weights, found):
 @inlined
 def _multiply(x, panels, y, first, end):
     for index in range(len(panels)):
-        multiply_panel(x, first, end, panels, index, y)
+        multiply_panel(x, first, end, panels[index], panels.shape[1], y, index * PANEL)
 
 
 @inlined

@@ -19,8 +19,10 @@ from lm_core.kernels.kernel import inlined
 
 # Rows of a tile: a number of the matrix that is read is used so often.
 _ROWS = 4
-# Bytes of a number.
+# Bytes of a number in float32.
 _BYTES = 4
+# Bits of a byte, by which strides count.
+_BITS = 8
 # Numbers in a vector register, and vectors in a tile's row, for processors by what LLVM calls their
 # features: so many that a tile's sums fit into the registers.
 _VECTORS = {"avx512f": (16, 4), "avx2": (8, 2), "neon": (4, 4)}
@@ -36,7 +38,6 @@ def _vectors() -> tuple[int, int]:
 
 
 _LANES, _N_VECTORS = _vectors()
-_VECTOR = ir.VectorType(ir.FloatType(), _LANES)
 # LLVM's type of a place in memory, of 64 bits.
 _PLACE = ir.IntType(64)
 # Its type of a choice of places in a vector.
@@ -74,23 +75,31 @@ def packed(matrices: Sequence[torch.Tensor]) -> np.ndarray:
     return panels.numpy()
 
 
-def _tile(n_rows: int) -> Callable[..., Any]:
+def _tile(n_rows: int, adds: bool) -> Callable[..., Any]:
     """A compiled product of so many rows of ``x`` with one panel, into as many rows of ``y``.
 
     It is written as instructions for LLVM, since from a loop LLVM would not make sums that stay in
     registers: for each input, all sums of the tile take the product of two numbers.
+
+    Args:
+        n_rows: How many.
+        adds: Whether the product is added to what stands in ``y``.
     """
 
     @intrinsic
     def tile(typing, x, row, panel, n_inputs, y, column):
         def generate(context, builder, signature, arguments):
-            given = [
+            x, row, panel, n_inputs, y, column = (
                 context.make_array(kind)(context, builder, argument)
                 if isinstance(kind, types.Array)
                 else argument
                 for kind, argument in zip(signature.args, arguments, strict=True)
-            ]
-            _emit(builder, n_rows, *given)
+            )
+            rows = [builder.add(row, _PLACE(i)) for i in range(n_rows)]
+            places = [builder.add(column, _PLACE(i * _LANES)) for i in range(_N_VECTORS)]
+            vector = ir.VectorType(context.get_data_type(signature.args[0].dtype), _LANES)
+            targets = [[_vector(builder, vector, y, r, c) for c in places] for r in rows]
+            _emit(builder, vector, x, rows, panel, n_inputs, targets, adds)
             return context.get_dummy_value()
 
         return types.void(x, types.int64, panel, types.int64, y, types.int64), generate
@@ -99,84 +108,113 @@ def _tile(n_rows: int) -> Callable[..., Any]:
 
 
 def _emit(
-    builder: ir.IRBuilder, n_rows: int, x: Any, row: Any, panel: Any, end: Any, y: Any, column: Any
+    builder: ir.IRBuilder,
+    vector: ir.VectorType,
+    x: Any,
+    rows: list[Any],
+    panel: Any,
+    n_inputs: Any,
+    targets: list[list[Any]],
+    adds: bool,
 ) -> None:
     """Writes the instructions of a tile behind those that the builder has."""
-    rows = [builder.add(row, _PLACE(i)) for i in range(n_rows)]
-    starts = [_element(builder, x, r, _PLACE(0)) for r in rows]
+    zero = vector([0.0] * _LANES)
+    size = _align(vector)
+    at_first = [
+        [builder.load(target, align=size) if adds else zero for target in row] for row in targets
+    ]
     before, loop = builder.block, builder.append_basic_block("inputs")
-    after = builder.append_basic_block("stored")
+    after = builder.append_basic_block("sums")
     builder.branch(loop)
 
     builder.position_at_end(loop)
     k = builder.phi(_PLACE)
-    sums = [[builder.phi(_VECTOR) for _ in range(_N_VECTORS)] for _ in rows]
+    sums = [[builder.phi(vector) for _ in row] for row in targets]
     weights = [
-        builder.load(
-            _vector(builder, _element(builder, panel, k, _PLACE(i * _LANES))), align=_BYTES
-        )
+        builder.load(_vector(builder, vector, panel, k, _PLACE(i * _LANES)), align=size)
         for i in range(_N_VECTORS)
     ]
+    for row, row_sums, row_at_first in zip(rows, sums, at_first, strict=True):
+        number = _repeated(builder, builder.load(_element(builder, x, row, k)), vector)
+        for weight, total, first in zip(weights, row_sums, row_at_first, strict=True):
+            total.add_incoming(first, before)
+            total.add_incoming(_multiply_and_add(builder, number, weight, total), loop)
     next_k = builder.add(k, _PLACE(1))
     k.add_incoming(_PLACE(0), before)
     k.add_incoming(next_k, loop)
-    multiply_and_add = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{_LANES}f32"
-    )
-    results = []
-    for start, row_sums in zip(starts, sums, strict=True):
-        number = _repeated(builder, builder.load(builder.gep(start, [k])))
-        for weight, total in zip(weights, row_sums, strict=True):
-            result = builder.call(multiply_and_add, [number, weight, total])
-            total.add_incoming(_VECTOR([0.0] * _LANES), before)
-            total.add_incoming(result, loop)
-            results.append(result)
-    builder.cbranch(builder.icmp_signed("<", next_k, end), loop, after)
+    builder.cbranch(builder.icmp_signed("<", next_k, n_inputs), loop, after)
 
     builder.position_at_end(after)
-    for i, result in enumerate(results):
-        row, place = rows[i // _N_VECTORS], _PLACE(i % _N_VECTORS * _LANES)
-        target = _element(builder, y, row, builder.add(column, place))
-        builder.store(result, _vector(builder, target), align=_BYTES)
+    for row_sums, row in zip(sums, targets, strict=True):
+        for total, target in zip(row_sums, row, strict=True):
+            builder.store(total.incomings[1][0], target, align=size)
+
+
+def _align(vector: ir.VectorType) -> int:
+    """Bytes that a number takes: vectors may begin at any."""
+    return _BYTES * (1 if isinstance(vector.element, ir.FloatType) else 2)
+
+
+def _multiply_and_add(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
+    kind = "f32" if isinstance(a.type.element, ir.FloatType) else "f64"
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(a.type, [a.type] * 3), f"llvm.fma.v{_LANES}{kind}"
+    )
+    return builder.call(function, [a, b, c])
 
 
 def _element(builder: ir.IRBuilder, array: Any, row: Any, column: Any) -> Any:
-    """The address of a number in a matrix whose rows have no gaps within."""
-    width = builder.sdiv(builder.extract_value(array.strides, 0), _PLACE(_BYTES))
-    return builder.gep(array.data, [builder.add(builder.mul(row, width), column)])
+    """The address of a number in a matrix with any strides."""
+    strides = [builder.extract_value(array.strides, axis) for axis in range(2)]
+    offset = builder.add(builder.mul(row, strides[0]), builder.mul(column, strides[1]))
+    start = builder.bitcast(array.data, ir.IntType(_BITS).as_pointer())
+    return builder.bitcast(builder.gep(start, [offset]), array.data.type)
 
 
-def _vector(builder: ir.IRBuilder, address: Any) -> Any:
-    return builder.bitcast(address, _VECTOR.as_pointer())
+def _vector(builder: ir.IRBuilder, vector: ir.VectorType, array: Any, row: Any, column: Any) -> Any:
+    return builder.bitcast(_element(builder, array, row, column), vector.as_pointer())
 
 
-def _repeated(builder: ir.IRBuilder, number: Any) -> Any:
+def _repeated(builder: ir.IRBuilder, number: Any, vector: ir.VectorType) -> Any:
     """A vector that holds a number in each place."""
-    empty = ir.Constant(_VECTOR, ir.Undefined)
+    empty = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(empty, number, _PLACE(0))
     return builder.shuffle_vector(first, empty, _LANE_NUMBERS([0] * _LANES))
 
 
-_tile_of_rows, _tile_of_one_row = _tile(_ROWS), _tile(1)
+_rows, _one_row = _tile(_ROWS, adds=False), _tile(1, adds=False)
+_rows_added, _one_row_added = _tile(_ROWS, adds=True), _tile(1, adds=True)
 
 
 @inlined
-def multiply_panel(x, first, end, panels, index, y):
-    """Outputs of one panel, for the rows ``first`` to ``end`` of ``x``.
+def multiply_panel(x, first, end, panel, n_inputs, y, column):
+    """Some rows of ``x`` times a panel.
 
     Args:
-        x: ``(rows, at least n_inputs)`` float32, C-contiguous.
+        x: ``(rows, at least n_inputs)``, with any strides.
         first: The first row.
         end: The row after the last.
-        panels: From ``packed``.
-        index: Of the panel.
-        y: ``(rows, at least n_panels * PANEL)``, C-contiguous: where the products are written.
+        panel: ``(n_inputs, PANEL)``, rows without gaps within.
+        n_inputs: How many inputs, at least one.
+        y: Takes the products of each row, in a row without gaps within.
+        column: Where there.
     """
-    n_inputs = panels.shape[1]
     row = first
     while row + _ROWS <= end:
-        _tile_of_rows(x, row, panels[index], n_inputs, y, index * PANEL)
+        _rows(x, row, panel, n_inputs, y, column)
         row += _ROWS
     while row < end:
-        _tile_of_one_row(x, row, panels[index], n_inputs, y, index * PANEL)
+        _one_row(x, row, panel, n_inputs, y, column)
+        row += 1
+
+
+@inlined
+def add_panel(x, first, end, panel, n_inputs, y, column):
+    """As ``multiply_panel``, but the products are added to what stands in ``y``."""
+    row = first
+    while row + _ROWS <= end:
+        _rows_added(x, row, panel, n_inputs, y, column)
+        row += _ROWS
+    while row < end:
+        _one_row_added(x, row, panel, n_inputs, y, column)
         row += 1

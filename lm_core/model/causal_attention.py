@@ -1,8 +1,10 @@
-"""Causal attention with keyed dropout: a fast path for a CPU, and the plain formula it equals.
+"""Causal attention with keyed dropout: two fast paths for a CPU, and the plain formula they equal.
 
-The fast path multiplies by batches of matrices, in strips of queries that leave out the keys after
-them, and keeps the attention weights for backward. On a CPU that is two to three times faster than
-``scaled_dot_product_attention``, most of it in backward (``docs/performance.md``).
+In float32, compiled loops compute a block of queries after the other without leaving the cache. In
+bfloat16, batches of matrices are multiplied by the library that knows the processor's instructions
+for it, in strips of queries that leave out the keys after them; the weights are kept for backward.
+Both are two to four times faster than ``scaled_dot_product_attention`` on a CPU, most of it in
+backward (``docs/performance.md``).
 """
 
 import math
@@ -12,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
+from lm_core.kernels.attention import BACKWARD, FORWARD
+from lm_core.kernels.kernel import kind_of
 from lm_core.model.dropout import mask_in_place, masked, reference_masked
 
 # Queries in a strip: fewer leave out more of the keys that no query of the strip may see, more
@@ -68,7 +72,8 @@ def causal_attention(
     Returns:
         What the heads found, ``(batch, time, d_model)``, in the dtype of ``projected``.
     """
-    return _CausalAttention.apply(projected, n_heads, bits, scale)
+    path = _InBlocks if projected.dtype in (torch.float32, torch.float64) else _InStrips
+    return path.apply(projected, n_heads, bits, scale)
 
 
 def reference_causal_attention(
@@ -110,7 +115,7 @@ def _drop(weights: torch.Tensor, bits: torch.Tensor | None) -> torch.Tensor:
     return weights if bits is None else masked(weights.view(bits.shape), bits).view(weights.shape)
 
 
-class _CausalAttention(torch.autograd.Function):
+class _InStrips(torch.autograd.Function):
     """``reference_causal_attention`` in strips of queries.
 
     Queries are scaled before they are multiplied, and values carry the scale of dropout, so that
@@ -170,3 +175,47 @@ class _CausalAttention(torch.autograd.Function):
         of_v.mul_(ctx.scale)
         of_projected = gradients.movedim(0, 2).transpose(1, 3).reshape(batch, time, -1)
         return of_projected, None, None, None
+
+
+class _InBlocks(torch.autograd.Function):
+    """``reference_causal_attention`` in float32 or float64, by ``kernels/attention.py``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, projected: torch.Tensor, n_heads: int, bits: torch.Tensor | None, scale: float
+    ) -> torch.Tensor:
+        batch, time, width = projected.shape
+        d_model = width // _PROJECTIONS
+        projected = projected.contiguous()
+        found = projected.new_empty(batch, time, d_model)
+        log_sums = projected.new_empty(batch, n_heads, time)
+        if bits is None:
+            bits = torch.empty(batch, 0, dtype=torch.int16)
+        bits = bits.contiguous()
+        ctx.save_for_backward(projected, bits, log_sums)
+        ctx.n_heads, ctx.factors = n_heads, (1 / math.sqrt(d_model // n_heads), scale)
+        # A tensor without content, as costs are counted with, has nothing to compute with.
+        if type(projected) is torch.Tensor:
+            arguments = _of_blocks(projected, n_heads, bits, ctx.factors)
+            FORWARD[kind_of(projected)](*arguments, found.numpy(), log_sums.numpy())
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        projected, bits, log_sums = ctx.saved_tensors
+        of_projected = torch.empty_like(projected)
+        arguments = _of_blocks(projected, ctx.n_heads, bits, ctx.factors)
+        gradient = gradient.contiguous()
+        of_found = log_sums.numpy(), gradient.numpy(), of_projected.numpy()
+        BACKWARD[kind_of(projected)](*arguments, *of_found)
+        return of_projected, None, None, None
+
+
+def _of_blocks(
+    projected: torch.Tensor, n_heads: int, bits: torch.Tensor, factors: tuple[float, float]
+) -> tuple[Any, ...]:
+    """The arguments that forward and backward of the kernel share."""
+    numbers = projected.detach().numpy()
+    factor, scale = (numbers.dtype.type(value) for value in factors)
+    return numbers, n_heads, bits.numpy(), _QUERIES_A_STRIP, factor, scale

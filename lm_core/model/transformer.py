@@ -19,6 +19,7 @@ from lm_core.config.checks import require_valid
 from lm_core.errors import InputError, MachineError, one_line, shown
 from lm_core.model.attention import Attention, KeyValueCache
 from lm_core.model.dropout import Dropout, seed_device
+from lm_core.model.gelu import gelu
 from lm_core.model.linear import Linear
 from lm_core.model.sites import ForwardContext, Sites
 from lm_core.randomness import LARGEST_SEED, StepKey, keyed_generator
@@ -48,7 +49,7 @@ class MLP(nn.Module):
 
     def forward(self, x: torch.Tensor, context: ForwardContext) -> torch.Tensor:
         """Works on each position alone; ``(batch, time, d_model)`` to the same."""
-        hidden = self.hidden_site(F.gelu(self.expansion(x, context.dtype)), context)
+        hidden = self.hidden_site(gelu(self.expansion(x, context.dtype)), context)
         output = self.output_dropout(self.projection(hidden, context.dtype), context)
         return self.output_site(output, context)
 

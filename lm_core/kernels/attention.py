@@ -1,0 +1,203 @@
+"""Causal attention whose weights stay in the cache of the processor: forward and backward.
+
+Each head of each sequence is one task of one thread. It takes a block of queries after the other,
+with the keys up to the last of them, and gives up the weights of a block once they are used;
+backward computes them anew from the logarithm of their sum (Dao et al. 2022, "FlashAttention").
+"""
+
+import numba
+import numpy as np
+
+from lm_core.kernels.kernel import Kernel, inlined
+from lm_core.kernels.numbers import exp
+from lm_core.kernels.tiles import PANEL, add_panel, multiply_panel
+
+# Queries that are computed together: fewer leave out more of the keys that none of them may see,
+# more make larger products.
+_BLOCK = 64
+# Queries, keys and values.
+_PROJECTIONS = 3
+
+
+@inlined
+def _n_panels(n):
+    return (n + PANEL - 1) // PANEL
+
+
+@inlined
+def _panels(matrix, factor):
+    """A matrix times a factor, in panels of its columns: ``(n_panels, rows, PANEL)``."""
+    n_rows, n_columns = matrix.shape
+    panels = np.zeros((_n_panels(n_columns), n_rows, PANEL), matrix.dtype)
+    for index in range(len(panels)):
+        first = index * PANEL
+        for row in range(n_rows):
+            for i in range(min(PANEL, n_columns - first)):
+                panels[index, row, i] = matrix[row, first + i] * factor
+    return panels
+
+
+@inlined
+def _panels_across(matrix, factor):
+    """A matrix times a factor, in panels of its rows: ``(n_panels, columns, PANEL)``."""
+    n_rows, n_columns = matrix.shape
+    panels = np.zeros((_n_panels(n_rows), n_columns, PANEL), matrix.dtype)
+    for row in range(n_rows):
+        for column in range(n_columns):
+            panels[row // PANEL, column, row % PANEL] = matrix[row, column] * factor
+    return panels
+
+
+@inlined
+def _multiply(x, first, end, panels, n_inputs, y):
+    """Rows of ``x`` times the first inputs of panels."""
+    for index in range(len(panels)):
+        multiply_panel(x, first, end, panels[index], n_inputs, y, index * PANEL)
+
+
+@inlined
+def _add(x, n_rows, panels, first_input, n_inputs, y):
+    """Adds rows of ``x`` times some inputs of panels to ``y``."""
+    for index in range(len(panels)):
+        panel = panels[index, first_input : first_input + n_inputs]
+        add_panel(x, 0, n_rows, panel, n_inputs, y, index * PANEL)
+
+
+@inlined
+def _first_bit(query, time, head, n_heads, strip):
+    """Where the mask of a query's weights begins in ``bits``, strip by strip, then head by head."""
+    index = query // strip
+    start, end = index * strip, min((index + 1) * strip, time)
+    of_earlier_strips = n_heads * strip * strip * index * (index + 1) // 2
+    return of_earlier_strips + (head * (end - start) + query - start) * end
+
+
+@inlined
+def _mask(weights, row, n, bits, first):
+    """Drops what has no bits."""
+    nothing = weights.dtype.type(0)
+    for key in range(n):
+        weights[row, key] = weights[row, key] if bits[first + key] != 0 else nothing
+
+
+def _forward(projected, n_heads, bits, strip, factor, scale, found, log_sums):
+    """Attention of each position to those up to it.
+
+    Args:
+        projected: Queries, keys and values side by side, ``(batch, time, 3 * d_model)``.
+        n_heads: Attention heads.
+        bits: Masks of the weights, ``(batch, n_attention_weights)`` int16; ``(batch, 0)``: nothing
+            is dropped.
+        strip: Queries of a strip of masks.
+        factor: Of the products of queries and keys.
+        scale: Of the weights that are kept.
+        found: Becomes what the heads found, ``(batch, time, d_model)``.
+        log_sums: Become the logarithms of the sums of exponentials, ``(batch, n_heads, time)``.
+    """
+    batch, time, d_model = found.shape
+    d_head = d_model // n_heads
+    for task in numba.prange(batch * n_heads):
+        sequence, head = task // n_heads, task % n_heads
+        own = projected[sequence, :, head * d_head : (head + 1) * d_head]
+        values = projected[sequence, :, 2 * d_model :][:, head * d_head : (head + 1) * d_head]
+        keys = projected[sequence, :, d_model:][:, head * d_head : (head + 1) * d_head]
+        key_panels, value_panels = _panels_across(keys, factor), _panels(values, scale)
+        weights = np.empty((_BLOCK, _n_panels(time) * PANEL), found.dtype)
+        output = np.empty((_BLOCK, _n_panels(d_head) * PANEL), found.dtype)
+        for start in range(0, time, _BLOCK):
+            end = min(start + _BLOCK, time)
+            n_seen = _n_panels(end)
+            block = own[start:end]
+            _multiply(block, 0, end - start, key_panels[:n_seen], d_head, weights)
+            for query in range(start, end):
+                row, n = query - start, query + 1
+                largest = weights[row, 0]
+                for key in range(n):
+                    largest = max(largest, weights[row, key])
+                total = found.dtype.type(0)
+                for key in range(n):
+                    weights[row, key] = exp(weights[row, key] - largest)
+                    total += weights[row, key]
+                for key in range(n):
+                    weights[row, key] /= total
+                weights[row, n:end] = 0
+                log_sums[sequence, head, query] = largest + np.log(total)
+                if bits.shape[1] > 0:
+                    first = _first_bit(query, time, head, n_heads, strip)
+                    _mask(weights, row, n, bits[sequence], first)
+            _multiply(weights, 0, end - start, value_panels, end, output)
+            found[sequence, start:end, head * d_head : (head + 1) * d_head] = output[
+                : end - start, :d_head
+            ]
+
+
+def _backward(projected, n_heads, bits, strip, factor, scale, log_sums, gradient, of_projected):
+    """Gradients of queries, keys and values.
+
+    Args:
+        projected: As of ``_forward``.
+        n_heads: As of ``_forward``.
+        bits: As of ``_forward``.
+        strip: As of ``_forward``.
+        factor: As of ``_forward``.
+        scale: As of ``_forward``.
+        log_sums: From ``_forward``.
+        gradient: Of what the heads found, ``(batch, time, d_model)``.
+        of_projected: Becomes the gradient of ``projected``.
+    """
+    batch, time, d_model = gradient.shape
+    d_head = d_model // n_heads
+    width = _n_panels(d_head) * PANEL
+    for task in numba.prange(batch * n_heads):
+        sequence, head = task // n_heads, task % n_heads
+        first, last = head * d_head, (head + 1) * d_head
+        queries = projected[sequence, :, first:last]
+        keys = projected[sequence, :, d_model + first : d_model + last]
+        values = projected[sequence, :, 2 * d_model + first : 2 * d_model + last]
+        outputs = gradient[sequence, :, first:last]
+        keys_across, values_across = _panels_across(keys, factor), _panels_across(values, scale)
+        key_panels = _panels(keys, factor)
+        query_panels, output_panels = _panels(queries, factor), _panels(outputs, scale)
+        weights = np.empty((_BLOCK, _n_panels(time) * PANEL), gradient.dtype)
+        of_weights = np.empty_like(weights)
+        of_queries = np.empty((_BLOCK, width), gradient.dtype)
+        of_keys, of_values = np.zeros((2, time, width), gradient.dtype)
+        for start in range(0, time, _BLOCK):
+            end = min(start + _BLOCK, time)
+            n_rows, n_seen = end - start, _n_panels(end)
+            _multiply(queries[start:end], 0, n_rows, keys_across[:n_seen], d_head, weights)
+            _multiply(outputs[start:end], 0, n_rows, values_across[:n_seen], d_head, of_weights)
+            for row in range(n_rows):
+                n = start + row + 1
+                log_sum = log_sums[sequence, head, start + row]
+                for key in range(n):
+                    weights[row, key] = exp(weights[row, key] - log_sum)
+                place = _first_bit(start + row, time, head, n_heads, strip)
+                if bits.shape[1] > 0:
+                    _mask(of_weights, row, n, bits[sequence], place)
+                expected = gradient.dtype.type(0)
+                for key in range(n):
+                    expected += weights[row, key] * of_weights[row, key]
+                for key in range(n):
+                    of_weights[row, key] = weights[row, key] * (of_weights[row, key] - expected)
+                of_weights[row, n:end] = 0
+                weights[row, n:end] = 0
+                if bits.shape[1] > 0:
+                    _mask(weights, row, n, bits[sequence], place)
+            _add(weights[:n_rows].T, end, output_panels, start, n_rows, of_values)
+            _add(of_weights[:n_rows].T, end, query_panels, start, n_rows, of_keys)
+            _multiply(of_weights, 0, n_rows, key_panels, end, of_queries)
+            of_projected[sequence, start:end, first:last] = of_queries[:n_rows, :d_head]
+        of_projected[sequence, :, d_model + first : d_model + last] = of_keys[:, :d_head]
+        of_projected[sequence, :, 2 * d_model + first : 2 * d_model + last] = of_values[:, :d_head]
+
+
+def _kernel(function, signature, kind):
+    return Kernel(function, signature.format(f"{kind}[:,:,::1]", kind), parallel=True)
+
+
+_FORWARD = "void({0}, int64, int16[:,::1], int64, {1}, {1}, {0}, {0})"
+_BACKWARD = "void({0}, int64, int16[:,::1], int64, {1}, {1}, {0}, {0}, {0})"
+# By the type of what they compute with.
+FORWARD = {kind: _kernel(_forward, _FORWARD, kind) for kind in ("float32", "float64")}
+BACKWARD = {kind: _kernel(_backward, _BACKWARD, kind) for kind in ("float32", "float64")}

@@ -1,0 +1,57 @@
+"""The functions of numbers in kernels, against exact ones."""
+
+import math
+
+import numba
+import numpy as np
+
+from lm_core.kernels import numbers
+from lm_core.kernels.numbers import exp, normal
+
+# Units of the last place of a float32, as a share of it.
+LAST_PLACE = 2.0**-23
+
+
+@numba.njit
+def exps(x):
+    return np.array([exp(value) for value in x])
+
+
+@numba.njit
+def normals(x):
+    return [normal(value) for value in x]
+
+
+def test_the_exponential_is_exact_to_two_units_of_the_last_place():
+    x = np.linspace(-87, 88, 1_000_001, dtype=np.float32)
+    exact = np.exp(x.astype(np.float64))
+    assert exps(x).dtype == np.float32
+    assert (np.abs(exps(x) - exact) / exact).max() < 2 * LAST_PLACE
+
+
+def test_what_is_too_small_is_nothing_and_what_is_none_stays_none():
+    x = np.array([0, -87.1, -1e30, -math.inf, math.nan], dtype=np.float32)
+    assert exps(x)[:4].tolist() == [1, 0, 0, 0]
+    assert np.isnan(exps(x)[4])
+
+
+def test_in_float64_the_exponential_is_numpy_s():
+    x = np.linspace(-700, 700, 1001)
+    np.testing.assert_allclose(exps(x), np.exp(x), rtol=1e-15)
+    assert exp(1.0) == math.e
+
+
+def test_density_and_share_of_the_normal_distribution_are_exact_to_three_ten_millionths():
+    x = np.linspace(-12, 12, 20_001).astype(np.float32)
+    density, share = np.array(normals(x)).T
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(density, np.exp(-(exact**2) / 2) / math.sqrt(2 * math.pi), atol=1e-7)
+    expected = [math.erfc(-value / math.sqrt(2)) / 2 for value in exact]
+    np.testing.assert_allclose(share, expected, atol=3e-7, rtol=0)
+
+
+def test_in_float64_they_are_exact():
+    for x in (-30.0, -1.5, 0.0, 0.3, 9.0):
+        density, share = normals(np.array([x]))[0]
+        assert (density, share) == numbers._normal_in_float64.py_func(x) == normal(x)
+        assert share == 0.5 * math.erfc(-x / math.sqrt(2))
