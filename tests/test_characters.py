@@ -1,12 +1,16 @@
-import contextlib
+import itertools
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_core.data import characters
-from lm_core.data.characters import CharacterNumbers, OccurringCharacters, UnknownCharacterError
+from lm_core.data.characters import (
+    SURROGATES,
+    CharacterNumbers,
+    OccurringCharacters,
+    UnknownCharacterError,
+)
 
 # The last and first characters that UTF-8 spells with one byte more, and ends of what fits where.
 EDGES = "\x01\x7f\x80\xff\u0100\u07ff\u0800\ud7ff\ue000\uffff\U00010000\U0010ffff"
@@ -18,38 +22,29 @@ def numbers_of(vocabulary):
     return CharacterNumbers(np.array([ord(character) for character in vocabulary]))
 
 
-@contextlib.contextmanager
-def in_pieces_of(size):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(characters, "_PIECE_BYTES", size)
-        yield
-
-
-@given(texts, st.text(anything), st.integers(4, 20))
-def test_a_number_is_the_place_among_all_known_characters(text, more, size):
+@given(texts, st.text(anything))
+def test_a_number_is_the_place_among_all_known_characters(text, more):
     vocabulary = sorted(set(text + more))
-    with in_pieces_of(size):
-        found = numbers_of(vocabulary).of(text.encode())
+    found = numbers_of(vocabulary).of(text.encode())
     assert found.tolist() == [vocabulary.index(character) for character in text]
     assert found.dtype == np.min_scalar_type(len(vocabulary) - 1)
 
 
-@given(texts, st.integers(4, 20))
-def test_the_characters_that_occur_are_found_in_whatever_pieces(text, size):
+@given(texts)
+def test_the_characters_that_occur_are_found_in_whatever_blocks(text):
     occurring = OccurringCharacters()
-    with in_pieces_of(size):
-        for part in text.splitlines(keepends=True):
-            occurring.add(part.encode())
+    for part in text.splitlines(keepends=True):
+        occurring.add(part.encode())
     assert occurring.sorted() == "".join(sorted(set(text)))
 
 
-@given(texts, st.integers(4, 20), st.data())
-def test_the_first_unknown_character_is_told_by_its_byte(text, size, data):
+@given(texts, st.data())
+def test_the_first_unknown_character_is_told_by_its_byte(text, data):
     unknown = data.draw(st.sampled_from(text))
     vocabulary = sorted(set(text + "x") - {unknown})
     if not vocabulary:
         vocabulary = ["y" if unknown == "x" else "x"]
-    with in_pieces_of(size), pytest.raises(UnknownCharacterError) as error:
+    with pytest.raises(UnknownCharacterError) as error:
         numbers_of(vocabulary).of(text.encode())
     assert error.value.offset == len(text[: text.index(unknown)].encode())
 
@@ -86,21 +81,44 @@ def test_few_characters_among_many_of_ascii_are_put_in_their_places(data, n_more
     assert error.value.offset == len(text[: text.index(unknown)].encode())
 
 
-@given(st.binary(max_size=40), st.integers(0, 3))
-def test_what_is_not_utf_8_is_refused_or_has_known_numbers_only(data, n_before):
-    numbers, content = numbers_of("aé€🙂"), b"a" * 150 * n_before + data
+not_utf_8 = st.binary(max_size=12) | st.binary(min_size=1, max_size=4).map(
+    lambda data: "aé€🙂".encode() + data + "é".encode()
+)
+
+
+@given(not_utf_8)
+def test_what_python_refuses_as_utf_8_is_refused_and_nothing_else(data):
+    everything = CharacterNumbers(np.array([i for i in range(0x110000) if i not in SURROGATES]))
     try:
-        found = numbers.of(content)
-    except (UnicodeDecodeError, UnknownCharacterError):
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        for take in (everything.of, OccurringCharacters().add):
+            with pytest.raises(UnicodeDecodeError):
+                take(data)
         return
-    assert all(number < 4 for number in found.tolist())
+    numbers = everything.of(data)
+    assert "".join(chr(i if i < 0xD800 else i + 2048) for i in numbers.tolist()) == text
+    occurring = OccurringCharacters()
+    occurring.add(data)
+    assert occurring.sorted() == "".join(sorted(set(text)))
+
+
+def test_every_start_of_four_bytes_is_read_as_python_reads_it():
+    """All first bytes, with others from the ends of what may follow."""
+    edges = [0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xFF]
+    occurring = OccurringCharacters()
+    for first in range(256):
+        for rest in itertools.product(edges, repeat=3):
+            for length in (1, 2, 3, 4):
+                data = bytes([first, *rest])[:length]
+                try:
+                    data.decode("utf-8")
+                except UnicodeDecodeError:
+                    with pytest.raises(UnicodeDecodeError):
+                        occurring.add(data)
+                else:
+                    occurring.add(data)
 
 
 def test_nothing_has_no_numbers():
     assert numbers_of("ab").of(b"").tolist() == []
-
-
-@pytest.mark.parametrize("data", [b"a\xff", b"\xc3", b"\xed\xa0\x80", b"a" * 9 + b"\x80" * 9])
-def test_what_is_not_utf_8_is_no_text_in_whatever_pieces(data):
-    with in_pieces_of(4), pytest.raises(UnicodeDecodeError):
-        OccurringCharacters().add(data)

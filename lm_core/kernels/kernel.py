@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numba
-import torch
 
 # Sums may be made in another order, and a product be added in one rounding, so that an instruction
 # works on many numbers. What is not finite stays so.
@@ -61,11 +60,6 @@ def kernel(signature: str, parallel: bool = False) -> Callable[[Callable[..., An
         parallel: As of ``Kernel``.
     """
     return lambda function: Kernel(function, signature, parallel)
-
-
-def kind_of(x: torch.Tensor) -> str:
-    """The name of a tensor's type, as signatures have it."""
-    return str(x.dtype).removeprefix("torch.")
 
 
 @cache

@@ -15,7 +15,6 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from lm_core.kernels.attention import BACKWARD, FORWARD
-from lm_core.kernels.kernel import kind_of
 from lm_core.model.dropout import mask_in_place, masked, reference_masked
 
 # Queries in a strip: fewer leave out more of the keys that no query of the strip may see, more
@@ -197,7 +196,7 @@ class _InBlocks(torch.autograd.Function):
         # A tensor without content, as costs are counted with, has nothing to compute with.
         if type(projected) is torch.Tensor:
             arguments = _of_blocks(projected, n_heads, bits, ctx.factors)
-            FORWARD[kind_of(projected)](*arguments, found.numpy(), log_sums.numpy())
+            FORWARD[arguments[0].dtype.name](*arguments, found.numpy(), log_sums.numpy())
         return found
 
     @staticmethod
@@ -208,7 +207,7 @@ class _InBlocks(torch.autograd.Function):
         arguments = _of_blocks(projected, ctx.n_heads, bits, ctx.factors)
         gradient = gradient.contiguous()
         of_found = log_sums.numpy(), gradient.numpy(), of_projected.numpy()
-        BACKWARD[kind_of(projected)](*arguments, *of_found)
+        BACKWARD[arguments[0].dtype.name](*arguments, *of_found)
         return of_projected, None, None, None
 
 

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from lm_core.kernels.gelu import GELU, GELU_BACKWARD
-from lm_core.kernels.kernel import kind_of
 
 
 def gelu(x: torch.Tensor) -> torch.Tensor:
@@ -31,7 +30,8 @@ class _Gelu(torch.autograd.Function):
         y = torch.empty_like(x)
         # A tensor without content, as costs are counted with, has nothing to compute with.
         if type(x) is torch.Tensor:
-            GELU[kind_of(x)](x.view(-1).numpy(), y.view(-1).numpy())
+            numbers = x.view(-1).numpy()
+            GELU[numbers.dtype.name](numbers, y.view(-1).numpy())
         return y
 
     @staticmethod
@@ -39,6 +39,7 @@ class _Gelu(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         (x,) = ctx.saved_tensors
         gradient, of_x = gradient.contiguous(), torch.empty_like(x)
-        parts = (part.view(-1).numpy() for part in (x, gradient, of_x))
-        GELU_BACKWARD[kind_of(x)](*parts)
+        numbers = x.view(-1).numpy()
+        backward = GELU_BACKWARD[numbers.dtype.name]
+        backward(numbers, gradient.view(-1).numpy(), of_x.view(-1).numpy())
         return of_x

@@ -217,8 +217,9 @@ def test_a_batch_larger_than_the_machine_is_told_in_words(folder):
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_is_printed_without_loading_pytorch(folder, flag):
-    # A module that cannot be imported stands in the place of PyTorch.
+    # Modules that cannot be imported stand in the places of PyTorch and Numba.
     (folder / "torch.py").write_text("raise SystemExit('PyTorch was imported')")
+    (folder / "numba.py").write_text("raise SystemExit('Numba was imported')")
     done = run(flag, cwd=folder, check=0, PYTHONPATH=str(folder))
     for name in ("gin_file", "gin_bindings", "config", "corpus", "run_dir", "max_steps", "resume"):
         assert f"  --{name}: " in done.stdout
@@ -227,6 +228,7 @@ def test_help_is_printed_without_loading_pytorch(folder, flag):
 
 def test_wrong_flags_are_told_without_loading_pytorch(folder):
     (folder / "torch.py").write_text("raise SystemExit('PyTorch was imported')")
+    (folder / "numba.py").write_text("raise SystemExit('Numba was imported')")
     done = run("--nope", cwd=folder, check=2, PYTHONPATH=str(folder))
     assert "unknown flag --nope" in done.stderr
 

@@ -10,10 +10,11 @@ from tests.end_to_end.command_line import PROJECT, TINY, run
 
 @pytest.fixture
 def folder(tmp_path):
-    """A working directory in which PyTorch cannot be imported."""
+    """A working directory in which neither PyTorch nor Numba can be imported."""
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "torch.py").write_text("raise SystemExit('PyTorch was imported')")
+    (folder / "numba.py").write_text("raise SystemExit('Numba was imported')")
     return folder
 
 
