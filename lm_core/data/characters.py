@@ -61,9 +61,9 @@ class CharacterNumbers:
                 raise UnknownCharacterError(int(numbers.argmax()))
             return numbers.astype(self._dtype, copy=False)
         numbers = np.empty(len(data), self._table.dtype)
-        bytes_ = np.frombuffer(data, np.uint8)
         look_up = _kernels().LOOK_UP[numbers.dtype.name]
-        n_characters, n_bytes = look_up(bytes_, self._table, self._unknown, numbers)
+        unknown = numbers.dtype.type(self._unknown)
+        n_characters, n_bytes = look_up(_padded(data), self._table, unknown, numbers)
         if n_bytes < len(data):
             data.decode("utf-8")  # Raises where it is not UTF-8.
             raise UnknownCharacterError(n_bytes)
@@ -88,12 +88,16 @@ class OccurringCharacters:
             if new := data.translate(None, self._known_ascii):
                 self._occurs[np.frombuffer(new, np.uint8)] = True
                 self._known_ascii = bytes(np.flatnonzero(self._occurs[:_N_ASCII]).tolist())
-        elif _kernels().note(np.frombuffer(data, np.uint8), self._occurs) < len(data):
+        elif _kernels().note(_padded(data), self._occurs) < len(data):
             data.decode("utf-8")
 
     def sorted(self) -> str:
         """All of them by code point, none twice."""
         return np.flatnonzero(self._occurs).astype("<u4").tobytes().decode("utf-32-le")
+
+
+def _padded(data: bytes) -> np.ndarray:
+    return np.frombuffer(data + bytes(_kernels().PADDING), np.uint8)
 
 
 def _kernels() -> ModuleType:
