@@ -56,10 +56,10 @@ class CharacterNumbers:
         """
         if data.isascii():
             # Python looks bytes up even faster.
-            numbers = np.frombuffer(data.translate(self._ascii), np.uint8)
-            if len(numbers) and int(numbers.max()) == _N_BYTES - 1:
-                raise UnknownCharacterError(int(numbers.argmax()))
-            return numbers.astype(self._dtype, copy=False)
+            looked_up = data.translate(self._ascii)
+            if (offset := looked_up.find(_N_BYTES - 1)) >= 0:
+                raise UnknownCharacterError(offset)
+            return np.frombuffer(looked_up, np.uint8).astype(self._dtype, copy=False)
         numbers = np.empty(len(data), self._table.dtype)
         look_up = _kernels().LOOK_UP[numbers.dtype.name]
         unknown = numbers.dtype.type(self._unknown)
