@@ -27,6 +27,10 @@ def set_up_process() -> None:
     """
     for name, value in SETTINGS_OF_THREADS.items():
         os.environ.setdefault(name, value)
+    # Compiled loops take as many threads as PyTorch is told to.
+    n_threads = os.environ.get("OMP_NUM_THREADS", "")
+    if n_threads.isdecimal() and int(n_threads):
+        os.environ.setdefault("NUMBA_NUM_THREADS", n_threads)
     keep_freed_memory()
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 # How far a logit may be off, as a share of the largest, by the rounding of float32 in sums that are
-# made in another order: six times the most that was seen (docs/sampling.md).
+# made in another order: four times the most that was seen (docs/sampling.md).
 ROUNDING_OF_LOGITS = 8e-6
 # In temperatures: what is this far below the likeliest token is drawn once in e to the 40 draws.
 _FARTHEST_RIVAL = 40

@@ -65,3 +65,19 @@ def test_what_the_environment_says_of_threads_stays(monkeypatch):
     monkeypatch.delenv("GOMP_SPINCOUNT")
     set_up_process()
     assert os.environ["GOMP_SPINCOUNT"] == "1000"
+
+
+@pytest.mark.parametrize(
+    ("told", "threads"), [("3", "3"), ("", None), ("0", None), ("2,1", None), ("two", None)]
+)
+def test_compiled_loops_take_as_many_threads_as_pytorch_is_told_to(monkeypatch, told, threads):
+    # Both are put back in the end.
+    for name in ("GOMP_SPINCOUNT", "NUMBA_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.delenv("NUMBA_NUM_THREADS")
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    set_up_process()
+    assert os.environ.get("NUMBA_NUM_THREADS") == threads
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "5")
+    set_up_process()
+    assert os.environ["NUMBA_NUM_THREADS"] == "5"

@@ -73,11 +73,36 @@ def _first_bit(query, time, head, n_heads, strip):
 
 
 @inlined
-def _mask(weights, row, n, bits, first):
-    """Drops what has no bits."""
+def _mask(weights, bits):
+    """Drops the weights of a query that have no bits."""
     nothing = weights.dtype.type(0)
-    for key in range(n):
-        weights[row, key] = weights[row, key] if bits[first + key] != 0 else nothing
+    for key in range(len(weights)):
+        weights[key] = weights[key] if bits[key] != 0 else nothing
+
+
+@inlined
+def _soften(weights):
+    """Makes weights that add up to 1 of scores; the logarithm of the sum of exponentials."""
+    largest = weights[0]
+    for key in range(len(weights)):
+        largest = max(largest, weights[key])
+    total = weights.dtype.type(0)
+    for key in range(len(weights)):
+        weights[key] = exp(weights[key] - largest)
+        total += weights[key]
+    for key in range(len(weights)):
+        weights[key] /= total
+    return largest + np.log(total)
+
+
+@inlined
+def _soften_backward(weights, of_weights):
+    """Makes gradients of scores of those of the weights."""
+    expected = weights.dtype.type(0)
+    for key in range(len(weights)):
+        expected += weights[key] * of_weights[key]
+    for key in range(len(weights)):
+        of_weights[key] = weights[key] * (of_weights[key] - expected)
 
 
 def _forward(projected, n_heads, bits, strip, factor, scale, found, log_sums):
@@ -98,37 +123,27 @@ def _forward(projected, n_heads, bits, strip, factor, scale, found, log_sums):
     d_head = d_model // n_heads
     for task in numba.prange(batch * n_heads):
         sequence, head = task // n_heads, task % n_heads
-        own = projected[sequence, :, head * d_head : (head + 1) * d_head]
-        values = projected[sequence, :, 2 * d_model :][:, head * d_head : (head + 1) * d_head]
-        keys = projected[sequence, :, d_model:][:, head * d_head : (head + 1) * d_head]
+        first, last = head * d_head, (head + 1) * d_head
+        queries = projected[sequence, :, first:last]
+        keys = projected[sequence, :, d_model + first : d_model + last]
+        values = projected[sequence, :, 2 * d_model + first : 2 * d_model + last]
         key_panels, value_panels = _panels_across(keys, factor), _panels(values, scale)
         weights = np.empty((_BLOCK, _n_panels(time) * PANEL), found.dtype)
         output = np.empty((_BLOCK, _n_panels(d_head) * PANEL), found.dtype)
         for start in range(0, time, _BLOCK):
             end = min(start + _BLOCK, time)
             n_seen = _n_panels(end)
-            block = own[start:end]
-            _multiply(block, 0, end - start, key_panels[:n_seen], d_head, weights)
+            _multiply(queries[start:end], 0, end - start, key_panels[:n_seen], d_head, weights)
             for query in range(start, end):
-                row, n = query - start, query + 1
-                largest = weights[row, 0]
-                for key in range(n):
-                    largest = max(largest, weights[row, key])
-                total = found.dtype.type(0)
-                for key in range(n):
-                    weights[row, key] = exp(weights[row, key] - largest)
-                    total += weights[row, key]
-                for key in range(n):
-                    weights[row, key] /= total
-                weights[row, n:end] = 0
-                log_sums[sequence, head, query] = largest + np.log(total)
+                n = query + 1
+                own = weights[query - start, :n]
+                log_sums[sequence, head, query] = _soften(own)
+                weights[query - start, n:end] = 0
                 if bits.shape[1] > 0:
-                    first = _first_bit(query, time, head, n_heads, strip)
-                    _mask(weights, row, n, bits[sequence], first)
+                    place = _first_bit(query, time, head, n_heads, strip)
+                    _mask(own, bits[sequence, place : place + n])
             _multiply(weights, 0, end - start, value_panels, end, output)
-            found[sequence, start:end, head * d_head : (head + 1) * d_head] = output[
-                : end - start, :d_head
-            ]
+            found[sequence, start:end, first:last] = output[: end - start, :d_head]
 
 
 def _backward(projected, n_heads, bits, strip, factor, scale, log_sums, gradient, of_projected):
@@ -167,23 +182,20 @@ def _backward(projected, n_heads, bits, strip, factor, scale, log_sums, gradient
             n_rows, n_seen = end - start, _n_panels(end)
             _multiply(queries[start:end], 0, n_rows, keys_across[:n_seen], d_head, weights)
             _multiply(outputs[start:end], 0, n_rows, values_across[:n_seen], d_head, of_weights)
-            for row in range(n_rows):
-                n = start + row + 1
-                log_sum = log_sums[sequence, head, start + row]
+            for query in range(start, end):
+                row, n = query - start, query + 1
+                own, of_own = weights[row, :n], of_weights[row, :n]
+                log_sum = log_sums[sequence, head, query]
                 for key in range(n):
-                    weights[row, key] = exp(weights[row, key] - log_sum)
-                place = _first_bit(start + row, time, head, n_heads, strip)
+                    own[key] = exp(own[key] - log_sum)
+                place = _first_bit(query, time, head, n_heads, strip)
                 if bits.shape[1] > 0:
-                    _mask(of_weights, row, n, bits[sequence], place)
-                expected = gradient.dtype.type(0)
-                for key in range(n):
-                    expected += weights[row, key] * of_weights[row, key]
-                for key in range(n):
-                    of_weights[row, key] = weights[row, key] * (of_weights[row, key] - expected)
-                of_weights[row, n:end] = 0
+                    _mask(of_own, bits[sequence, place : place + n])
+                _soften_backward(own, of_own)
+                if bits.shape[1] > 0:
+                    _mask(own, bits[sequence, place : place + n])
                 weights[row, n:end] = 0
-                if bits.shape[1] > 0:
-                    _mask(weights, row, n, bits[sequence], place)
+                of_weights[row, n:end] = 0
             _add(weights[:n_rows].T, end, output_panels, start, n_rows, of_values)
             _add(of_weights[:n_rows].T, end, query_panels, start, n_rows, of_keys)
             _multiply(of_weights, 0, n_rows, key_panels, end, of_queries)

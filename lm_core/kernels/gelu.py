@@ -17,9 +17,10 @@ def _gelu(x, y):
         y: ``(n,)``, which may be ``x`` itself.
     """
     for piece in numba.prange((len(x) + _PIECE - 1) // _PIECE):
-        for i in range(piece * _PIECE, min((piece + 1) * _PIECE, len(x))):
-            _, below = normal(x[i])
-            y[i] = x[i] * below
+        part, result = x[piece * _PIECE :][:_PIECE], y[piece * _PIECE :][:_PIECE]
+        for i in range(len(part)):
+            _, below = normal(part[i])
+            result[i] = part[i] * below
 
 
 def _gelu_backward(x, gradient, of_x):
@@ -31,9 +32,11 @@ def _gelu_backward(x, gradient, of_x):
         of_x: ``(n,)``, which may be ``gradient`` itself.
     """
     for piece in numba.prange((len(x) + _PIECE - 1) // _PIECE):
-        for i in range(piece * _PIECE, min((piece + 1) * _PIECE, len(x))):
-            density, below = normal(x[i])
-            of_x[i] = gradient[i] * (below + x[i] * density)
+        start = piece * _PIECE
+        part, given, result = (x[start:][:_PIECE], gradient[start:][:_PIECE], of_x[start:][:_PIECE])
+        for i in range(len(part)):
+            density, below = normal(part[i])
+            result[i] = given[i] * (below + part[i] * density)
 
 
 # By the type of what they compute with.
