@@ -10,7 +10,7 @@ from itertools import zip_longest
 import numba
 import numpy as np
 
-from lm_core.kernels.kernel import kernel
+from lm_core.kernels.kernel import Kernel, kernel
 
 # "triple32", a hash of 32 bits found by search, in which every bit of the input flips every bit of
 # the output with a probability of a half, up to 2e-5: Chris Wellons, "Prospecting for Hash
@@ -65,6 +65,28 @@ def _fill(keys, least_kept, words):
             lower = u(_FIRST) if np.int32(u(h << u(_BITS_OF_A_LEVEL))) >= least_kept else u(0)
             upper = u(_SECOND) if np.int32(h) >= least_kept else u(0)
             words[row, place] = lower | upper
+
+
+def _keep(x, bits, scale, kept):
+    """Writes what is kept, scaled, and zeroes in the places of what is dropped.
+
+    Args:
+        x: ``(n_rows, n)``.
+        bits: From ``masks``, ``(n_rows, n)``.
+        scale: Of what is kept.
+        kept: ``(n_rows, n)``.
+    """
+    nothing = x.dtype.type(0)
+    for row in numba.prange(len(x)):
+        for i in range(x.shape[1]):
+            kept[row, i] = x[row, i] * scale if bits[row, i] != 0 else nothing
+
+
+# By the type of what is kept.
+KEEP = {
+    kind: Kernel(_keep, f"void({kind}[:,::1], int16[:,::1], {kind}, {kind}[:,::1])", True)
+    for kind in ("float32", "float64")
+}
 
 
 def reference_levels(keys: np.ndarray, n_levels: int) -> np.ndarray:

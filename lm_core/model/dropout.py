@@ -9,7 +9,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from lm_core.errors import InputError
-from lm_core.kernels.masks import KEY_WORDS, N_LEVELS, masks
+from lm_core.kernels.masks import KEEP, KEY_WORDS, N_LEVELS, masks
 from lm_core.model.sites import ForwardContext
 from lm_core.randomness import StepKey, keyed_bits, keyed_words
 
@@ -93,19 +93,32 @@ class Dropout(nn.Module):
 
 
 class _Masked(torch.autograd.Function):
-    """``reference_masked`` in a fraction of its time, by clearing bits instead of multiplying."""
+    """``reference_masked`` in a fraction of its time."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, bits: torch.Tensor, scale: float) -> torch.Tensor:
         ctx.save_for_backward(bits)
         ctx.scale = scale
-        return masked(x, bits).mul_(scale)
+        return _kept(x, bits, scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (bits,) = ctx.saved_tensors
-        return masked(gradient, bits).mul_(ctx.scale), None, None
+        return _kept(gradient, bits, ctx.scale), None, None
+
+
+def _kept(x: torch.Tensor, bits: torch.Tensor, scale: float) -> torch.Tensor:
+    """As ``reference_masked``: in float32 by a compiled loop, else by clearing bits."""
+    kernel = KEEP.get(str(x.dtype).removeprefix("torch."))
+    # A tensor without content, as costs are counted with, has nothing to compute with.
+    if kernel is None or type(x) is not torch.Tensor:
+        return masked(x, bits).mul_(scale)
+    x, bits = x.contiguous(), bits.contiguous()
+    kept = torch.empty_like(x)
+    numbers, mask, target = (part.view(len(x), -1).numpy() for part in (x, bits, kept))
+    kernel(numbers, mask, numbers.dtype.type(scale), target)
+    return kept
 
 
 def reference_masked(x: torch.Tensor, bits: torch.Tensor, scale: float) -> torch.Tensor:
