@@ -72,6 +72,7 @@ def _numerics(device: str, precision: str) -> dict[str, Any]:
     return {
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "numba": _version("numba"),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "processor": processor(),

@@ -153,8 +153,10 @@ def _seconds_a_step(trainer: Trainer) -> float:
 def _seconds_an_evaluation(trainer: Trainer, data: Data) -> float:
     length = trainer.model.max_seq_len
     tokens = data.validation[: _MEASURED_WINDOWS * length + 1]
+    evaluate = Evaluator(trainer.model, tokens, data.tokenizer, trainer.precision)
+    evaluate()  # The first starts everything up.
     start = time.perf_counter()
-    Evaluator(trainer.model, tokens, data.tokenizer, trainer.precision)()
+    evaluate()
     return (time.perf_counter() - start) * (len(data.validation) - 1) / (len(tokens) - 1)
 
 
@@ -163,6 +165,7 @@ def _seconds_of_samples(trainer: Trainer, data: Data, values: TrainingConfig) ->
     n_tokens = min(values.sampling_max_length, _MEASURED_TOKENS)
     n_samples = min(values.sampling_num_samples, SAMPLES_AT_ONCE)
     sampler = Sampler(trainer.model, data.tokenizer, max_length=n_tokens, num_samples=n_samples)
+    sampler()  # The first compiles what is not compiled yet.
     start = time.perf_counter()
     sampler()
     n_batches = -(-values.sampling_num_samples // n_samples)

@@ -165,6 +165,28 @@ def test_large_scores_are_softened_without_overflow():
     assert x.grad.isfinite().all()
 
 
+def test_scores_that_are_huge_and_equal_share_the_gradient():
+    # The logarithm of a sum of exponentials would lose the sum beside such a score.
+    x = torch.zeros(1, 2, 3).index_fill_(2, torch.tensor([0, 1]), 3e4).requires_grad_()
+    causal_attention(x, 1)[0, 1].sum().backward()
+    assert x.grad[0, :, 2].tolist() == [0.5, 0.5]
+
+
+def test_parameters_and_other_layouts_are_as_good_as_plain_tensors():
+    x = projected(2, 9, 1, 4, torch.float32).detach()
+    plain = x.clone().requires_grad_()
+    causal_attention(plain, 1).square().sum().backward()
+    parameter = torch.nn.Parameter(x.clone())
+    transposed = x.transpose(0, 1).contiguous().requires_grad_()
+    for same, leaf in ((parameter, parameter), (transposed.transpose(0, 1), transposed)):
+        found = causal_attention(same, 1)
+        assert torch.equal(found, causal_attention(x, 1))
+        # The gradient that comes back is a transposed one.
+        found.backward((2 * found.detach()).transpose(0, 1).contiguous().transpose(0, 1))
+        gradient = leaf.grad if leaf is parameter else leaf.grad.transpose(0, 1)
+        torch.testing.assert_close(gradient, plain.grad)
+
+
 def test_in_float32_no_weights_are_kept_for_backward():
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda x: x):

@@ -122,6 +122,9 @@ def test_a_full_cache_and_a_token_that_is_none_are_refused():
         for token in (-1, model.vocab_size):
             with pytest.raises(IndexError, match="below 11"):
                 decoder(np.array([token]))
-        decoder(np.array([1]))
+        for tokens in (np.zeros(3, np.int64), np.zeros(0, np.int64), np.zeros((1, 1), np.int64)):
+            with pytest.raises(IndexError, match="tokens for 1 sequences"):
+                decoder(tokens)
+        decoder(np.array([1], np.int32))
         with pytest.raises(IndexError, match="room for 3"):
             decoder(np.array([1]))

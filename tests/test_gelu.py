@@ -58,9 +58,16 @@ def test_any_number_of_elements_is_computed(n):
 def test_other_layouts_are_as_good():
     x = torch.randn(5, 7)
     torch.testing.assert_close(gelu(x.T), gelu(x).T, rtol=0, atol=0)
+    weight = torch.randn(7, 5)
     leaf = x.clone().requires_grad_()
-    gelu(leaf).T.matmul(torch.eye(5)).sum().backward()
-    torch.testing.assert_close(leaf.grad, with_gradient(gelu, x)[1])
+    # The gradient that comes back is a transposed one.
+    gelu(leaf).backward(weight.T)
+    torch.testing.assert_close(leaf.grad, with_gradient(gelu, x)[1] * weight.T)
+
+
+def test_a_parameter_is_as_good_as_any_tensor():
+    x = torch.nn.Parameter(torch.randn(50))
+    assert torch.equal(gelu(x), gelu(x.detach()))
 
 
 def test_in_bfloat16_it_is_pytorch_s():

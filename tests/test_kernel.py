@@ -7,9 +7,11 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lm_core.kernels import kernel as module
-from lm_core.kernels.kernel import kernel
+from lm_core.kernels.kernel import has_content, kernel
 
 SOURCE = '''
 from lm_core.kernels.kernel import kernel
@@ -60,14 +62,14 @@ def test_what_is_kept_is_taken_again_and_not_compiled(load, tmp_path, monkeypatc
 
 def test_other_sources_of_any_kernel_compile_all_anew(load, tmp_path, monkeypatch):
     load()(1)
-    monkeypatch.setattr(module, "_digest_of_sources", lambda: "0" * 12)
+    monkeypatch.setattr(module, "_SOURCES", "0" * 12)
     assert load()(2) == 4
     assert len(kept(tmp_path)) == 2
 
 
 def test_the_digest_is_one_of_all_files_of_the_folder():
     folder = Path(module.__file__).parent
-    digest = module._digest_of_sources.__wrapped__
+    digest = module._digest_of_sources
     before = digest()
     assert before == digest()
     assert len(before) == 12
@@ -77,19 +79,73 @@ def test_the_digest_is_one_of_all_files_of_the_folder():
 def test_a_change_in_any_file_of_the_folder_changes_the_digest(tmp_path, monkeypatch):
     shutil.copytree(Path(module.__file__).parent, tmp_path / "kernels")
     monkeypatch.setattr(module, "__file__", str(tmp_path / "kernels" / "kernel.py"))
-    digest = module._digest_of_sources.__wrapped__
+    digest = module._digest_of_sources
     before = digest()
     with (tmp_path / "kernels" / "tiles.py").open("a") as file:
         file.write("# changed\n")
     assert digest() != before
 
 
-@pytest.mark.parametrize("suffix", ["*.nbi", "*.nbc"])
-def test_damage_to_what_is_kept_is_no_harm(load, tmp_path, suffix):
+def in_the_middle(data):
+    return data[: len(data) // 2] + bytes(64) + data[len(data) // 2 + 64 :]
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc", "json"])
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"\x80garbage", in_the_middle, lambda data: data[:-9], lambda data: b""]
+)
+def test_damage_to_what_is_kept_is_noticed_and_mended(load, tmp_path, monkeypatch, suffix, damage):
     load()(1)
-    for path in (tmp_path / "kept").rglob(suffix):
-        path.write_bytes(b"\x80garbage")
+    (path,) = (tmp_path / "kept").rglob(f"*.{suffix}")
+    path.write_bytes(damage(path.read_bytes()))
     assert load()(3) == 6
+    double = load()
+    monkeypatch.setattr(numba.core.compiler, "compile_extra", None)
+    assert double(4) == 8
+
+
+def test_what_was_kept_without_its_checksums_is_made_anew(load, tmp_path):
+    load()(1)
+    for path in (tmp_path / "kept").rglob("*.json"):
+        path.unlink()
+    (kept_code,) = kept(tmp_path)
+    kept_code.write_bytes(b"")
+    assert load()(3) == 6
+    assert kept_code.stat().st_size > 0
+
+
+def test_the_sources_that_count_are_those_that_were_imported(load, monkeypatch):
+    double = load()
+    monkeypatch.setattr(module, "__file__", "/nowhere/kernel.py")
+    assert double(2) == 4
+    assert module._SOURCES in double._function.__qualname__
+
+
+# What asks for the number of threads cannot be kept.
+@pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaWarning")
+def test_pytorch_keeps_its_number_of_threads():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+
+        @kernel("void(int64[:])", parallel=True)
+        def fill(x):
+            for i in numba.prange(len(x)):
+                x[i] = numba.get_num_threads()
+
+        numbers = np.zeros(10, np.int64)
+        fill(numbers)
+        assert torch.get_num_threads() == 1
+        assert (numbers == 1).all()
+    finally:
+        torch.set_num_threads(before)
+        numba.set_num_threads(min(before, numba.config.NUMBA_NUM_THREADS))
+
+
+def test_a_tensor_with_shapes_alone_has_no_content():
+    assert has_content(torch.nn.Parameter(torch.zeros(2)))
+    with FakeTensorMode():
+        assert not has_content(torch.zeros(2))
 
 
 def test_without_a_place_to_keep_it_it_is_compiled_each_time(load, tmp_path):

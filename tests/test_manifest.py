@@ -19,6 +19,7 @@ def test_the_world_names_versions_and_numerics():
     assert set(world["numerics"]) == {
         "torch",
         "numpy",
+        "numba",
         "threads",
         "cpu_capability",
         "processor",

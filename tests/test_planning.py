@@ -153,7 +153,7 @@ def test_all_samples_of_a_step_are_planned_for_one_batch_after_the_other(
     monkeypatch.setattr(planning.time, "perf_counter", lambda: next(times))
     settings = {"Trainer__sampling_cadence": 2, "Sampler__num_samples": 65}
     plan = planned(capsys, tmp_path, **settings, Sampler__max_length=40)
-    assert written == [(32, 16)]
+    assert written == [(32, 16), (32, 16)]
     assert plan["seconds"]["sample"] == pytest.approx(3 * 40 / 16)
     assert plan["run"]["samples_each_time"] == 65
 

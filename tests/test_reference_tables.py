@@ -127,7 +127,7 @@ def test_the_type_of_an_option_is_told_in_words(annotation, words):
 
 
 def test_constants_are_listed():
-    assert "`_LEVELS` | `2**16` | Each element compares" in tables.constant_table()
+    assert "`N_LEVELS` | `2**16` | Levels that a random number may have" in tables.constant_table()
     assert "`_EPSILON` | `1e-8`" in tables.constant_table()
 
 

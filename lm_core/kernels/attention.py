@@ -2,7 +2,7 @@
 
 Each head of each sequence is one task of one thread. It takes a block of queries after the other,
 with the keys up to the last of them, and gives up the weights of a block once they are used;
-backward computes them anew from the logarithm of their sum (Dao et al. 2022, "FlashAttention").
+backward computes them anew from the largest and the sum (Dao et al. 2022, "FlashAttention").
 """
 
 import numba
@@ -15,8 +15,6 @@ from lm_core.kernels.tiles import PANEL, add_panel, multiply_panel
 # Queries that are computed together: fewer leave out more of the keys that none of them may see,
 # more make larger products.
 _BLOCK = 64
-# Queries, keys and values.
-_PROJECTIONS = 3
 
 
 @inlined
@@ -82,7 +80,7 @@ def _mask(weights, bits):
 
 @inlined
 def _soften(weights):
-    """Makes weights that add up to 1 of scores; the logarithm of the sum of exponentials."""
+    """Makes weights that add up to 1 of scores; the largest, and the sum of exponentials."""
     largest = weights[0]
     for key in range(len(weights)):
         largest = max(largest, weights[key])
@@ -92,7 +90,7 @@ def _soften(weights):
         total += weights[key]
     for key in range(len(weights)):
         weights[key] /= total
-    return largest + np.log(total)
+    return largest, total
 
 
 @inlined
@@ -105,7 +103,7 @@ def _soften_backward(weights, of_weights):
         of_weights[key] = weights[key] * (of_weights[key] - expected)
 
 
-def _forward(projected, n_heads, bits, strip, factor, scale, found, log_sums):
+def _forward(projected, n_heads, bits, strip, factor, scale, found, largest, sums):
     """Attention of each position to those up to it.
 
     Args:
@@ -117,7 +115,8 @@ def _forward(projected, n_heads, bits, strip, factor, scale, found, log_sums):
         factor: Of the products of queries and keys.
         scale: Of the weights that are kept.
         found: Becomes what the heads found, ``(batch, time, d_model)``.
-        log_sums: Become the logarithms of the sums of exponentials, ``(batch, n_heads, time)``.
+        largest: Becomes the largest score of each query, ``(batch, n_heads, time)``.
+        sums: Become the sums of exponentials of the differences from it, of that shape.
     """
     batch, time, d_model = found.shape
     d_head = d_model // n_heads
@@ -137,7 +136,8 @@ def _forward(projected, n_heads, bits, strip, factor, scale, found, log_sums):
             for query in range(start, end):
                 n = query + 1
                 own = weights[query - start, :n]
-                log_sums[sequence, head, query] = _soften(own)
+                highest, total = _soften(own)
+                largest[sequence, head, query], sums[sequence, head, query] = highest, total
                 weights[query - start, n:end] = 0
                 if bits.shape[1] > 0:
                     place = _first_bit(query, time, head, n_heads, strip)
@@ -146,7 +146,9 @@ def _forward(projected, n_heads, bits, strip, factor, scale, found, log_sums):
             found[sequence, start:end, first:last] = output[: end - start, :d_head]
 
 
-def _backward(projected, n_heads, bits, strip, factor, scale, log_sums, gradient, of_projected):
+def _backward(
+    projected, n_heads, bits, strip, factor, scale, largest, sums, gradient, of_projected
+):
     """Gradients of queries, keys and values.
 
     Args:
@@ -156,7 +158,8 @@ def _backward(projected, n_heads, bits, strip, factor, scale, log_sums, gradient
         strip: As of ``_forward``.
         factor: As of ``_forward``.
         scale: As of ``_forward``.
-        log_sums: From ``_forward``.
+        largest: From ``_forward``.
+        sums: From ``_forward``.
         gradient: Of what the heads found, ``(batch, time, d_model)``.
         of_projected: Becomes the gradient of ``projected``.
     """
@@ -185,9 +188,9 @@ def _backward(projected, n_heads, bits, strip, factor, scale, log_sums, gradient
             for query in range(start, end):
                 row, n = query - start, query + 1
                 own, of_own = weights[row, :n], of_weights[row, :n]
-                log_sum = log_sums[sequence, head, query]
+                highest, total = largest[sequence, head, query], sums[sequence, head, query]
                 for key in range(n):
-                    own[key] = exp(own[key] - log_sum)
+                    own[key] = exp(own[key] - highest) / total
                 place = _first_bit(query, time, head, n_heads, strip)
                 if bits.shape[1] > 0:
                     _mask(of_own, bits[sequence, place : place + n])
@@ -208,8 +211,8 @@ def _kernel(function, signature, kind):
     return Kernel(function, signature.format(f"{kind}[:,:,::1]", kind), parallel=True)
 
 
-_FORWARD = "void({0}, int64, int16[:,::1], int64, {1}, {1}, {0}, {0})"
-_BACKWARD = "void({0}, int64, int16[:,::1], int64, {1}, {1}, {0}, {0}, {0})"
+_FORWARD = "void({0}, int64, int16[:,::1], int64, {1}, {1}, {0}, {0}, {0})"
+_BACKWARD = "void({0}, int64, int16[:,::1], int64, {1}, {1}, {0}, {0}, {0}, {0})"
 # By the type of what they compute with.
 FORWARD = {kind: _kernel(_forward, _FORWARD, kind) for kind in ("float32", "float64")}
 BACKWARD = {kind: _kernel(_backward, _BACKWARD, kind) for kind in ("float32", "float64")}

@@ -1,22 +1,44 @@
 """Loops that Numba compiles for this processor, where PyTorch or numpy would need many passes.
 
 Numba keeps what it compiled in ``__pycache__`` beside the source, or where that cannot be written
-in the user's cache, and takes it again for the same processor and the same sources.
+in the user's cache, and takes it again for the same processor and the same sources. It does not
+look whether it is still what it was, and LLVM ends the process over some of what it is not; so a
+checksum of each file is kept beside them.
 """
 
 import hashlib
-from collections.abc import Callable
-from functools import cache
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding
 import numba
+from numba.core.caching import FunctionCache
 
 # Sums may be made in another order, and a product be added in one rounding, so that an instruction
 # works on many numbers. What is not finite stays so.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
-# Of the digest of the sources, in the names of what is kept.
+# Of the digest of what decides about the code, in the names of what is kept.
 _DIGITS = 12
+
+# As Python, the loops would take hours, and tiles are no Python.
+numba.config.DISABLE_JIT = 0
+
+
+def _digest_of_sources() -> str:
+    """Of what decides about the code and is not in Numba's own names for it."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources))
+    processors = llvmlite.binding.get_host_cpu_name(), numba.config.CPU_NAME
+    digest.update(f"{processors} {numba.config.CPU_FEATURES}".encode())
+    return digest.hexdigest()[:_DIGITS]
+
+
+# Of the sources that are imported: later, others may lie there.
+_SOURCES = _digest_of_sources()
 
 # For what kernels are made of.
 inlined = numba.njit(**_OPTIONS)
@@ -28,7 +50,7 @@ class Kernel:
     Args:
         function: Loops, in the part of Python that Numba compiles.
         signature: Types of the arguments and of the result, in Numba's notation.
-        parallel: Whether ``numba.prange`` divides its work among threads.
+        parallel: Whether ``numba.prange`` divides its work among threads, as many as PyTorch has.
     """
 
     def __init__(self, function: Callable[..., Any], signature: str, parallel: bool) -> None:
@@ -39,17 +61,73 @@ class Kernel:
     def __call__(self, *arguments: Any) -> Any:
         """Calls what was compiled, with arguments of the signature's types."""
         if self._compiled is None:
-            self._compiled = self._compile()
+            with _threads_of_pytorch():
+                self._compiled = self._compile()
         return self._compiled(*arguments)
 
     def _compile(self) -> Callable[..., Any]:
         options = {**_OPTIONS, "parallel": self._parallel}
         # Numba looks at changes of the function's own file only.
-        self._function.__qualname__ = f"{self._function.__name__}-{_digest_of_sources()}"
+        self._function.__qualname__ = f"{self._function.__name__}-{_SOURCES}"
         try:
-            return numba.njit(self._signature, cache=True, **options)(self._function)
-        except Exception:  # Nobody says what a damaged cache or a full disk leads to.
+            kept = _Kept(self._function)
+            kept.remove_what_is_damaged()
+            compiled = numba.njit(self._signature, cache=True, **options)(self._function)
+            kept.seal()
+        except Exception:  # Nobody says what a folder that cannot be written leads to.
             return numba.njit(self._signature, **options)(self._function)
+        return compiled
+
+
+class _Kept:
+    """The files that Numba keeps of a function, and the file of their checksums."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._folder = Path(FunctionCache(function).cache_path)
+        self._pattern = f"*.{function.__qualname__}-*.nb[ic]"
+        self._seal = self._folder / f"{function.__module__}.{function.__qualname__}.json"
+
+    def remove_what_is_damaged(self) -> None:
+        """Removes files that are not those that were sealed; they will be made anew."""
+        try:
+            sealed = json.loads(self._seal.read_text())
+        except (OSError, ValueError):
+            sealed = None
+        sums = self._sums()
+        if sums and sums != sealed:
+            for name in sums:
+                (self._folder / name).unlink(missing_ok=True)
+
+    def seal(self) -> None:
+        """Writes the checksums, where they are not there."""
+        text = json.dumps(self._sums())
+        with suppress(OSError, ValueError):
+            if self._seal.read_text() == text:
+                return
+        self._seal.write_text(text)
+
+    def _sums(self) -> dict[str, str]:
+        files = sorted(self._folder.glob(self._pattern))
+        return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@contextmanager
+def _threads_of_pytorch() -> Iterator[None]:
+    """Gives Numba as many threads as PyTorch has.
+
+    When Numba starts its threads, which is when it first compiles for them or loads what was, their
+    number becomes PyTorch's.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    n_threads = torch.get_num_threads()
+    numba.set_num_threads(min(n_threads, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def kernel(signature: str, parallel: bool = False) -> Callable[[Callable[..., Any]], Kernel]:
@@ -62,8 +140,9 @@ def kernel(signature: str, parallel: bool = False) -> Callable[[Callable[..., An
     return lambda function: Kernel(function, signature, parallel)
 
 
-@cache
-def _digest_of_sources() -> str:
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources))
-    return digest.hexdigest()[:_DIGITS]
+def has_content(x: Any) -> bool:
+    """Whether a tensor has numbers to compute with.
+
+    Those with which PyTorch counts the costs of a pass have shapes alone.
+    """
+    return not hasattr(x, "fake_mode")

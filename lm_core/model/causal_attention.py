@@ -15,6 +15,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from lm_core.kernels.attention import BACKWARD, FORWARD
+from lm_core.kernels.kernel import has_content
 from lm_core.model.dropout import mask_in_place, masked, reference_masked
 
 # Queries in a strip: fewer leave out more of the keys that no query of the strip may see, more
@@ -187,26 +188,26 @@ class _InBlocks(torch.autograd.Function):
         d_model = width // _PROJECTIONS
         projected = projected.contiguous()
         found = projected.new_empty(batch, time, d_model)
-        log_sums = projected.new_empty(batch, n_heads, time)
+        # Of the scores of each query: the largest, and the sum of exponentials beside it.
+        sums = projected.new_empty(2, batch, n_heads, time)
         if bits is None:
             bits = torch.empty(batch, 0, dtype=torch.int16)
         bits = bits.contiguous()
-        ctx.save_for_backward(projected, bits, log_sums)
+        ctx.save_for_backward(projected, bits, sums)
         ctx.n_heads, ctx.factors = n_heads, (1 / math.sqrt(d_model // n_heads), scale)
-        # A tensor without content, as costs are counted with, has nothing to compute with.
-        if type(projected) is torch.Tensor:
+        if has_content(projected):
             arguments = _of_blocks(projected, n_heads, bits, ctx.factors)
-            FORWARD[arguments[0].dtype.name](*arguments, found.numpy(), log_sums.numpy())
+            FORWARD[arguments[0].dtype.name](*arguments, found.numpy(), *sums.numpy())
         return found
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        projected, bits, log_sums = ctx.saved_tensors
+        projected, bits, sums = ctx.saved_tensors
         of_projected = torch.empty_like(projected)
         arguments = _of_blocks(projected, ctx.n_heads, bits, ctx.factors)
         gradient = gradient.contiguous()
-        of_found = log_sums.numpy(), gradient.numpy(), of_projected.numpy()
+        of_found = *sums.numpy(), gradient.numpy(), of_projected.numpy()
         BACKWARD[arguments[0].dtype.name](*arguments, *of_found)
         return of_projected, None, None, None
 

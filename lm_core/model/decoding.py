@@ -37,7 +37,7 @@ _WIDE_BIASES = ("attention.query_key_value.bias", "mlp.expansion.bias")
 class Decoder:
     """Continues sequences whose keys and values are cached; calls no hooks.
 
-    The weights are copied: those of the moment it is made.
+    It is for one generation: the weights must stay as they are.
 
     Args:
         model: The model, one that it ``is_for``, in evaluation mode.
@@ -68,17 +68,20 @@ class Decoder:
         """The logits for the tokens after these.
 
         Args:
-            tokens: The newest token of each sequence, ``(batch,)`` int64.
+            tokens: The newest token of each sequence, ``(batch,)``.
 
         Returns:
             ``(batch, vocab_size)`` float32.
 
         Raises:
-            IndexError: The cache is full, or a token is none.
+            IndexError: The cache is full, a token is none, or there is not one for each sequence.
         """
         n_before = self._cache.n_tokens
         if n_before == self._cache.most_tokens:
             raise IndexError(f"the cache has room for {n_before} tokens")
+        if tokens.shape != (len(self._memory[0]),):
+            raise IndexError(f"{tokens.shape} tokens for {len(self._memory[0])} sequences")
+        tokens = np.ascontiguousarray(tokens, np.int64)
         if not ((tokens >= 0) & (tokens < self._vocab_size)).all():
             raise IndexError(f"{tokens} are no tokens below {self._vocab_size}")
         logits = np.empty((len(tokens), padded(self._vocab_size)), np.float32)

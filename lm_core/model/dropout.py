@@ -9,6 +9,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from lm_core.errors import InputError
+from lm_core.kernels.kernel import has_content
 from lm_core.kernels.masks import KEEP, KEY_WORDS, N_LEVELS, masks
 from lm_core.model.sites import ForwardContext
 from lm_core.randomness import StepKey, keyed_bits, keyed_words
@@ -111,10 +112,9 @@ class _Masked(torch.autograd.Function):
 def _kept(x: torch.Tensor, bits: torch.Tensor, scale: float) -> torch.Tensor:
     """As ``reference_masked``: in float32 by a compiled loop, else by clearing bits."""
     kernel = KEEP.get(str(x.dtype).removeprefix("torch."))
-    # A tensor without content, as costs are counted with, has nothing to compute with.
-    if kernel is None or type(x) is not torch.Tensor:
+    if kernel is None or not has_content(x):
         return masked(x, bits).mul_(scale)
-    x, bits = x.contiguous(), bits.contiguous()
+    x, bits = x.detach().contiguous(), bits.contiguous()
     kept = torch.empty_like(x)
     numbers, mask, target = (part.view(len(x), -1).numpy() for part in (x, bits, kept))
     kernel(numbers, mask, numbers.dtype.type(scale), target)
