@@ -162,12 +162,14 @@ def test_a_mistake_in_a_kernel_is_told():
         wrong(1)
 
 
-def test_what_divides_its_work_finds_the_same():
-    @kernel("void(int64[:])", parallel=True)
-    def count(x):
+@pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaWarning")
+def test_the_work_is_divided_among_the_threads():
+    @kernel("void(int64[:], int64[:])", parallel=True)
+    def count(x, threads):
         for i in numba.prange(len(x)):
-            x[i] = i
+            x[i], threads[i] = i, numba.get_thread_id()
 
-    numbers = np.zeros(1000, np.int64)
-    count(numbers)
+    numbers, threads = np.zeros((2, 1000), np.int64)
+    count(numbers, threads)
     assert (numbers == range(1000)).all()
+    assert len(set(threads)) == numba.get_num_threads()

@@ -8,9 +8,9 @@ backward computes them anew from the largest and the sum (Dao et al. 2022, "Flas
 import numba
 import numpy as np
 
-from lm_core.kernels.kernel import Kernel, inlined
+from lm_core.kernels.kernel import inlined, kernels_of_types
 from lm_core.kernels.numbers import exp
-from lm_core.kernels.tiles import PANEL, add_panel, multiply_panel
+from lm_core.kernels.tiles import PANEL, multiply, multiply_and_add
 
 # Queries that are computed together: fewer leave out more of the keys that none of them may see,
 # more make larger products.
@@ -47,18 +47,10 @@ def _panels_across(matrix, factor):
 
 
 @inlined
-def _multiply(x, first, end, panels, n_inputs, y):
-    """Rows of ``x`` times the first inputs of panels."""
-    for index in range(len(panels)):
-        multiply_panel(x, first, end, panels[index], n_inputs, y, index * PANEL)
-
-
-@inlined
-def _add(x, n_rows, panels, first_input, n_inputs, y):
-    """Adds rows of ``x`` times some inputs of panels to ``y``."""
-    for index in range(len(panels)):
-        panel = panels[index, first_input : first_input + n_inputs]
-        add_panel(x, 0, n_rows, panel, n_inputs, y, index * PANEL)
+def _of_head(projected, d_model, first, last):
+    """Queries, keys and values of a head, of which they are the columns ``first`` to ``last``."""
+    keys, values = projected[:, d_model : 2 * d_model], projected[:, 2 * d_model :]
+    return projected[:, first:last], keys[:, first:last], values[:, first:last]
 
 
 @inlined
@@ -71,11 +63,11 @@ def _first_bit(query, time, head, n_heads, strip):
 
 
 @inlined
-def _mask(weights, bits):
-    """Drops the weights of a query that have no bits."""
-    nothing = weights.dtype.type(0)
-    for key in range(len(weights)):
-        weights[key] = weights[key] if bits[key] != 0 else nothing
+def _mask(weights, bits, first):
+    """Drops the weights of a query whose bits, from the first on, are none; if there are bits."""
+    nothing, own = weights.dtype.type(0), bits[first:]
+    for key in range(min(len(weights), len(own))):
+        weights[key] = weights[key] if own[key] != 0 else nothing
 
 
 @inlined
@@ -123,26 +115,22 @@ def _forward(projected, n_heads, bits, strip, factor, scale, found, largest, sum
     for task in numba.prange(batch * n_heads):
         sequence, head = task // n_heads, task % n_heads
         first, last = head * d_head, (head + 1) * d_head
-        queries = projected[sequence, :, first:last]
-        keys = projected[sequence, :, d_model + first : d_model + last]
-        values = projected[sequence, :, 2 * d_model + first : 2 * d_model + last]
+        queries, keys, values = _of_head(projected[sequence], d_model, first, last)
         key_panels, value_panels = _panels_across(keys, factor), _panels(values, scale)
         weights = np.empty((_BLOCK, _n_panels(time) * PANEL), found.dtype)
         output = np.empty((_BLOCK, _n_panels(d_head) * PANEL), found.dtype)
         for start in range(0, time, _BLOCK):
             end = min(start + _BLOCK, time)
             n_seen = _n_panels(end)
-            _multiply(queries[start:end], 0, end - start, key_panels[:n_seen], d_head, weights)
+            multiply(queries[start:end], key_panels[:n_seen], weights)
             for query in range(start, end):
                 n = query + 1
                 own = weights[query - start, :n]
                 highest, total = _soften(own)
                 largest[sequence, head, query], sums[sequence, head, query] = highest, total
                 weights[query - start, n:end] = 0
-                if bits.shape[1] > 0:
-                    place = _first_bit(query, time, head, n_heads, strip)
-                    _mask(own, bits[sequence, place : place + n])
-            _multiply(weights, 0, end - start, value_panels, end, output)
+                _mask(own, bits[sequence], _first_bit(query, time, head, n_heads, strip))
+            multiply(weights[: end - start], value_panels[:, :end], output)
             found[sequence, start:end, first:last] = output[: end - start, :d_head]
 
 
@@ -169,9 +157,7 @@ def _backward(
     for task in numba.prange(batch * n_heads):
         sequence, head = task // n_heads, task % n_heads
         first, last = head * d_head, (head + 1) * d_head
-        queries = projected[sequence, :, first:last]
-        keys = projected[sequence, :, d_model + first : d_model + last]
-        values = projected[sequence, :, 2 * d_model + first : 2 * d_model + last]
+        queries, keys, values = _of_head(projected[sequence], d_model, first, last)
         outputs = gradient[sequence, :, first:last]
         keys_across, values_across = _panels_across(keys, factor), _panels_across(values, scale)
         key_panels = _panels(keys, factor)
@@ -183,8 +169,8 @@ def _backward(
         for start in range(0, time, _BLOCK):
             end = min(start + _BLOCK, time)
             n_rows, n_seen = end - start, _n_panels(end)
-            _multiply(queries[start:end], 0, n_rows, keys_across[:n_seen], d_head, weights)
-            _multiply(outputs[start:end], 0, n_rows, values_across[:n_seen], d_head, of_weights)
+            multiply(queries[start:end], keys_across[:n_seen], weights)
+            multiply(outputs[start:end], values_across[:n_seen], of_weights)
             for query in range(start, end):
                 row, n = query - start, query + 1
                 own, of_own = weights[row, :n], of_weights[row, :n]
@@ -192,27 +178,27 @@ def _backward(
                 for key in range(n):
                     own[key] = exp(own[key] - highest) / total
                 place = _first_bit(query, time, head, n_heads, strip)
-                if bits.shape[1] > 0:
-                    _mask(of_own, bits[sequence, place : place + n])
+                _mask(of_own, bits[sequence], place)
                 _soften_backward(own, of_own)
-                if bits.shape[1] > 0:
-                    _mask(own, bits[sequence, place : place + n])
+                _mask(own, bits[sequence], place)
                 weights[row, n:end] = 0
                 of_weights[row, n:end] = 0
-            _add(weights[:n_rows].T, end, output_panels, start, n_rows, of_values)
-            _add(of_weights[:n_rows].T, end, query_panels, start, n_rows, of_keys)
-            _multiply(of_weights, 0, n_rows, key_panels, end, of_queries)
+            multiply_and_add(weights[:n_rows, :end].T, output_panels[:, start:end], of_values)
+            multiply_and_add(of_weights[:n_rows, :end].T, query_panels[:, start:end], of_keys)
+            multiply(of_weights[:n_rows], key_panels[:, :end], of_queries)
             of_projected[sequence, start:end, first:last] = of_queries[:n_rows, :d_head]
         of_projected[sequence, :, d_model + first : d_model + last] = of_keys[:, :d_head]
         of_projected[sequence, :, 2 * d_model + first : 2 * d_model + last] = of_values[:, :d_head]
 
 
-def _kernel(function, signature, kind):
-    return Kernel(function, signature.format(f"{kind}[:,:,::1]", kind), parallel=True)
-
-
-_FORWARD = "void({0}, int64, int16[:,::1], int64, {1}, {1}, {0}, {0}, {0})"
-_BACKWARD = "void({0}, int64, int16[:,::1], int64, {1}, {1}, {0}, {0}, {0}, {0})"
 # By the type of what they compute with.
-FORWARD = {kind: _kernel(_forward, _FORWARD, kind) for kind in ("float32", "float64")}
-BACKWARD = {kind: _kernel(_backward, _BACKWARD, kind) for kind in ("float32", "float64")}
+FORWARD = kernels_of_types(
+    _forward,
+    "void({0}[:,:,::1], int64, int16[:,::1], int64, {0}, {0}, "
+    "{0}[:,:,::1], {0}[:,:,::1], {0}[:,:,::1])",
+)
+BACKWARD = kernels_of_types(
+    _backward,
+    "void({0}[:,:,::1], int64, int16[:,::1], int64, {0}, {0}, "
+    "{0}[:,:,::1], {0}[:,:,::1], {0}[:,:,::1], {0}[:,:,::1])",
+)

@@ -5,7 +5,7 @@ import numpy as np
 
 from lm_core.kernels.kernel import inlined, kernel
 from lm_core.kernels.numbers import exp, normal
-from lm_core.kernels.tiles import PANEL, multiply_panel
+from lm_core.kernels.tiles import multiply
 
 _F = np.float32
 # Keys or values that are looked at together, which reads what they are combined with once.
@@ -103,12 +103,6 @@ def _attend(projected, bias, keys, values, n_before, weights, found):
 
 
 @inlined
-def _multiply(x, panels, y, first, end):
-    for index in range(len(panels)):
-        multiply_panel(x, first, end, panels[index], panels.shape[1], y, index * PANEL)
-
-
-@inlined
 def _add(x, product, bias):
     for i in range(len(x)):
         x[i] += product[i] + bias[i]
@@ -127,23 +121,23 @@ def _decode(tokens, n_before, weights, epsilon, cache, memory, logits, first, en
         _norm(x[r], vectors[0, _NORM], vectors[0, _NORM_BIAS], epsilon, normed[r])
     for layer in range(len(qkv)):
         own, following = vectors[layer], vectors[layer + 1]
-        _multiply(normed, qkv[layer], wide, first, end)
+        multiply(normed[first:end], qkv[layer], wide[first:end])
         for r in range(first, end):
             keys, values = cache[layer, 0, r], cache[layer, 1, r]
             _attend(wide[r], bias_of_qkv[layer], keys, values, n_before, scores[r], normed[r])
-        _multiply(normed, mix[layer], added, first, end)
+        multiply(normed[first:end], mix[layer], added[first:end])
         for r in range(first, end):
             _add(x[r], added[r], own[_MIX_BIAS])
             _norm(x[r], own[_MLP_NORM], own[_MLP_NORM_BIAS], epsilon, normed[r])
-        _multiply(normed, expand[layer], wide, first, end)
+        multiply(normed[first:end], expand[layer], wide[first:end])
         for r in range(first, end):
             for i in range(bias_of_hidden.shape[1]):
                 wide[r, i] = _gelu(wide[r, i] + bias_of_hidden[layer, i])
-        _multiply(wide, contract[layer], added, first, end)
+        multiply(wide[first:end], contract[layer], added[first:end])
         for r in range(first, end):
             _add(x[r], added[r], own[_CONTRACT_BIAS])
             _norm(x[r], following[_NORM], following[_NORM_BIAS], epsilon, normed[r])
-    _multiply(normed, head, logits, first, end)
+    multiply(normed[first:end], head, logits[first:end])
 
 
 _ROWS, _PANELS, _STACKS = "float32[:,::1]", "float32[:,:,::1]", "float32[:,:,:,::1]"

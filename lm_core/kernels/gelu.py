@@ -2,7 +2,7 @@
 
 import numba
 
-from lm_core.kernels.kernel import Kernel
+from lm_core.kernels.kernel import kernels_of_types
 from lm_core.kernels.numbers import normal
 
 # Numbers that a thread computes in one go: enough to be worth it.
@@ -33,17 +33,13 @@ def _gelu_backward(x, gradient, of_x):
     """
     for piece in numba.prange((len(x) + _PIECE - 1) // _PIECE):
         start = piece * _PIECE
-        part, given, result = (x[start:][:_PIECE], gradient[start:][:_PIECE], of_x[start:][:_PIECE])
+        part, given = x[start:][:_PIECE], gradient[start:][:_PIECE]
+        result = of_x[start:][:_PIECE]
         for i in range(len(part)):
             density, below = normal(part[i])
             result[i] = given[i] * (below + part[i] * density)
 
 
 # By the type of what they compute with.
-GELU = {
-    kind: Kernel(_gelu, f"void({kind}[::1], {kind}[::1])", True) for kind in ("float32", "float64")
-}
-GELU_BACKWARD = {
-    kind: Kernel(_gelu_backward, f"void({kind}[::1], {kind}[::1], {kind}[::1])", True)
-    for kind in ("float32", "float64")
-}
+GELU = kernels_of_types(_gelu, "void({0}[::1], {0}[::1])")
+GELU_BACKWARD = kernels_of_types(_gelu_backward, "void({0}[::1], {0}[::1], {0}[::1])")

@@ -140,6 +140,19 @@ def kernel(signature: str, parallel: bool = False) -> Callable[[Callable[..., An
     return lambda function: Kernel(function, signature, parallel)
 
 
+def kernels_of_types(
+    function: Callable[..., Any], signature: str, types: tuple[str, ...] = ("float32", "float64")
+) -> dict[str, Kernel]:
+    """Parallel kernels of one function, by the type of what they compute with.
+
+    Args:
+        function: As of ``Kernel``.
+        signature: As of ``Kernel``, with ``{0}`` in the place of the type.
+        types: Their names.
+    """
+    return {name: Kernel(function, signature.format(name), parallel=True) for name in types}
+
+
 def has_content(x: Any) -> bool:
     """Whether a tensor has numbers to compute with.
 

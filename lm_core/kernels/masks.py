@@ -10,7 +10,7 @@ from itertools import zip_longest
 import numba
 import numpy as np
 
-from lm_core.kernels.kernel import Kernel, kernel
+from lm_core.kernels.kernel import kernel, kernels_of_types
 
 # "triple32", a hash of 32 bits found by search, in which every bit of the input flips every bit of
 # the output with a probability of a half, up to 2e-5: Chris Wellons, "Prospecting for Hash
@@ -83,10 +83,7 @@ def _keep(x, bits, scale, kept):
 
 
 # By the type of what is kept.
-KEEP = {
-    kind: Kernel(_keep, f"void({kind}[:,::1], int16[:,::1], {kind}, {kind}[:,::1])", True)
-    for kind in ("float32", "float64")
-}
+KEEP = kernels_of_types(_keep, "void({0}[:,::1], int16[:,::1], {0}, {0}[:,::1])")
 
 
 def reference_levels(keys: np.ndarray, n_levels: int) -> np.ndarray:

@@ -138,7 +138,7 @@ def _emit(
         number = _repeated(builder, builder.load(_element(builder, x, row, k)), vector)
         for weight, total, first in zip(weights, row_sums, row_at_first, strict=True):
             total.add_incoming(first, before)
-            total.add_incoming(_multiply_and_add(builder, number, weight, total), loop)
+            total.add_incoming(_fused(builder, number, weight, total), loop)
     next_k = builder.add(k, _PLACE(1))
     k.add_incoming(_PLACE(0), before)
     k.add_incoming(next_k, loop)
@@ -155,7 +155,7 @@ def _align(vector: ir.VectorType) -> int:
     return _BYTES * (1 if isinstance(vector.element, ir.FloatType) else 2)
 
 
-def _multiply_and_add(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
+def _fused(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
     kind = "f32" if isinstance(a.type.element, ir.FloatType) else "f64"
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(a.type, [a.type] * 3), f"llvm.fma.v{_LANES}{kind}"
@@ -182,39 +182,26 @@ def _repeated(builder: ir.IRBuilder, number: Any, vector: ir.VectorType) -> Any:
     return builder.shuffle_vector(first, empty, _LANE_NUMBERS([0] * _LANES))
 
 
-_rows, _one_row = _tile(_ROWS, adds=False), _tile(1, adds=False)
-_rows_added, _one_row_added = _tile(_ROWS, adds=True), _tile(1, adds=True)
+def _product(adds: bool) -> Callable[..., Any]:
+    """A compiled product of all rows of a matrix with panels, from tiles."""
+    rows_at_once, one_row = _tile(_ROWS, adds), _tile(1, adds)
+
+    @inlined
+    def product(x, panels, y):
+        n_inputs = panels.shape[1]
+        for index in range(len(panels)):
+            row = 0
+            while row + _ROWS <= len(x):
+                rows_at_once(x, row, panels[index], n_inputs, y, index * PANEL)
+                row += _ROWS
+            while row < len(x):
+                one_row(x, row, panels[index], n_inputs, y, index * PANEL)
+                row += 1
+
+    return product
 
 
-@inlined
-def multiply_panel(x, first, end, panel, n_inputs, y, column):
-    """Some rows of ``x`` times a panel.
-
-    Args:
-        x: ``(rows, at least n_inputs)``, with any strides.
-        first: The first row.
-        end: The row after the last.
-        panel: ``(n_inputs, PANEL)``, rows without gaps within.
-        n_inputs: How many inputs, at least one.
-        y: Takes the products of each row, in a row without gaps within.
-        column: Where there.
-    """
-    row = first
-    while row + _ROWS <= end:
-        _rows(x, row, panel, n_inputs, y, column)
-        row += _ROWS
-    while row < end:
-        _one_row(x, row, panel, n_inputs, y, column)
-        row += 1
-
-
-@inlined
-def add_panel(x, first, end, panel, n_inputs, y, column):
-    """As ``multiply_panel``, but the products are added to what stands in ``y``."""
-    row = first
-    while row + _ROWS <= end:
-        _rows_added(x, row, panel, n_inputs, y, column)
-        row += _ROWS
-    while row < end:
-        _one_row_added(x, row, panel, n_inputs, y, column)
-        row += 1
+# Of the rows of ``x``, ``(rows, at least n_inputs)`` with any strides, with panels, ``(n_panels,
+# n_inputs, PANEL)`` whose rows have no gaps within: written to ``y``, ``(rows, at least n_panels *
+# PANEL)`` whose rows have none either; or added to what stands there.
+multiply, multiply_and_add = _product(adds=False), _product(adds=True)

@@ -11,7 +11,7 @@ from lm_core.kernels.kernel import has_content
 
 
 def gelu(x: torch.Tensor) -> torch.Tensor:
-    """X times the share of a normal distribution that is below it (Hendrycks and Gimpel 2016).
+    """The exact GELU (Hendrycks and Gimpel 2016): x times the share of what is normal below x.
 
     Args:
         x: Any shape, floating point.
