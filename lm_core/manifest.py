@@ -101,9 +101,10 @@ def processor(information: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def _probe() -> str:
-    """A digest of the bits of a small computation, forward and backward, of the kinds that train.
+    """A digest of the bits of a small computation by PyTorch, forward and backward.
 
-    It tells machines apart that go by the same names, and what no name stands for.
+    It tells machines apart that go by the same names, and what no name stands for. Compiled loops
+    are not in it: they would first have to be compiled, and follow from Numba and the processor.
     """
     generator = keyed_generator(_PROBE_SEED, "initialisation")
     x = torch.from_numpy(generator.standard_normal(_PROBE_SHAPE)).float()
