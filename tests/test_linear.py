@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
+from lm_core.kernels.tiles import PANEL
 from lm_core.model import linear as module
 from lm_core.model.linear import Linear, reference_linear
 
@@ -62,6 +63,23 @@ def test_a_product_in_float32_is_that_of_pytorch():
     made, x = layer(7, 5, torch.float32), numbers(3, 7, dtype=torch.float32)
     expected = torch.nn.functional.linear(x, made.weight, made.bias)
     torch.testing.assert_close(made(x, torch.float32), expected)
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_with_and_without_mkl_gradients_are_those_of_the_plain_layer(monkeypatch, is_slow, dtype):
+    monkeypatch.setattr(module, "_is_mkl_slow", lambda: is_slow)
+    made, x = layer(3 * PANEL, 40, dtype), numbers(2, 17, 3 * PANEL, dtype=dtype).requires_grad_()
+    leaves = x, made.weight, made.bias
+    # The second gradient that comes back is a transposed one.
+    for weight in (
+        numbers(2, 17, 40, dtype=dtype),
+        numbers(40, 17, 2, dtype=dtype).permute(2, 1, 0),
+    ):
+        of_found = torch.autograd.grad((made(x, dtype) * weight).sum(), leaves)
+        of_expected = torch.autograd.grad((reference_linear(*leaves) * weight).sum(), leaves)
+        for one, other in zip(of_found, of_expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

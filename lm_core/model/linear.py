@@ -8,6 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from lm_core.kernels.kernel import has_content
+from lm_core.kernels.weight_gradient import is_for, weight_gradient
+
 # oneDNN's linear layer with a bias, as PyTorch's own compiler calls it.
 _ONEDNN_LINEAR = "_linear_pointwise"
 
@@ -58,16 +61,22 @@ def _linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None)
 
 @cache
 def _is_onednn_faster(dtype: torch.dtype) -> bool:
-    """Whether oneDNN is there, and faster with a dtype than what PyTorch would take.
-
-    On AMD's processors MKL reaches two thirds of the speed of oneDNN (``docs/performance.md``).
-    """
+    """Whether oneDNN is there, and faster with a dtype than what PyTorch would take."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, _ONEDNN_LINEAR):
         return False
     if dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    is_amd = "AMD" in str(torch.cpu.get_capabilities().get("cpu_name", ""))
-    return dtype == torch.float32 and is_amd
+    return dtype == torch.float32 and _is_mkl_slow()
+
+
+@cache
+def _is_mkl_slow() -> bool:
+    """Whether MKL, which PyTorch multiplies float32 with, is slower here than others.
+
+    On AMD's processors it reaches two thirds to four fifths of their speed
+    (``docs/performance.md``).
+    """
+    return "AMD" in str(torch.cpu.get_capabilities().get("cpu_name", ""))
 
 
 class _Linear(torch.autograd.Function):
@@ -91,6 +100,15 @@ class _Linear(torch.autograd.Function):
         rows, cast = ctx.saved_tensors
         of_rows = gradient.reshape(-1, gradient.shape[-1])
         of_x = _linear(of_rows, cast.t(), None).view(*gradient.shape[:-1], -1)
-        of_weight = torch.mm(of_rows.t(), rows).to(ctx.own_dtype)
-        # Told another dtype, a sum would first copy everything; it adds up in float32 anyway.
-        return of_x, of_weight, of_rows.sum(0).to(ctx.own_dtype)
+        return of_x, *(part.to(ctx.own_dtype) for part in _of_parameters(of_rows, rows))
+
+
+def _of_parameters(of_rows: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of weights and biases, of those of the outputs and from the inputs."""
+    dtype = str(rows.dtype).removeprefix("torch.")
+    if _is_mkl_slow() and is_for(dtype, rows.shape[1]) and has_content(of_rows):
+        numbers = of_rows.contiguous().numpy(), rows.detach().contiguous().numpy()
+        of_weight, of_bias = weight_gradient(*numbers, torch.get_num_threads())
+        return torch.from_numpy(of_weight), torch.from_numpy(of_bias)
+    # Told another dtype, a sum would first copy everything; it adds up in float32 anyway.
+    return torch.mm(of_rows.t(), rows), of_rows.sum(0)
