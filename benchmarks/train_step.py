@@ -52,22 +52,23 @@ STEPS_OF_A_RUN = 30
 PROFILED_STEPS = 10
 MICROSECONDS = 1e6
 KINDS_OF_OPERATIONS = {
-    "products of linear layers": ("mm", "addmm", "mkldnn::_linear_pointwise"),
+    "products of linear layers": ("mm", "addmm", "mkldnn::_linear_pointwise", "_LinearBackward"),
     "products of attention": ("bmm", "baddbmm_"),
     "attention in compiled loops": ("_InBlocks", "_InBlocksBackward"),
     "GELU": ("gelu", "gelu_backward", "_Gelu", "_GeluBackward"),
-    "softmax": ("_softmax", "_softmax_backward_data", "_log_softmax"),
-    "LayerNorm": ("native_layer_norm", "native_layer_norm_backward"),
-    "drawing and applying masks": (
-        "keep_bits",
-        "bitwise_and",
-        "bitwise_and_",
+    "softmax of attention, and its masks": ("_InStrips", "_InStripsBackward"),
+    "LayerNorm": ("_Norm", "_NormBackward"),
+    "drawing masks": ("keep_bits",),
+    "masks of the residual stream": (
         "_Masked",
         "_MaskedBackward",
+        "_AddedMasked",
+        "_AddedMaskedBackward",
     ),
     "copies to other layouts and dtypes": ("copy_",),
     "adding and scaling": ("add", "add_", "mul", "mul_"),
     "sums of gradients of biases": ("sum",),
+    "the loss": ("_log_softmax", "_log_softmax_backward_data"),
     "the optimizer": ("_fused_adamw_",),
 }
 # Windows of the validation that is timed.

@@ -19,7 +19,7 @@ from lm_core.costs import (
     parameters_by_part,
     shapes_only,
 )
-from lm_core.model import causal_attention
+from lm_core.model import causal_attention, linear
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
 
@@ -111,6 +111,7 @@ def test_arithmetic_is_what_pytorch_counts(config):
     ):
         # It sees PyTorch's products only.
         patch.setattr(causal_attention, "_InBlocks", causal_attention._InStrips)
+        patch.setattr(linear, "_is_mkl_slow", lambda: False)
         loss_of(model, config).backward()
     assert flops_a_step(config, VOCAB_SIZE) == counter.get_total_flops()
 

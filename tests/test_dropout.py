@@ -6,14 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_core.model.dropout import (
-    Dropout,
-    keep_bits,
-    mask_in_place,
-    masked,
-    reference_masked,
-)
-from lm_core.model.sites import ForwardContext
+from lm_core.model.dropout import Dropout, keep_bits, reference_masked
+from lm_core.model.sites import ForwardContext, Sites
 from lm_core.randomness import StepKey
 
 KEY = StepKey(seed=11, step=3)
@@ -116,17 +110,7 @@ def test_the_gradient_passes_exactly_where_the_value_passed():
     assert torch.equal(y.detach(), x.detach() * x.grad)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_clearing_bits_is_multiplying_by_the_mask(dtype):
-    x = torch.randn(3, 70).to(dtype)
-    bits = keep_bits(KEY, 4, 30000, (3, 70))
-    expected = reference_masked(x, bits, 1)
-    assert torch.equal(masked(x, bits), expected)
-    mask_in_place(x, bits)
-    assert torch.equal(x, expected)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_what_is_kept_is_what_the_plain_operations_keep(dtype):
     layer, x = Dropout(0.3, 0), torch.randn(3, 70).to(dtype).requires_grad_()
     y = layer(x, training())
@@ -140,6 +124,64 @@ def test_what_is_kept_is_what_the_plain_operations_keep(dtype):
 def test_gradients_are_those_of_small_differences():
     layer, x = Dropout(0.3, 0), torch.randn(3, 7, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: layer(x, training()), x)
+
+
+def site():
+    return Sites().add("a place", "(batch, time, d_model)")
+
+
+PAIRS = [
+    (torch.float32, torch.bfloat16),
+    (torch.float32, torch.float32),
+    (torch.float64, torch.float64),
+    (torch.bfloat16, torch.bfloat16),
+]
+
+
+@pytest.mark.parametrize(("wide", "narrow"), PAIRS)
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("shape", [(3, 70), (2, 100, 333)])
+def test_adding_to_the_residual_stream_is_dropout_and_a_sum_to_the_last_bit(
+    wide, narrow, rate, shape
+):
+    layer = Dropout(rate, 0)
+    residual = torch.randn(shape).to(wide).requires_grad_()
+    x = torch.randn(shape).to(narrow).requires_grad_()
+    found = layer.add(residual, x, site(), training())
+    expected = residual + layer(x, training())
+    assert torch.equal(found, expected)
+    assert found.dtype == wide
+    weight = torch.randn(shape).to(wide)
+    of_found = torch.autograd.grad((found * weight).sum(), (residual, x))
+    of_expected = torch.autograd.grad((expected * weight).sum(), (residual, x))
+    assert all(torch.equal(one, other) for one, other in zip(of_found, of_expected, strict=True))
+
+
+def test_hooks_see_what_is_added_and_only_looking_changes_no_bit():
+    layer, residual, x = Dropout(0.3, 0), torch.randn(3, 70), torch.randn(3, 70).bfloat16()
+    place, seen = site(), []
+    place.hooks.append(lambda _, activations, __: seen.append(activations))
+    assert torch.equal(
+        layer.add(residual, x, place, training()), layer.add(residual, x, site(), training())
+    )
+    assert torch.equal(seen[0], layer(x, training()))
+    place.hooks.append(lambda _, activations, __: activations * 0)
+    assert torch.equal(layer.add(residual, x, place, training()), residual)
+
+
+def test_sums_of_other_layouts_are_as_good():
+    layer, residual, x = Dropout(0.3, 0), torch.randn(70, 3).T, torch.randn(70, 3).T
+    assert torch.equal(
+        layer.add(residual, x, site(), training()),
+        layer.add(residual.contiguous(), x.contiguous(), site(), training()),
+    )
+
+
+def test_gradients_of_a_sum_are_those_of_small_differences():
+    layer, both = Dropout(0.3, 0), torch.randn(2, 3, 7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda both: layer.add(both[0], both[1], site(), training()), both
+    )
 
 
 def test_kept_elements_have_all_bits_and_dropped_ones_none():

@@ -8,10 +8,9 @@ import numba
 import numpy as np
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lm_core.kernels import kernel as module
-from lm_core.kernels.kernel import has_content, kernel
+from lm_core.kernels.kernel import Kernel, kernel, kernels_of_types
 
 SOURCE = '''
 from lm_core.kernels.kernel import kernel
@@ -142,10 +141,38 @@ def test_pytorch_keeps_its_number_of_threads():
         numba.set_num_threads(min(before, numba.config.NUMBA_NUM_THREADS))
 
 
-def test_a_tensor_with_shapes_alone_has_no_content():
-    assert has_content(torch.nn.Parameter(torch.zeros(2)))
-    with FakeTensorMode():
-        assert not has_content(torch.zeros(2))
+def add_product(x, y, z, total):
+    for i in range(len(x)):
+        total[i] = x[i] * y[i] + z[i]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_what_is_exact_rounds_each_operation(exact):
+    """By as much as the product of two numbers that one rounding would lose."""
+    signature = "void(float32[::1], float32[::1], float32[::1], float32[::1])"
+    x = np.full(64, 1 + 2.0**-12, np.float32)
+    z, total = np.full(64, -1 - 2.0**-11, np.float32), np.empty(64, np.float32)
+    Kernel(add_product, signature, parallel=False, exact=exact)(x, x, z, total)
+    possible = {0.0} if exact else {0.0, 2.0**-24}
+    assert set(total.tolist()) <= possible
+
+
+def twice(x, y):
+    for i in numba.prange(len(x)):
+        y[i] = 2 * x[i]
+
+
+def test_there_is_a_kernel_for_each_type_of_memory():
+    kernels = kernels_of_types(twice, "void({0}[::1], {1}[::1])")
+    assert list(kernels) == ["float32", "float64"]
+    for name, twice_of_type in kernels.items():
+        y = np.empty(2, name)
+        twice_of_type(np.array([1, 0.1], name), y)
+        assert y.tolist() == [2, 2 * y.dtype.type(0.1)]
+    both = kernels_of_types(twice, "void({0}[::1], {1}[::1])", bfloat16=True)["bfloat16"]
+    numbers = np.empty(2, np.float32)
+    both(np.array([3, 4], np.uint16), numbers)
+    assert numbers.tolist() == [6, 8]
 
 
 def test_without_a_place_to_keep_it_it_is_compiled_each_time(load, tmp_path):

@@ -4,9 +4,10 @@ import math
 
 import numba
 import numpy as np
+import torch
 
 from lm_core.kernels import numbers
-from lm_core.kernels.numbers import exp, normal
+from lm_core.kernels.numbers import exp, narrowed, normal, room, widened
 
 # Units of the last place of a float32, as a share of it.
 LAST_PLACE = 2.0**-23
@@ -15,6 +16,57 @@ LAST_PLACE = 2.0**-23
 @numba.njit
 def exps(x):
     return np.array([exp(value) for value in x])
+
+
+@numba.njit
+def widened_all(x):
+    return np.array([widened(value) for value in x])
+
+
+@numba.njit
+def narrowed_all(x, like):
+    y = np.empty_like(like)
+    for i in range(len(x)):
+        y[i] = narrowed(x[i], like)
+    return y
+
+
+@numba.njit
+def room_for(n, like):
+    return room(n, like)
+
+
+def bfloat16_of(x):
+    return torch.from_numpy(x).bfloat16().view(torch.uint16).numpy()
+
+
+def test_all_numbers_of_bfloat16_become_those_of_float32_and_back():
+    bits = np.arange(2**16, dtype=np.uint16)
+    numbers = torch.from_numpy(bits).view(torch.bfloat16).float().numpy()
+    found = widened_all(bits)
+    assert np.array_equal(found.view(np.uint32), numbers.view(np.uint32))
+    is_number = ~np.isnan(numbers)
+    assert np.array_equal(narrowed_all(found, bits)[is_number], bits[is_number])
+    assert np.isnan(widened_all(narrowed_all(found, bits))[~is_number]).all()
+
+
+def test_a_float32_becomes_the_nearest_bfloat16_as_pytorch_rounds_it():
+    around = np.arange(2**16, dtype=np.uint32) << 16
+    x = np.concatenate([around + offset for offset in (1, 0x7FFF, 0x8000, 0x8001, 0xFFFF)])
+    x = x.astype(np.uint32).view(np.float32)
+    is_number = ~np.isnan(x)
+    found = narrowed_all(x, np.empty(len(x), np.uint16))
+    assert np.array_equal(found[is_number], bfloat16_of(x)[is_number])
+    assert np.isnan(widened_all(found[~is_number])).all()
+
+
+def test_other_numbers_stay_as_they_are():
+    for dtype in (np.float32, np.float64):
+        x = np.array([0.1, -3.7], dtype)
+        assert np.array_equal(widened_all(x), x)
+        assert np.array_equal(narrowed_all(x, x), x)
+        assert room_for(3, x).dtype == dtype
+    assert room_for(3, np.zeros(1, np.uint16)).dtype == np.float32
 
 
 @numba.njit

@@ -259,6 +259,19 @@ def test_the_same_model_is_built_again_from_its_arguments():
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_hook_that_only_looks_changes_no_bit_of_loss_or_gradients(dtype):
+    def loss_and_gradients(looks):
+        model = build(dropout=0.3).train()
+        for name in model.sites.names() if looks else ():
+            model.sites[name].hooks.append(lambda site, activations, context: None)
+        loss = model(tokens_of(model), tokens_of(model), key=StepKey(3, 7), dtype=dtype)
+        return loss, *torch.autograd.grad(loss, list(model.parameters()))
+
+    for seen, unseen in zip(loss_and_gradients(True), loss_and_gradients(False), strict=True):
+        assert torch.equal(seen, unseen)
+
+
 def test_sites_name_every_place_once_and_have_the_shapes_they_say():
     model = build(n_layers=1).eval()
     shapes = {}

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from lm_core.kernels.kernel import inlined, kernels_of_types
-from lm_core.kernels.numbers import exp
+from lm_core.kernels.numbers import exp, narrowed, room, widened
 from lm_core.kernels.tiles import PANEL, multiply, multiply_and_add
 
 # Queries that are computed together: fewer leave out more of the keys that none of them may see,
@@ -191,6 +191,76 @@ def _backward(
         of_projected[sequence, :, 2 * d_model + first : 2 * d_model + last] = of_values[:, :d_head]
 
 
+@inlined
+def _widen(row, numbers):
+    """Writes the first numbers of a row in the precision they are computed with."""
+    for i in range(len(numbers)):
+        numbers[i] = widened(row[i])
+
+
+@inlined
+def _narrow(numbers, row):
+    """Writes numbers to the start of a row, and zeroes behind them."""
+    for i in range(len(numbers)):
+        row[i] = narrowed(numbers[i], row)
+    row[len(numbers) :] = narrowed(numbers.dtype.type(0), row)
+
+
+def _soften_strip(scores, bits, strip, dropped):
+    """Makes weights of the scores of a strip of queries.
+
+    Args:
+        scores: Of queries, which are at the places of the last of the keys, ``(batch, n_heads,
+            queries, keys)``; become the weights.
+        bits: As of ``_forward``.
+        strip: As of ``_forward``.
+        dropped: Become the weights that are kept, of the shape of ``scores``, and zero in the place
+            of the others; stays as it is if nothing is dropped.
+    """
+    batch, n_heads, n_queries, end = scores.shape
+    for task in numba.prange(batch * n_heads):
+        sequence, head = task // n_heads, task % n_heads
+        memory = room(end, scores)
+        for row in range(n_queries):
+            query = end - n_queries + row
+            own, weights = scores[sequence, head, row], memory[: query + 1]
+            _widen(own, weights)
+            _soften(weights)
+            _narrow(weights, own)
+            if bits.shape[1] > 0:
+                _mask(weights, bits[sequence], _first_bit(query, end, head, n_heads, strip))
+                _narrow(weights, dropped[sequence, head, row])
+
+
+def _soften_strip_backward(weights, bits, strip, of_dropped, dropped):
+    """Makes gradients of the scores of a strip of queries.
+
+    Args:
+        weights: From ``_soften_strip``.
+        bits: As of ``_forward``.
+        strip: As of ``_forward``.
+        of_dropped: Gradients of what it wrote to ``dropped``, or of the weights if nothing is
+            dropped; become those of the scores.
+        dropped: Becomes what it wrote there.
+    """
+    batch, n_heads, n_queries, end = weights.shape
+    for task in numba.prange(batch * n_heads):
+        sequence, head = task // n_heads, task % n_heads
+        memory, more_memory = room(end, weights), room(end, weights)
+        for row in range(n_queries):
+            query = end - n_queries + row
+            own, gradient = memory[: query + 1], more_memory[: query + 1]
+            _widen(weights[sequence, head, row], own)
+            _widen(of_dropped[sequence, head, row], gradient)
+            first = _first_bit(query, end, head, n_heads, strip)
+            _mask(gradient, bits[sequence], first)
+            _soften_backward(own, gradient)
+            _narrow(gradient, of_dropped[sequence, head, row])
+            if bits.shape[1] > 0:
+                _mask(own, bits[sequence], first)
+                _narrow(own, dropped[sequence, head, row])
+
+
 # By the type of what they compute with.
 FORWARD = kernels_of_types(
     _forward,
@@ -201,4 +271,12 @@ BACKWARD = kernels_of_types(
     _backward,
     "void({0}[:,:,::1], int64, int16[:,::1], int64, {0}, {0}, "
     "{0}[:,:,::1], {0}[:,:,::1], {0}[:,:,::1], {0}[:,:,::1])",
+)
+SOFTEN = kernels_of_types(
+    _soften_strip, "void({0}[:,:,:,::1], int16[:,::1], int64, {0}[:,:,:,::1])", bfloat16=True
+)
+SOFTEN_BACKWARD = kernels_of_types(
+    _soften_strip_backward,
+    "void({0}[:,:,:,::1], int16[:,::1], int64, {0}[:,:,:,::1], {0}[:,:,:,::1])",
+    bfloat16=True,
 )

@@ -4,6 +4,7 @@ import numba
 import numpy as np
 
 from lm_core.kernels.kernel import inlined, kernel
+from lm_core.kernels.norm import norm_row
 from lm_core.kernels.numbers import exp, normal
 from lm_core.kernels.tiles import multiply
 
@@ -21,22 +22,6 @@ def _gelu(x):
     """The exact GELU (Hendrycks and Gimpel 2016)."""
     _, share_below = normal(x)
     return x * share_below
-
-
-@inlined
-def _norm(x, weight, bias, epsilon, normed):
-    """LayerNorm of a row (Ba et al. 2016)."""
-    n = _F(len(x))
-    mean = _F(0)
-    for i in range(len(x)):
-        mean += x[i]
-    mean /= n
-    variance = _F(0)
-    for i in range(len(x)):
-        variance += (x[i] - mean) * (x[i] - mean)
-    factor = _F(1) / np.sqrt(variance / n + epsilon)
-    for i in range(len(x)):
-        normed[i] = (x[i] - mean) * factor * weight[i] + bias[i]
 
 
 @inlined
@@ -118,7 +103,7 @@ def _decode(tokens, n_before, weights, epsilon, cache, memory, logits, first, en
     for r in range(first, end):
         for i in range(x.shape[1]):
             x[r, i] = embedding[tokens[r], i] + positions[n_before, i]
-        _norm(x[r], vectors[0, _NORM], vectors[0, _NORM_BIAS], epsilon, normed[r])
+        norm_row(x[r], vectors[0, _NORM], vectors[0, _NORM_BIAS], epsilon, normed[r])
     for layer in range(len(qkv)):
         own, following = vectors[layer], vectors[layer + 1]
         multiply(normed[first:end], qkv[layer], wide[first:end])
@@ -128,7 +113,7 @@ def _decode(tokens, n_before, weights, epsilon, cache, memory, logits, first, en
         multiply(normed[first:end], mix[layer], added[first:end])
         for r in range(first, end):
             _add(x[r], added[r], own[_MIX_BIAS])
-            _norm(x[r], own[_MLP_NORM], own[_MLP_NORM_BIAS], epsilon, normed[r])
+            norm_row(x[r], own[_MLP_NORM], own[_MLP_NORM_BIAS], epsilon, normed[r])
         multiply(normed[first:end], expand[layer], wide[first:end])
         for r in range(first, end):
             for i in range(bias_of_hidden.shape[1]):
@@ -136,7 +121,7 @@ def _decode(tokens, n_before, weights, epsilon, cache, memory, logits, first, en
         multiply(wide[first:end], contract[layer], added[first:end])
         for r in range(first, end):
             _add(x[r], added[r], own[_CONTRACT_BIAS])
-            _norm(x[r], following[_NORM], following[_NORM_BIAS], epsilon, normed[r])
+            norm_row(x[r], following[_NORM], following[_NORM_BIAS], epsilon, normed[r])
     multiply(normed[first:end], head, logits[first:end])
 
 

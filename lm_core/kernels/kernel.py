@@ -18,9 +18,10 @@ import llvmlite.binding
 import numba
 from numba.core.caching import FunctionCache
 
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
 # Sums may be made in another order, and a product be added in one rounding, so that an instruction
 # works on many numbers. What is not finite stays so.
-_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
+_FREEDOMS = {"reassoc", "contract"}
 # Of the digest of what decides about the code, in the names of what is kept.
 _DIGITS = 12
 
@@ -41,7 +42,11 @@ def _digest_of_sources() -> str:
 _SOURCES = _digest_of_sources()
 
 # For what kernels are made of.
-inlined = numba.njit(**_OPTIONS)
+inlined = numba.njit(fastmath=_FREEDOMS, **_OPTIONS)
+# What stands in memory and what is computed with, by the name of PyTorch's type.
+_TYPES = {"float32": ("float32", "float32"), "float64": ("float64", "float64")}
+# Numba does not know the type; its numbers stand there as integers of as many bits.
+_BFLOAT16 = {"bfloat16": ("uint16", "float32")}
 
 
 class Kernel:
@@ -51,10 +56,14 @@ class Kernel:
         function: Loops, in the part of Python that Numba compiles.
         signature: Types of the arguments and of the result, in Numba's notation.
         parallel: Whether ``numba.prange`` divides its work among threads, as many as PyTorch has.
+        exact: Whether each operation is rounded as it is written.
     """
 
-    def __init__(self, function: Callable[..., Any], signature: str, parallel: bool) -> None:
-        self._function, self._signature, self._parallel = function, signature, parallel
+    def __init__(
+        self, function: Callable[..., Any], signature: str, parallel: bool, exact: bool = False
+    ) -> None:
+        self._function, self._signature, self._exact = function, signature, exact
+        self._options = {"parallel": parallel, "fastmath": set() if exact else _FREEDOMS}
         self._compiled: Callable[..., Any] | None = None
         self.__doc__ = function.__doc__
 
@@ -66,9 +75,10 @@ class Kernel:
         return self._compiled(*arguments)
 
     def _compile(self) -> Callable[..., Any]:
-        options = {**_OPTIONS, "parallel": self._parallel}
-        # Numba looks at changes of the function's own file only.
-        self._function.__qualname__ = f"{self._function.__name__}-{_SOURCES}"
+        options = {**_OPTIONS, **self._options}
+        # Numba looks at changes of the function's own file only, and not at options.
+        kind = "-exact" if self._exact else ""
+        self._function.__qualname__ = f"{self._function.__name__}{kind}-{_SOURCES}"
         try:
             kept = _Kept(self._function)
             kept.remove_what_is_damaged()
@@ -141,21 +151,19 @@ def kernel(signature: str, parallel: bool = False) -> Callable[[Callable[..., An
 
 
 def kernels_of_types(
-    function: Callable[..., Any], signature: str, types: tuple[str, ...] = ("float32", "float64")
+    function: Callable[..., Any], signature: str, bfloat16: bool = False, exact: bool = False
 ) -> dict[str, Kernel]:
-    """Parallel kernels of one function, by the type of what they compute with.
+    """Parallel kernels of one function, by the name of PyTorch's type of what they read.
 
     Args:
         function: As of ``Kernel``.
-        signature: As of ``Kernel``, with ``{0}`` in the place of the type.
-        types: Their names.
+        signature: As of ``Kernel``, with ``{0}`` in the place of the type in memory and ``{1}`` in
+            that of the type of what is computed with.
+        bfloat16: Whether there is one for bfloat16 too, which is computed with in float32.
+        exact: As of ``Kernel``.
     """
-    return {name: Kernel(function, signature.format(name), parallel=True) for name in types}
-
-
-def has_content(x: Any) -> bool:
-    """Whether a tensor has numbers to compute with.
-
-    Those with which PyTorch counts the costs of a pass have shapes alone.
-    """
-    return not hasattr(x, "fake_mode")
+    types = _TYPES | _BFLOAT16 if bfloat16 else _TYPES
+    return {
+        name: Kernel(function, signature.format(*pair), parallel=True, exact=exact)
+        for name, pair in types.items()
+    }

@@ -10,7 +10,8 @@ from itertools import zip_longest
 import numba
 import numpy as np
 
-from lm_core.kernels.kernel import kernel, kernels_of_types
+from lm_core.kernels.kernel import inlined, kernel, kernels_of_types
+from lm_core.kernels.numbers import narrowed, widened
 
 # "triple32", a hash of 32 bits found by search, in which every bit of the input flips every bit of
 # the output with a probability of a half, up to 2e-5: Chris Wellons, "Prospecting for Hash
@@ -26,6 +27,8 @@ N_LEVELS = 2**16
 _LEVELS_A_HASH = 2
 # Bits of the first, which come before those of the second.
 _BITS_OF_A_LEVEL = 16
+# Numbers that a thread masks in one go: enough to be worth it.
+_PIECE = 16384
 # All bits of the first, and of the second.
 _FIRST, _SECOND = 0x0000FFFF, 0xFFFF0000
 
@@ -67,8 +70,20 @@ def _fill(keys, least_kept, words):
             words[row, place] = lower | upper
 
 
+@inlined
+def _n_pieces(x):
+    return (x.shape[1] + _PIECE - 1) // _PIECE
+
+
+@inlined
+def _piece(task, x):
+    """The row of a task's piece, and where in it the piece starts and ends."""
+    row, start = task // _n_pieces(x), task % _n_pieces(x) * _PIECE
+    return row, start, min(start + _PIECE, x.shape[1])
+
+
 def _keep(x, bits, scale, kept):
-    """Writes what is kept, scaled, and zeroes in the places of what is dropped.
+    """Writes what is kept, in the type of ``kept``, scaled; zeroes in the places of the rest.
 
     Args:
         x: ``(n_rows, n)``.
@@ -76,14 +91,53 @@ def _keep(x, bits, scale, kept):
         scale: Of what is kept.
         kept: ``(n_rows, n)``.
     """
-    nothing = x.dtype.type(0)
-    for row in numba.prange(len(x)):
-        for i in range(x.shape[1]):
-            kept[row, i] = x[row, i] * scale if bits[row, i] != 0 else nothing
+    nothing = narrowed(scale * 0, kept)
+    for task in numba.prange(len(x) * _n_pieces(x)):
+        row, start, end = _piece(task, x)
+        own, own_bits, own_kept = x[row, start:end], bits[row, start:end], kept[row, start:end]
+        for i in range(len(own)):
+            number = widened(narrowed(widened(own[i]), kept))
+            own_kept[i] = narrowed(number * scale, kept) if own_bits[i] != 0 else nothing
 
 
-# By the type of what is kept.
-KEEP = kernels_of_types(_keep, "void({0}[:,::1], int16[:,::1], {0}, {0}[:,::1])")
+def _keep_and_add(residual, x, bits, scale, total):
+    """Writes the sum of a residual stream and of what ``_keep`` writes in the type of ``x``.
+
+    Args:
+        residual: ``(n_rows, n)``.
+        x: ``(n_rows, n)``.
+        bits: From ``masks``, ``(n_rows, n)``; ``(n_rows, 0)``: all of ``x`` is added as it is.
+        scale: Of what is kept.
+        total: ``(n_rows, n)``.
+    """
+    for task in numba.prange(len(x) * _n_pieces(x)):
+        row, start, end = _piece(task, x)
+        own, given, own_total = residual[row, start:end], x[row, start:end], total[row, start:end]
+        if bits.shape[1] == 0:
+            for i in range(len(own)):
+                own_total[i] = own[i] + widened(given[i])
+        else:
+            own_bits = bits[row, start:end]
+            for i in range(len(own)):
+                number = widened(narrowed(widened(given[i]) * scale, x))
+                own_total[i] = own[i] + (number if own_bits[i] != 0 else scale * 0)
+
+
+# By the type of what is kept; in backward of a sum, what is read has the type of the residual
+# stream. Each number is rounded as PyTorch would, so that it is the same whether or not something
+# looks at it in between.
+KEEP, KEEP_OF_SUM = (
+    kernels_of_types(
+        _keep, f"void({read}[:,::1], int16[:,::1], {{1}}, {{0}}[:,::1])", bfloat16=True, exact=True
+    )
+    for read in ("{0}", "{1}")
+)
+KEEP_AND_ADD = kernels_of_types(
+    _keep_and_add,
+    "void({1}[:,::1], {0}[:,::1], int16[:,::1], {1}, {1}[:,::1])",
+    bfloat16=True,
+    exact=True,
+)
 
 
 def reference_levels(keys: np.ndarray, n_levels: int) -> np.ndarray:

@@ -22,6 +22,13 @@ _LEAST_EXPONENT = _F(-87)
 # Bits of the fraction of a number, and what is added to its exponent.
 _FRACTION_BITS, _EXPONENT_BIAS = np.int32(23), np.int32(127)
 
+# A bfloat16 has the upper half of the bits of a float32.
+_BITS_OF_BFLOAT16 = np.uint32(16)
+# What is added to the lower half, so that it is carried if it is more than half of the last place.
+_BELOW_HALF = np.uint32(0x7FFF)
+# The bfloat16 of what is not a number, which must not be carried.
+_NO_NUMBER = np.uint16(0x7FC0)
+
 # The normal distribution: Abramowitz and Stegun, "Handbook of Mathematical Functions" (1964),
 # formula 26.2.17, whose error is below 7.5e-8, and with the rounding of float32 below 3e-7.
 _TAIL_RATE = _F(0.2316419)
@@ -60,6 +67,56 @@ def _exp(x):
     if x == types.float32:
         return lambda x: _exp_in_float32(x)
     return lambda x: np.exp(x)
+
+
+@inlined
+def _of_bfloat16(bits):
+    return np.uint32(np.uint32(bits) << _BITS_OF_BFLOAT16).view(np.float32)
+
+
+@inlined
+def _to_bfloat16(x):
+    """To the nearest, and of two that are as near to the even one (IEEE 754)."""
+    bits = np.float32(x).view(np.uint32)
+    odd = np.uint32(np.uint32(bits >> _BITS_OF_BFLOAT16) & np.uint32(1))
+    rounded = np.uint32(np.uint32(bits + _BELOW_HALF) + odd)
+    return np.uint16(rounded >> _BITS_OF_BFLOAT16) if x == x else _NO_NUMBER
+
+
+def widened(x):
+    """A number in the precision it is computed with: of bits of a bfloat16, a float32."""
+    return x
+
+
+@overload(widened)
+def _widened(x):
+    if x == types.uint16:
+        return lambda x: _of_bfloat16(x)
+    return lambda x: x
+
+
+def narrowed(x, like):
+    """A number as an array keeps it: in one of bfloat16, by the bits of the nearest of those."""
+    return like.dtype.type(x)
+
+
+@overload(narrowed)
+def _narrowed(x, like):
+    if like.dtype == types.uint16:
+        return lambda x, like: _to_bfloat16(x)
+    return lambda x, like: like.dtype.type(x)
+
+
+def room(n, like):
+    """Memory for ``n`` numbers of an array in the precision they are computed with."""
+    return np.empty(n, like.dtype)
+
+
+@overload(room)
+def _room(n, like):
+    if like.dtype == types.uint16:
+        return lambda n, like: np.empty(n, np.float32)
+    return lambda n, like: np.empty(n, like.dtype)
 
 
 @inlined

@@ -89,9 +89,23 @@ class Attention(nn.Module):
         self.output_site = sites.add(name, "(batch, time, d_model)")
 
     def forward(
-        self, x: torch.Tensor, context: ForwardContext, cache: KeyValueCache | None
+        self,
+        residual: torch.Tensor,
+        x: torch.Tensor,
+        context: ForwardContext,
+        cache: KeyValueCache | None,
     ) -> torch.Tensor:
-        """Mixes each position with those before it; ``(batch, time, d_model)`` to the same."""
+        """Mixes each position with those before it, and adds what it finds.
+
+        Args:
+            residual: The residual stream, ``(batch, time, d_model)``.
+            x: What is mixed, of that shape.
+            context: The pass.
+            cache: Keys and values of the tokens before these.
+
+        Returns:
+            The residual stream with what was added.
+        """
         batch, time, d_model = x.shape
         projected = self.query_key_value(x, context.dtype)
         if cache is None and x.device.type == "cpu":
@@ -100,7 +114,7 @@ class Attention(nn.Module):
             heads = self._elsewhere(projected, context, cache)
         heads = self.heads_site(heads.view(batch, time, self.n_heads, -1), context)
         output = self.projection(heads.reshape(batch, time, d_model), context.dtype)
-        return self.output_site(self.output_dropout(output, context), context)
+        return self.output_dropout.add(residual, output, self.output_site, context)
 
     def _on_cpu(self, projected: torch.Tensor, context: ForwardContext) -> torch.Tensor:
         dropout = self.weight_dropout

@@ -8,15 +8,14 @@ backward (``docs/performance.md``).
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
 
-from lm_core.kernels.attention import BACKWARD, FORWARD
-from lm_core.kernels.kernel import has_content
-from lm_core.model.dropout import mask_in_place, masked, reference_masked
+from lm_core.kernels.attention import BACKWARD, FORWARD, SOFTEN, SOFTEN_BACKWARD
+from lm_core.kernels.tensors import has_content, numbers_of, type_of
+from lm_core.model.dropout import reference_masked
 
 # Queries in a strip: fewer leave out more of the keys that no query of the strip may see, more
 # make larger products, which run faster.
@@ -96,23 +95,14 @@ def reference_causal_attention(
     return (weights @ v).transpose(1, 2).reshape(batch, time, d_model)
 
 
-def _bits_of_strips(
-    bits: torch.Tensor | None, time: int, n_heads: int
-) -> Sequence[torch.Tensor | None]:
+def _bits_of_strips(bits: torch.Tensor, time: int, n_heads: int) -> list[torch.Tensor]:
     """The mask of each strip, ``(batch, n_heads, queries, keys)``, as views."""
     all_strips = strips(time)
-    if bits is None:
-        return [None] * len(all_strips)
     parts = bits.split([n_heads * strip.n_weights for strip in all_strips], dim=1)
     return [
         part.view(-1, n_heads, strip.end - strip.start, strip.end)
         for strip, part in zip(all_strips, parts, strict=True)
     ]
-
-
-def _drop(weights: torch.Tensor, bits: torch.Tensor | None) -> torch.Tensor:
-    """Attention weights, ``(batch * n_heads, queries, keys)``, with the mask of their strip."""
-    return weights if bits is None else masked(weights.view(bits.shape), bits).view(weights.shape)
 
 
 class _InStrips(torch.autograd.Function):
@@ -135,16 +125,17 @@ class _InStrips(torch.autograd.Function):
         q.mul_(1 / math.sqrt(shape[-1]))
         v.mul_(scale)
         heads, kept = torch.empty_like(v), []
-        parts = _bits_of_strips(bits, time, n_heads)
-        for strip, part in zip(strips(time), parts, strict=True):
+        bits = _contiguous_bits(bits, projected)
+        for strip in strips(time):
             seen = slice(strip.end)
-            scores = torch.bmm(q[:, strip.start : strip.end], k[:, seen].transpose(1, 2))
-            n_queries = strip.end - strip.start
-            later = torch.full((n_queries, n_queries), -math.inf, dtype=scores.dtype).triu_(1)
-            scores[:, :, strip.start :] += later
-            weights = torch.softmax(scores, -1)
+            weights = torch.bmm(q[:, strip.start : strip.end], k[:, seen].transpose(1, 2))
+            dropped = _room_for_dropped(weights, bits)
+            if has_content(weights):
+                four = (batch, n_heads, *weights.shape[1:])
+                arguments = bits.numpy(), _QUERIES_A_STRIP, numbers_of(dropped, *four)
+                SOFTEN[type_of(weights)](numbers_of(weights, *four), *arguments)
             kept.append(weights)
-            torch.bmm(_drop(weights, part), v[:, seen], out=heads[:, strip.start : strip.end])
+            torch.bmm(dropped, v[:, seen], out=heads[:, strip.start : strip.end])
         ctx.save_for_backward(by_head, bits, *kept)
         ctx.scale = scale
         return heads.view(batch, n_heads, time, -1).transpose(1, 2).reshape(batch, time, -1)
@@ -158,23 +149,36 @@ class _InStrips(torch.autograd.Function):
         of_heads = gradient.view(batch, time, n_heads, d_head).transpose(1, 2).flatten(0, 1)
         gradients = torch.empty_like(by_head)
         of_q, of_k, of_v = gradients.flatten(1, 2)
-        parts = _bits_of_strips(bits, time, n_heads)
         # From the last strip, which sees all keys: it writes where the others add.
-        for strip, part, weights in reversed(list(zip(strips(time), parts, kept, strict=True))):
+        for strip, weights in reversed(list(zip(strips(time), kept, strict=True))):
             queries, seen = slice(strip.start, strip.end), slice(strip.end)
             beta = 0 if strip.end == time else 1
             g = of_heads[:, queries]
-            of_v[:, seen].baddbmm_(_drop(weights, part).transpose(1, 2), g, beta=beta)
-            of_weights = torch.bmm(g, v[:, seen].transpose(1, 2))
-            if part is not None:
-                mask_in_place(of_weights.view(part.shape), part)
-            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            of_scores = torch.bmm(g, v[:, seen].transpose(1, 2))
+            dropped = _room_for_dropped(weights, bits)
+            four = (batch, n_heads, *weights.shape[1:])
+            arguments = (numbers_of(part, *four) for part in (of_scores, dropped))
+            softened = numbers_of(weights, *four), bits.numpy(), _QUERIES_A_STRIP
+            SOFTEN_BACKWARD[type_of(weights)](*softened, *arguments)
+            of_v[:, seen].baddbmm_(dropped.transpose(1, 2), g, beta=beta)
             torch.bmm(of_scores, k[:, seen], out=of_q[:, queries])
             of_k[:, seen].baddbmm_(of_scores.transpose(1, 2), q[:, queries], beta=beta)
         of_q.mul_(1 / math.sqrt(d_head))
         of_v.mul_(ctx.scale)
         of_projected = gradients.movedim(0, 2).transpose(1, 3).reshape(batch, time, -1)
         return of_projected, None, None, None
+
+
+def _contiguous_bits(bits: torch.Tensor | None, projected: torch.Tensor) -> torch.Tensor:
+    """Masks as the kernels take them: of none, ``(batch, 0)``."""
+    if bits is None:
+        return torch.empty(len(projected), 0, dtype=torch.int16)
+    return bits.contiguous()
+
+
+def _room_for_dropped(weights: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
+    """Where the weights that are kept come: where all are, if nothing is dropped."""
+    return torch.empty_like(weights) if bits.shape[1] else weights
 
 
 class _InBlocks(torch.autograd.Function):
@@ -190,9 +194,7 @@ class _InBlocks(torch.autograd.Function):
         found = projected.new_empty(batch, time, d_model)
         # Of the scores of each query: the largest, and the sum of exponentials beside it.
         sums = projected.new_empty(2, batch, n_heads, time)
-        if bits is None:
-            bits = torch.empty(batch, 0, dtype=torch.int16)
-        bits = bits.contiguous()
+        bits = _contiguous_bits(bits, projected)
         ctx.save_for_backward(projected, bits, sums)
         ctx.n_heads, ctx.factors = n_heads, (1 / math.sqrt(d_model // n_heads), scale)
         if has_content(projected):

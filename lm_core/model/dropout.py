@@ -1,6 +1,7 @@
 """Dropout whose masks are a function of (seed, step, place, sequence)."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,18 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from lm_core.errors import InputError
-from lm_core.kernels.kernel import has_content
-from lm_core.kernels.masks import KEEP, KEY_WORDS, N_LEVELS, masks
-from lm_core.model.sites import ForwardContext
+from lm_core.kernels.kernel import Kernel
+from lm_core.kernels.masks import (
+    KEEP,
+    KEEP_AND_ADD,
+    KEEP_OF_SUM,
+    KEY_WORDS,
+    N_LEVELS,
+    masks,
+)
+from lm_core.kernels.tensors import computed_in, has_content, number_for, numbers_of, type_of
+from lm_core.model.sites import ForwardContext, Site
 from lm_core.randomness import StepKey, keyed_bits, keyed_words
-
-# Integers as wide as the numbers whose bits a mask keeps or clears.
-_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Dropout(nn.Module):
@@ -90,35 +96,97 @@ class Dropout(nn.Module):
             return x * 0
         if x.device.type != "cpu":
             return nn.functional.dropout(x, self.rate)
-        return _Masked.apply(x, self.keep_bits(context, tuple(x.shape)), self.scale)
+        bits = self.keep_bits(context, tuple(x.shape))
+        mask = _Masked.apply if type_of(x) in KEEP else reference_masked
+        return mask(x, bits, self.scale)
+
+    def add(
+        self, residual: torch.Tensor, x: torch.Tensor, site: Site, context: ForwardContext
+    ) -> torch.Tensor:
+        """``residual + site(self(x, context), context)``, to the last bit, in fewer passes.
+
+        Args:
+            residual: ``(batch, ...)`` on the device of ``x``, in float32 or in its dtype.
+            x: As of ``forward``, of the same shape.
+            site: Where hooks may look at what is added.
+            context: As of ``forward``.
+
+        Returns:
+            The same shape, in the dtype of ``residual``.
+
+        Raises:
+            InputError: As of ``forward``.
+        """
+        is_active = self.is_active(context)
+        is_for = x.device.type == "cpu" and type_of(x) in KEEP and residual.dtype == computed_in(x)
+        if site.hooks or not is_for or (is_active and self.scale == 0):
+            return residual + site(self(x, context), context)
+        bits = self.keep_bits(context, tuple(x.shape)) if is_active else None
+        return _AddedMasked.apply(residual, x, bits, self.scale if is_active else 1)
 
 
 class _Masked(torch.autograd.Function):
-    """``reference_masked`` in a fraction of its time."""
+    """``reference_masked`` in one pass."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, bits: torch.Tensor, scale: float) -> torch.Tensor:
         ctx.save_for_backward(bits)
         ctx.scale = scale
-        return _kept(x, bits, scale)
+        return _kept(KEEP, x, bits, scale, x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (bits,) = ctx.saved_tensors
-        return _kept(gradient, bits, ctx.scale), None, None
+        return _kept(KEEP, gradient, bits, ctx.scale, gradient.dtype), None, None
 
 
-def _kept(x: torch.Tensor, bits: torch.Tensor, scale: float) -> torch.Tensor:
-    """As ``reference_masked``: in float32 by a compiled loop, else by clearing bits."""
-    kernel = KEEP.get(str(x.dtype).removeprefix("torch."))
-    if kernel is None or not has_content(x):
-        return masked(x, bits).mul_(scale)
-    x, bits = x.detach().contiguous(), bits.contiguous()
-    kept = torch.empty_like(x)
-    numbers, mask, target = (part.view(len(x), -1).numpy() for part in (x, bits, kept))
-    kernel(numbers, mask, numbers.dtype.type(scale), target)
+class _AddedMasked(torch.autograd.Function):
+    """``residual + reference_masked(x, bits, scale)`` in one pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        residual: torch.Tensor,
+        x: torch.Tensor,
+        bits: torch.Tensor | None,
+        scale: float,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(bits)
+        ctx.scale, ctx.dtype = scale, x.dtype
+        total = torch.empty(residual.shape, dtype=residual.dtype)
+        if has_content(x):
+            mask = np.empty((len(x), 0), np.int16) if bits is None else _rows(bits)
+            factor = number_for(x, scale)
+            KEEP_AND_ADD[type_of(x)](_rows(residual), _rows(x), mask, factor, _rows(total))
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+        (bits,) = ctx.saved_tensors
+        if bits is None:
+            return gradient, gradient.to(ctx.dtype), None, None
+        return gradient, _kept(KEEP_OF_SUM, gradient, bits, ctx.scale, ctx.dtype), None, None
+
+
+def _kept(
+    kernels: Mapping[str, Kernel],
+    x: torch.Tensor,
+    bits: torch.Tensor,
+    scale: float,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """``reference_masked``, rounded to a dtype before and after it is scaled."""
+    kept = torch.empty(x.shape, dtype=dtype)
+    if has_content(x):
+        kernels[type_of(kept)](_rows(x), _rows(bits), number_for(kept, scale), _rows(kept))
     return kept
+
+
+def _rows(x: torch.Tensor) -> np.ndarray:
+    """Numbers of a tensor for kernels, a row for each sequence."""
+    return numbers_of(x.contiguous(), len(x), -1)
 
 
 def reference_masked(x: torch.Tensor, bits: torch.Tensor, scale: float) -> torch.Tensor:
@@ -130,23 +198,6 @@ def reference_masked(x: torch.Tensor, bits: torch.Tensor, scale: float) -> torch
         scale: The factor of what is kept.
     """
     return torch.where(bits != 0, x * scale, torch.zeros_like(x))
-
-
-def masked(x: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
-    """Activations with zeroes where the mask has no bits; a new tensor.
-
-    Args:
-        x: Floating-point numbers, any shape.
-        bits: From ``keep_bits``, the same shape.
-    """
-    integer = _INTEGERS[x.element_size()]
-    return (x.view(integer) & bits.to(integer)).view(x.dtype)
-
-
-def mask_in_place(x: torch.Tensor, bits: torch.Tensor) -> None:
-    """As ``masked``, in the place of the activations."""
-    integer = _INTEGERS[x.element_size()]
-    x.view(integer).bitwise_and_(bits.to(integer))
 
 
 def keep_bits(

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from lm_core.kernels.gelu import GELU, GELU_BACKWARD
-from lm_core.kernels.kernel import has_content
+from lm_core.kernels.tensors import has_content
 
 
 def gelu(x: torch.Tensor) -> torch.Tensor:

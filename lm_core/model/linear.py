@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from lm_core.kernels.kernel import has_content
+from lm_core.kernels.tensors import has_content
 from lm_core.kernels.weight_gradient import is_for, weight_gradient
 
 # oneDNN's linear layer with a bias, as PyTorch's own compiler calls it.

@@ -21,6 +21,7 @@ from lm_core.model.attention import Attention, KeyValueCache
 from lm_core.model.dropout import Dropout, seed_device
 from lm_core.model.gelu import gelu
 from lm_core.model.linear import Linear
+from lm_core.model.norm import Norm
 from lm_core.model.sites import ForwardContext, Sites
 from lm_core.randomness import LARGEST_SEED, StepKey, keyed_generator
 
@@ -47,11 +48,16 @@ class MLP(nn.Module):
         self.hidden_site = sites.add(f"{name}.hidden", "(batch, time, d_ff)")
         self.output_site = sites.add(name, "(batch, time, d_model)")
 
-    def forward(self, x: torch.Tensor, context: ForwardContext) -> torch.Tensor:
-        """Works on each position alone; ``(batch, time, d_model)`` to the same."""
+    def forward(
+        self, residual: torch.Tensor, x: torch.Tensor, context: ForwardContext
+    ) -> torch.Tensor:
+        """Works on each position alone, and adds what it finds to the residual stream.
+
+        Both are ``(batch, time, d_model)``, as is their sum.
+        """
         hidden = self.hidden_site(gelu(self.expansion(x, context.dtype)), context)
-        output = self.output_dropout(self.projection(hidden, context.dtype), context)
-        return self.output_site(output, context)
+        output = self.projection(hidden, context.dtype)
+        return self.output_dropout.add(residual, output, self.output_site, context)
 
 
 class Block(nn.Module):
@@ -61,11 +67,11 @@ class Block(nn.Module):
         self, layer: int, d_model: int, n_heads: int, d_ff: int, dropout: float, sites: Sites
     ) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(d_model, eps=_NORM_EPSILON)
+        self.attention_norm = Norm(d_model, eps=_NORM_EPSILON)
         first = 1 + _DROPOUTS_A_BLOCK * layer
         dropouts = Dropout(dropout, first), Dropout(dropout, first + 1)
         self.attention = Attention(layer, d_model, n_heads, *dropouts, sites)
-        self.mlp_norm = nn.LayerNorm(d_model, eps=_NORM_EPSILON)
+        self.mlp_norm = Norm(d_model, eps=_NORM_EPSILON)
         self.mlp = MLP(layer, d_model, d_ff, dropout, sites)
         self.output_site = sites.add(f"blocks.{layer}", "(batch, time, d_model)")
 
@@ -73,8 +79,10 @@ class Block(nn.Module):
         self, x: torch.Tensor, context: ForwardContext, cache: KeyValueCache | None
     ) -> torch.Tensor:
         """The residual stream after this block; ``(batch, time, d_model)`` to the same."""
-        x = x + self.attention(self.attention_norm(x), context, cache)
-        x = x + self.mlp(self.mlp_norm(x), context)
+        normed, x = self.attention_norm(x, context.dtype)
+        x = self.attention(x, normed, context, cache)
+        normed, x = self.mlp_norm(x, context.dtype)
+        x = self.mlp(x, normed, context)
         return self.output_site(x, context)
 
 
@@ -144,7 +152,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(
             Block(layer, d_model, n_heads, d_ff, dropout, self.sites) for layer in range(n_layers)
         )
-        self.final_norm = nn.LayerNorm(d_model, eps=_NORM_EPSILON)
+        self.final_norm = Norm(d_model, eps=_NORM_EPSILON)
         self._final_norm_site = self.sites.add("final_norm", "(batch, time, d_model)")
         self._logits_site = self.sites.add("logits", "(batch, time, vocab_size)")
         if seed is not None:
@@ -281,7 +289,8 @@ class Transformer(nn.Module):
         if cache is not None:
             cache.n_tokens = n_tokens
         x = x[:, -1:] if last_only else x
-        x = self._final_norm_site(self.final_norm(x), context)
+        normed, _ = self.final_norm(x, own_dtype)
+        x = self._final_norm_site(normed, context)
         head = self.token_embedding.weight.to(context.dtype)
         logits = self._logits_site(F.linear(x.to(context.dtype), head), context)
         if targets is None:

@@ -1,0 +1,97 @@
+"""LayerNorm (Ba et al. 2016) and its gradients, in one pass over the rows each."""
+
+import numba
+import numpy as np
+
+from lm_core.kernels.kernel import inlined, kernels_of_types
+from lm_core.kernels.numbers import narrowed, widened
+
+# Rows of a task: their gradients of weights and biases are one sum.
+ROWS_A_TASK = 64
+
+
+@inlined
+def norm_row(x, weight, bias, epsilon, normed):
+    """LayerNorm of a row, written to ``normed``; its mean, and the factor of what differs."""
+    n = x.dtype.type(len(x))
+    mean = x.dtype.type(0)
+    for i in range(len(x)):
+        mean += x[i]
+    mean /= n
+    variance = x.dtype.type(0)
+    for i in range(len(x)):
+        variance += (x[i] - mean) * (x[i] - mean)
+    factor = x.dtype.type(1) / np.sqrt(variance / n + epsilon)
+    for i in range(len(x)):
+        normed[i] = narrowed((x[i] - mean) * factor * weight[i] + bias[i], normed)
+    return mean, factor
+
+
+def _norm(x, weight, bias, epsilon, normed, means, factors):
+    """LayerNorm of each row.
+
+    Args:
+        x: ``(n_rows, width)``.
+        weight: ``(width,)``.
+        bias: ``(width,)``.
+        epsilon: Added to each variance.
+        normed: Becomes the result, ``(n_rows, width)``.
+        means: Become the means of the rows, ``(n_rows,)``.
+        factors: Become one divided by their standard deviations, ``(n_rows,)``.
+    """
+    for task in numba.prange((len(x) + ROWS_A_TASK - 1) // ROWS_A_TASK):
+        for row in range(task * ROWS_A_TASK, min((task + 1) * ROWS_A_TASK, len(x))):
+            means[row], factors[row] = norm_row(x[row], weight, bias, epsilon, normed[row])
+
+
+def _norm_backward(x, weight, means, factors, gradient, other, of_x, of_weight, of_bias):
+    """Gradients of what ``_norm`` was given.
+
+    Args:
+        x: As of ``_norm``.
+        weight: As of ``_norm``.
+        means: From ``_norm``.
+        factors: From ``_norm``.
+        gradient: Of what ``_norm`` wrote, ``(n_rows, width)``.
+        other: Another gradient of ``x``, which is added, ``(n_rows, width)``; ``(0, width)``: none.
+        of_x: Becomes the gradient of ``x``, ``(n_rows, width)``.
+        of_weight: Becomes that of ``weight`` by each task, ``(n_tasks, width)``.
+        of_bias: Becomes that of ``bias`` by each task, ``(n_tasks, width)``.
+    """
+    n = x.dtype.type(x.shape[1])
+    for task in numba.prange(len(of_weight)):
+        own_weight, own_bias = of_weight[task], of_bias[task]
+        own_weight[:] = 0
+        own_bias[:] = 0
+        for row in range(task * ROWS_A_TASK, min((task + 1) * ROWS_A_TASK, len(x))):
+            own, given, result = x[row], gradient[row], of_x[row]
+            mean, factor = means[row], factors[row]
+            total = total_of_normed = x.dtype.type(0)
+            for i in range(len(own)):
+                g, difference = widened(given[i]), (own[i] - mean) * factor
+                own_weight[i] += g * difference
+                own_bias[i] += g
+                total += g * weight[i]
+                total_of_normed += g * weight[i] * difference
+            total, total_of_normed = total / n, total_of_normed / n
+            for i in range(len(own)):
+                g, difference = widened(given[i]) * weight[i], (own[i] - mean) * factor
+                result[i] = factor * (g - total - difference * total_of_normed)
+            if len(other) > 0:
+                more = other[row]
+                for i in range(len(own)):
+                    result[i] += more[i]
+
+
+# By the type of what is normed.
+NORM = kernels_of_types(
+    _norm,
+    "void({1}[:,::1], {1}[::1], {1}[::1], {1}, {0}[:,::1], {1}[::1], {1}[::1])",
+    bfloat16=True,
+)
+NORM_BACKWARD = kernels_of_types(
+    _norm_backward,
+    "void({1}[:,::1], {1}[::1], {1}[::1], {1}[::1], {0}[:,::1], {1}[:,::1], {1}[:,::1], "
+    "{1}[:,::1], {1}[:,::1])",
+    bfloat16=True,
+)

@@ -1,0 +1,120 @@
+"""LayerNorm in one pass, against PyTorch's and against small differences."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck
+
+from lm_core.model.norm import Norm
+
+EPSILON = 1e-5
+
+
+def numbers(*shape, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def norm_of(width, dtype=torch.float64):
+    norm = Norm(width, eps=EPSILON, dtype=dtype)
+    with torch.no_grad():
+        norm.weight.copy_(numbers(width, seed=1))
+        norm.bias.copy_(numbers(width, seed=2))
+    return norm
+
+
+def gradients(normed, other, leaves):
+    """Of two weighted sums, so that no element is like another."""
+    of_normed, of_other = (torch.linspace(-1, 1, x.numel()).view(x.shape) for x in (normed, other))
+    total = (normed.double() * of_normed).sum() + (other.double() * of_other).sum()
+    return torch.autograd.grad(total, leaves)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=3), st.integers(1, 70))
+def test_values_and_gradients_are_those_of_pytorch(rows, width):
+    norm, x = norm_of(width), numbers(*rows, width).requires_grad_()
+    leaves = x, norm.weight, norm.bias
+    normed, same = norm(x, torch.float64)
+    expected = F.layer_norm(x, (width,), norm.weight, norm.bias, EPSILON)
+    torch.testing.assert_close(normed, expected, rtol=1e-10, atol=1e-10)
+    assert torch.equal(same, x)
+    for one, other in zip(
+        gradients(normed, same, leaves), gradients(expected, x, leaves), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("n_rows", [1, 63, 64, 65, 200])
+def test_any_number_of_rows_is_computed(n_rows):
+    norm, x = norm_of(6), numbers(n_rows, 6).requires_grad_()
+    leaves = x, norm.weight, norm.bias
+    expected = F.layer_norm(x, (6,), norm.weight, norm.bias, EPSILON)
+    for one, other in zip(
+        gradients(*norm(x, torch.float64), leaves), gradients(expected, x, leaves), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_gradients_are_those_of_small_differences():
+    norm, x = norm_of(5), numbers(2, 3, 5).requires_grad_()
+    assert gradcheck(lambda x, *_: norm(x, torch.float64), (x, norm.weight, norm.bias))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 1e-2)])
+def test_the_error_is_that_of_the_precision(dtype, tolerance):
+    norm, x = norm_of(256, torch.float32), numbers(100, 256, dtype=torch.float32).requires_grad_()
+    normed, same = norm(x, dtype)
+    assert normed.dtype == dtype
+    assert same.dtype == torch.float32
+    leaves = x, norm.weight, norm.bias
+    exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    expected = F.layer_norm(exact[0], (256,), *exact[1:], EPSILON)
+    assert (normed - expected).norm() < tolerance * expected.norm()
+    for one, other in zip(
+        gradients(normed, same, leaves), gradients(expected, exact[0], exact), strict=True
+    ):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() < tolerance * other.norm()
+
+
+def test_in_bfloat16_the_result_is_that_of_float32_rounded():
+    norm, x = norm_of(64, torch.float32), numbers(30, 64, dtype=torch.float32)
+    assert torch.equal(norm(x, torch.bfloat16)[0], norm(x, torch.float32)[0].bfloat16())
+
+
+@pytest.mark.parametrize("used", [0, 1])
+def test_only_one_of_both_may_have_a_gradient(used):
+    norm, x = norm_of(4), numbers(3, 4).requires_grad_()
+    expected = F.layer_norm(x, (4,), norm.weight, norm.bias, EPSILON), x
+    (found,) = torch.autograd.grad(norm(x, torch.float64)[used].square().sum(), x)
+    (truth,) = torch.autograd.grad(expected[used].square().sum(), x)
+    torch.testing.assert_close(found, truth, rtol=1e-9, atol=1e-9)
+
+
+def test_other_layouts_are_as_good():
+    norm, x = norm_of(4), numbers(5, 3, 4)
+    turned = x.transpose(0, 1)
+    assert torch.equal(norm(turned, x.dtype)[0], norm(x, x.dtype)[0].transpose(0, 1))
+    leaf = x.clone().requires_grad_()
+    normed, same = norm(leaf, x.dtype)
+    weight = numbers(4, 3, 5).permute(2, 1, 0)
+    (found,) = torch.autograd.grad((normed * weight + same * weight).sum(), leaf)
+    normed, same = norm(leaf, x.dtype)
+    weight = weight.contiguous()
+    assert torch.equal(found, torch.autograd.grad((normed * weight + same * weight).sum(), leaf)[0])
+
+
+def test_weights_of_another_precision_are_left_to_pytorch():
+    norm, x = norm_of(8, torch.bfloat16), numbers(3, 8, dtype=torch.bfloat16)
+    expected = F.layer_norm(x, (8,), norm.weight, norm.bias, EPSILON)
+    assert torch.equal(norm(x, torch.bfloat16)[0], expected)
+
+
+def test_a_row_that_is_not_finite_spoils_no_other():
+    norm, x = norm_of(8), numbers(3, 8)
+    x[1, 2] = float("inf")
+    normed, _ = norm(x, torch.float64)
+    assert normed.isfinite().all(1).tolist() == [True, False, True]
