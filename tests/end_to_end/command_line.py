@@ -1,12 +1,14 @@
 """Running the program as a person does: in a process of its own."""
 
+import atexit
+import functools
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
+from tests.end_to_end.warm import PROJECT, Warm
+
 RUN = PROJECT / "run.py"
 # Small enough that a whole run takes a few seconds, most of them for starting.
 TINY = [
@@ -19,9 +21,34 @@ TINY = [
 ]
 
 
-def run(*arguments, cwd, check=None, timeout=120, **environment):
-    """Runs ``python run.py`` with arguments; ``check`` is the exit code to insist on."""
-    done = subprocess.run(
+@functools.cache
+def _warm():
+    """A process for all runs that need no environment of their own."""
+    warm = Warm(COLUMNS="80").__enter__()
+    atexit.register(warm.__exit__)
+    return warm
+
+
+def run(*arguments, cwd, check=None, **differences):
+    """Runs the program with arguments; ``check`` is the exit code to insist on.
+
+    Forks it from a process that waits for this; or, given what ``run_cold`` takes, starts it.
+    """
+    if differences:
+        done = run_cold(*arguments, cwd=cwd, **differences)
+    else:
+        done = _warm().run(*arguments, cwd=cwd)
+    if check is not None and done.returncode != check:
+        raise AssertionError(f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def run_cold(*arguments, cwd, timeout=120, **environment):
+    """Runs ``python run.py`` with arguments, from the start of Python on.
+
+    Other than these, it is given seconds to end in, and variables of the environment.
+    """
+    return subprocess.run(
         [sys.executable, str(RUN), *map(str, arguments)],
         cwd=cwd,
         capture_output=True,
@@ -29,9 +56,6 @@ def run(*arguments, cwd, check=None, timeout=120, **environment):
         timeout=timeout,
         env={**os.environ, "COLUMNS": "80", **environment},
     )
-    if check is not None and done.returncode != check:
-        raise AssertionError(f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done
 
 
 def start(*arguments, cwd):

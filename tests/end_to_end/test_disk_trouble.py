@@ -73,7 +73,7 @@ OPTIONS = [
 
 @pytest.fixture(scope="module")
 def warm():
-    with Warm() as started:
+    with Warm(OMP_NUM_THREADS="1") as started:
         yield started
 
 

@@ -10,12 +10,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.end_to_end.command_line import PROJECT
-
+PROJECT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 120
 
 
@@ -28,22 +28,33 @@ class Done(NamedTuple):
 
 
 class Warm:
-    """The process that forks; ``with Warm() as warm: warm.run("--max_steps=3", cwd=folder)``."""
+    """The process that forks; ``with Warm() as warm: warm.run("--max_steps=3", cwd=folder)``.
+
+    Args:
+        environment: What is different in the environment of the runs.
+    """
+
+    def __init__(self, **environment):
+        self._environment = {**os.environ, **environment}
 
     def __enter__(self):
+        # What runs say is no file in the folder where they run.
+        self._said = tempfile.TemporaryDirectory()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.end_to_end.warm"],
+            [sys.executable, "-m", "tests.end_to_end.warm", self._said.name],
             cwd=PROJECT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env=self._environment,
         )
         return self
 
     def __exit__(self, *error):
         self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
+        self._said.cleanup()
 
     def _ask(self, **question):
         self._process.stdin.write(json.dumps(question) + "\n")
@@ -54,17 +65,18 @@ class Warm:
         """Starts a run: its process id."""
         return self._ask(arguments=[str(a) for a in arguments], cwd=str(cwd))
 
-    def wait(self, process, cwd):
-        """Waits for a run that was started in a folder."""
+    def wait(self, process):
+        """Waits for a run that was started."""
         code = self._ask(wait=process)
-        said = [(Path(cwd) / f"{process}.{name}").read_text() for name in ("out", "err")]
-        for name in ("out", "err"):
-            (Path(cwd) / f"{process}.{name}").unlink()
-        return Done(code, *said)
+        files = [Path(self._said.name) / f"{process}.{name}" for name in ("out", "err")]
+        done = Done(code, *(file.read_text() for file in files))
+        for file in files:
+            file.unlink()
+        return done
 
     def run(self, *arguments, cwd, check=None):
         """Runs to the end; ``check`` is the exit code to insist on."""
-        done = self.wait(self.start(*arguments, cwd=cwd), cwd)
+        done = self.wait(self.start(*arguments, cwd=cwd))
         assert check is None or done.returncode == check, done
         return done
 
@@ -81,11 +93,11 @@ def _child(question):
     import run
 
     os.chdir(question["cwd"])
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for descriptor, name in ((1, "out"), (2, "err")):
-        file = os.open(f"{os.getpid()}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(file, descriptor)
-    sys.argv = ["run.py", *question["arguments"]]
-    sys.path.insert(0, question["cwd"])
+        path = Path(sys.argv[1]) / f"{os.getpid()}.{name}"
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+    sys.argv = [str(PROJECT / "run.py"), *question["arguments"]]
     code = run.main(question["arguments"])
     with contextlib.suppress(Exception):
         sys.stdout.flush()
