@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from lm_core.manifest import processor
+from lm_core.model.linear import linear
 
 # Shapes (rows, inner, columns) like those of a model's layers, and one that favours the processor.
 RATE_SHAPES = ((4096, 256, 1024), (4096, 1024, 256), (2048, 2048, 2048))
@@ -76,15 +77,19 @@ def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> fl
 def matrix_rate(dtype: torch.dtype) -> float:
     """Floating-point operations a second of matrix products: the limit of what is measured.
 
-    It is the best median over a few shapes, on as many threads as PyTorch uses.
+    It is the best median over a few shapes and both libraries that PyTorch multiplies with, on as
+    many threads as PyTorch uses.
     """
     rates = []
     for rows, inner, columns in RATE_SHAPES:
         left = torch.randn(rows, inner).to(dtype)
         right = torch.randn(inner, columns).to(dtype)
-        product = {"product": lambda left=left, right=right: left @ right}
-        seconds = take_turns(product, RATE_REPETITIONS, warm_up=3)["product"]
-        rates.append(2 * rows * inner * columns / statistics.median(seconds))
+        products = {
+            "PyTorch's choice": lambda left=left, right=right: left @ right,
+            "the lab's choice": lambda left=left, right=right: linear(left, right.t(), None),
+        }
+        for seconds in take_turns(products, RATE_REPETITIONS, warm_up=3).values():
+            rates.append(2 * rows * inner * columns / statistics.median(seconds))
     return max(rates)
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from lm_core.kernels.gelu import GELU, GELU_BACKWARD
-from lm_core.kernels.tensors import has_content
+from lm_core.kernels.tensors import has_content, numbers_of, type_of
 
 
 def gelu(x: torch.Tensor) -> torch.Tensor:
@@ -16,7 +16,7 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
     Args:
         x: Any shape, floating point.
     """
-    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
+    if x.device.type == "cpu" and type_of(x) in GELU:
         return _Gelu.apply(x)
     return F.gelu(x)
 
@@ -30,8 +30,7 @@ class _Gelu(torch.autograd.Function):
         ctx.save_for_backward(x)
         y = torch.empty_like(x)
         if has_content(x):
-            numbers = x.detach().view(-1).numpy()
-            GELU[numbers.dtype.name](numbers, y.view(-1).numpy())
+            GELU[type_of(x)](numbers_of(x, -1), numbers_of(y, -1))
         return y
 
     @staticmethod
@@ -39,7 +38,5 @@ class _Gelu(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         (x,) = ctx.saved_tensors
         gradient, of_x = gradient.contiguous(), torch.empty_like(x)
-        numbers = x.detach().view(-1).numpy()
-        backward = GELU_BACKWARD[numbers.dtype.name]
-        backward(numbers, gradient.view(-1).numpy(), of_x.view(-1).numpy())
+        GELU_BACKWARD[type_of(x)](*(numbers_of(part, -1) for part in (x, gradient, of_x)))
         return of_x

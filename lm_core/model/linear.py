@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from lm_core.kernels.tensors import has_content
+from lm_core.kernels.tensors import has_content, numbers_of, type_of
 from lm_core.kernels.weight_gradient import is_for, weight_gradient
 
 # oneDNN's linear layer with a bias, as PyTorch's own compiler calls it.
@@ -47,11 +47,16 @@ def reference_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) 
     return F.linear(x, weight.to(x.dtype), bias.to(x.dtype))
 
 
-def _linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """``rows @ weight.T + bias`` by the library that is faster at it on this processor.
+def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """``rows @ weight.T + bias`` on a CPU, by the library that is faster at it on this processor.
 
     For bfloat16 PyTorch multiplies with oneDNN, for float32 with MKL. By itself, oneDNN adds the
     bias while it writes the product; ``addmm`` fills the product with copies of it before.
+
+    Args:
+        rows: ``(n_rows, in_features)``.
+        weight: ``(out_features, in_features)`` of its dtype, with any strides.
+        bias: ``(out_features,)`` of its dtype, or None.
     """
     if _is_onednn_faster(rows.dtype):
         return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
@@ -90,7 +95,7 @@ class _Linear(torch.autograd.Function):
         rows = x.reshape(-1, x.shape[-1])
         ctx.save_for_backward(rows, cast)
         ctx.own_dtype = weight.dtype
-        return _linear(rows, cast, bias.to(x.dtype)).view(*x.shape[:-1], -1)
+        return linear(rows, cast, bias.to(x.dtype)).view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
@@ -99,15 +104,14 @@ class _Linear(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rows, cast = ctx.saved_tensors
         of_rows = gradient.reshape(-1, gradient.shape[-1])
-        of_x = _linear(of_rows, cast.t(), None).view(*gradient.shape[:-1], -1)
+        of_x = linear(of_rows, cast.t(), None).view(*gradient.shape[:-1], -1)
         return of_x, *(part.to(ctx.own_dtype) for part in _of_parameters(of_rows, rows))
 
 
 def _of_parameters(of_rows: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of weights and biases, of those of the outputs and from the inputs."""
-    dtype = str(rows.dtype).removeprefix("torch.")
-    if _is_mkl_slow() and is_for(dtype, rows.shape[1]) and has_content(of_rows):
-        numbers = of_rows.contiguous().numpy(), rows.detach().contiguous().numpy()
+    if _is_mkl_slow() and is_for(type_of(rows), rows.shape[1]) and has_content(of_rows):
+        numbers = numbers_of(of_rows.contiguous()), numbers_of(rows.contiguous())
         of_weight, of_bias = weight_gradient(*numbers, torch.get_num_threads())
         return torch.from_numpy(of_weight), torch.from_numpy(of_bias)
     # Told another dtype, a sum would first copy everything; it adds up in float32 anyway.
