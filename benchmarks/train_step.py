@@ -58,7 +58,7 @@ KINDS_OF_OPERATIONS = {
     "GELU": ("gelu", "gelu_backward", "_Gelu", "_GeluBackward"),
     "softmax of attention, and its masks": ("_InStrips", "_InStripsBackward"),
     "LayerNorm": ("_Norm", "_NormBackward"),
-    "drawing masks": ("keep_bits",),
+    "drawing masks": ("keep_mask",),
     "masks of the residual stream": (
         "_Masked",
         "_MaskedBackward",
@@ -223,18 +223,18 @@ def share_of_the_loop(setting: Setting, precision: str) -> float:
 
 def profile_rows(setting: Setting) -> list[dict[str, Any]]:
     """Where the time of a step goes, by kind of operation, in each precision."""
-    keep_bits = dropout_module.keep_bits
+    keep_mask = dropout_module.keep_mask
 
     def recorded(*arguments: Any) -> torch.Tensor:
-        with torch.profiler.record_function("keep_bits"):
-            return keep_bits(*arguments)
+        with torch.profiler.record_function("keep_mask"):
+            return keep_mask(*arguments)
 
     # PyTorch does not know of it.
-    dropout_module.keep_bits = recorded
+    dropout_module.keep_mask = recorded
     try:
         of_precisions = {precision: profile(setting, precision) for precision in DTYPES}
     finally:
-        dropout_module.keep_bits = keep_bits
+        dropout_module.keep_mask = keep_mask
     return [
         {"operation": kind}
         | {

@@ -15,7 +15,7 @@ from lm_core.model.causal_attention import (
     reference_causal_attention,
     strips,
 )
-from lm_core.model.dropout import keep_bits
+from lm_core.model.dropout import keep_mask
 from lm_core.randomness import StepKey
 
 KEY = StepKey(seed=2, step=9)
@@ -32,12 +32,12 @@ def projected(batch, time, n_heads, d_head, dtype=torch.float64, seed=0):
     return numbers.to(dtype).requires_grad_()
 
 
-def bits_of(batch, time, n_heads):
-    return keep_bits(KEY, 1, LEVELS, (batch, n_attention_weights(time, n_heads)))
+def mask_of(batch, time, n_heads):
+    return keep_mask(KEY, 1, LEVELS, (batch, n_attention_weights(time, n_heads)))
 
 
-def in_strips(projected, n_heads, bits=None, scale=1):
-    return module._InStrips.apply(projected, n_heads, bits, scale)
+def in_strips(projected, n_heads, mask=None, scale=1):
+    return module._InStrips.apply(projected, n_heads, mask, scale)
 
 
 # In float64, the first is computed in blocks.
@@ -63,7 +63,7 @@ def test_values_and_gradients_are_those_of_the_formula(path, width, size, drops)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_QUERIES_A_STRIP", width)
         batch, time, n_heads, _ = size
-        mask = (bits_of(batch, time, n_heads), SCALE) if drops else ()
+        mask = (mask_of(batch, time, n_heads), SCALE) if drops else ()
         x = projected(*size)
         found = path(x, n_heads, *mask)
         expected = reference_causal_attention(x, n_heads, *mask)
@@ -79,16 +79,16 @@ def test_values_and_gradients_are_those_of_the_formula(path, width, size, drops)
 @pytest.mark.parametrize("size", [(2, 7, 2, 3), (1, 1, 1, 1), (1, 9, 3, 2)])
 def test_gradients_are_those_of_small_differences(narrow_strips, path, size, drops):
     batch, time, n_heads, _ = size
-    bits = bits_of(batch, time, n_heads) if drops else None
+    mask = mask_of(batch, time, n_heads) if drops else None
     scale = SCALE if drops else 1
-    assert gradcheck(lambda x: path(x, n_heads, bits, scale), projected(*size))
+    assert gradcheck(lambda x: path(x, n_heads, mask, scale), projected(*size))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("drops", [False, True])
 def test_the_error_is_that_of_the_precision(dtype, drops):
     size = batch, time, n_heads, _ = 2, 200, 3, 32
-    mask = (bits_of(batch, time, n_heads), SCALE) if drops else ()
+    mask = (mask_of(batch, time, n_heads), SCALE) if drops else ()
     x, exact = projected(*size, dtype=dtype), projected(*size)
     found, expected = (
         causal_attention(x, n_heads, *mask),
@@ -112,7 +112,7 @@ def test_strips_cover_every_query_once_and_every_key_before_it():
 
 def test_a_mask_drops_its_share_of_the_weights_that_are_seen(narrow_strips):
     ones = torch.ones(64, 11, 3 * 2, dtype=torch.float64)
-    kept = causal_attention(ones, 2, bits_of(64, 11, 2), 1.0)
+    kept = causal_attention(ones, 2, mask_of(64, 11, 2), 1.0)
     # Equal queries and keys weigh all positions alike; equal values show the share that is kept.
     assert kept.mean().item() == pytest.approx(1 - LEVELS / 65536, abs=0.02)
     assert len(kept[:, 10].unique()) > 2
@@ -134,17 +134,17 @@ def test_no_position_sees_a_later_one(position):
 @pytest.mark.parametrize("size", [(2, 5, 2, 3), (1, 1, 1, 2), (3, 1, 2, 2), (1, 5, 1, 2)])
 def test_what_is_given_stays_as_it_was(size):
     x = projected(*size)
-    before, bits = x.detach().clone(), bits_of(*size[:3])
-    bits_before = bits.clone()
-    causal_attention(x, size[2], bits, SCALE).sum().backward()
+    before, mask = x.detach().clone(), mask_of(*size[:3])
+    mask_before = mask.clone()
+    causal_attention(x, size[2], mask, SCALE).sum().backward()
     assert torch.equal(x.detach(), before)
-    assert torch.equal(bits, bits_before)
+    assert torch.equal(mask, mask_before)
 
 
 def test_two_passes_have_the_same_bits():
     def gradient(dtype):
         x = projected(4, 150, 2, 16, dtype)
-        causal_attention(x, 2, bits_of(4, 150, 2), SCALE).float().square().sum().backward()
+        causal_attention(x, 2, mask_of(4, 150, 2), SCALE).float().square().sum().backward()
         return x.grad
 
     for dtype in TOLERANCES:
@@ -172,8 +172,9 @@ def test_scores_that_are_huge_and_equal_share_the_gradient():
     assert x.grad[0, :, 2].tolist() == [0.5, 0.5]
 
 
-def test_parameters_and_other_layouts_are_as_good_as_plain_tensors():
-    x = projected(2, 9, 1, 4, torch.float32).detach()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_parameters_and_other_layouts_are_as_good_as_plain_tensors(dtype):
+    x = projected(2, 9, 1, 4, dtype).detach()
     plain = x.clone().requires_grad_()
     causal_attention(plain, 1).square().sum().backward()
     parameter = torch.nn.Parameter(x.clone())
@@ -185,6 +186,11 @@ def test_parameters_and_other_layouts_are_as_good_as_plain_tensors():
         found.backward((2 * found.detach()).transpose(0, 1).contiguous().transpose(0, 1))
         gradient = leaf.grad if leaf is parameter else leaf.grad.transpose(0, 1)
         torch.testing.assert_close(gradient, plain.grad)
+
+
+def test_what_has_no_fast_path_is_computed_by_the_formula():
+    x = projected(2, 9, 2, 4, torch.float16)
+    assert torch.equal(causal_attention(x, 2), reference_causal_attention(x, 2))
 
 
 def test_in_float32_no_weights_are_kept_for_backward():

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_core.model.dropout import Dropout, keep_bits, reference_masked
+from lm_core.model.dropout import Dropout, keep_mask, reference_masked
 from lm_core.model.sites import ForwardContext, Sites
 from lm_core.randomness import StepKey
 
@@ -70,17 +70,17 @@ def test_a_pass_without_a_key_is_told_to_give_one():
 @given(st.integers(1, 8), st.integers(0, 7), st.integers(1, 33))
 def test_a_sequence_has_its_mask_wherever_the_batch_is_cut(n_sequences, cut, n_elements):
     cut = min(cut, n_sequences)
-    whole = keep_bits(KEY, 2, 20000, (n_sequences, n_elements))
-    first = keep_bits(KEY, 2, 20000, (cut, n_elements))
+    whole = keep_mask(KEY, 2, 20000, (n_sequences, n_elements))
+    first = keep_mask(KEY, 2, 20000, (cut, n_elements))
     later = KEY._replace(first_sequence=cut)
-    rest = keep_bits(later, 2, 20000, (n_sequences - cut, n_elements))
+    rest = keep_mask(later, 2, 20000, (n_sequences - cut, n_elements))
     assert torch.equal(whole, torch.cat([first, rest]))
 
 
 def test_masks_of_different_steps_layers_seeds_and_sequences_are_independent():
     n = 100_000
     masks = [
-        keep_bits(key, index, 32768, (1, n)).double().numpy().ravel()
+        keep_mask(key, index, 32768, (1, n)).double().numpy().ravel()
         for key, index in (
             (KEY, 0),
             (KEY, 1),
@@ -95,7 +95,7 @@ def test_masks_of_different_steps_layers_seeds_and_sequences_are_independent():
 
 def test_neighbouring_elements_are_independent():
     n = 1_000_000
-    mask = keep_bits(KEY, 0, 32768, (1, n)).double().numpy().ravel()
+    mask = keep_mask(KEY, 0, 32768, (1, n)).double().numpy().ravel()
     for lag in (1, 2, 3, 4, 5, 256):
         correlation = np.corrcoef(mask[:-lag], mask[lag:])[0, 1]
         assert abs(correlation) < 5 / math.sqrt(n)
@@ -114,7 +114,7 @@ def test_the_gradient_passes_exactly_where_the_value_passed():
 def test_what_is_kept_is_what_the_plain_operations_keep(dtype):
     layer, x = Dropout(0.3, 0), torch.randn(3, 70).to(dtype).requires_grad_()
     y = layer(x, training())
-    expected = reference_masked(x, layer.keep_bits(training(), (3, 70)), layer.scale)
+    expected = reference_masked(x, layer.keep_mask(training(), (3, 70)), layer.scale)
     torch.testing.assert_close(y, expected)
     assert y.dtype == dtype
     of_y = torch.autograd.grad(y.float().square().sum(), x)
@@ -184,5 +184,18 @@ def test_gradients_of_a_sum_are_those_of_small_differences():
     )
 
 
-def test_kept_elements_have_all_bits_and_dropped_ones_none():
-    assert keep_bits(KEY, 0, 30000, (2, 3, 5)).unique().tolist() == [-1, 0]
+@pytest.mark.parametrize("n", [1, 2, 15, 16])
+def test_truth_values_are_ones_and_zeroes_in_memory(n):
+    """Others would be true for some operations and not for others."""
+    mask = keep_mask(KEY, 0, 30000, (40, n)).contiguous()
+    assert mask.dtype == torch.bool
+    assert set(mask.view(torch.uint8).unique().tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_what_is_dropped_leaves_nothing_whatever_it_was(dtype):
+    layer, x = Dropout(0.5, 0), torch.full((3, 70), math.nan).to(dtype)
+    x[1], residual = math.inf, torch.ones(3, 70)
+    dropped = ~layer.keep_mask(training(), (3, 70))
+    assert layer(x, training())[dropped].eq(0).all()
+    assert layer.add(residual, x, site(), training())[dropped].eq(1).all()

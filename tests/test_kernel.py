@@ -162,6 +162,13 @@ def twice(x, y):
         y[i] = 2 * x[i]
 
 
+def test_what_is_kept_of_a_function_is_another_list_for_each_type(load, tmp_path):
+    """Two processes that compile for two types at once write no list that is wrong for both."""
+    load()(1)
+    load(SOURCE.replace("int64(int64)", "float64(float64)"))(1.5)
+    assert len(list((tmp_path / "kept").rglob("*.nbi"))) == 2
+
+
 def test_there_is_a_kernel_for_each_type_of_memory():
     kernels = kernels_of_types(twice, "void({0}[::1], {1}[::1])")
     assert list(kernels) == ["float32", "float64"]

@@ -82,6 +82,17 @@ def test_with_and_without_mkl_gradients_are_those_of_the_plain_layer(monkeypatch
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+def test_a_gradient_with_gaps_is_as_good(monkeypatch):
+    monkeypatch.setattr(module, "_is_mkl_slow", lambda: True)
+    made, x = layer(PANEL, 40), numbers(PANEL, 17).T.requires_grad_()
+    weight = numbers(40, 17).T
+    leaves = x, made.weight, made.bias
+    of_found = torch.autograd.grad((made(x, x.dtype) * weight).sum(), leaves)
+    of_expected = torch.autograd.grad((reference_linear(*leaves) * weight).sum(), leaves)
+    for one, other in zip(of_found, of_expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("is_faster", [False, True])
 def test_either_library_gives_the_product(monkeypatch, dtype, is_faster):

@@ -107,10 +107,29 @@ def test_other_layouts_are_as_good():
     assert torch.equal(found, torch.autograd.grad((normed * weight + same * weight).sum(), leaf)[0])
 
 
+@pytest.mark.parametrize("shape", [(8,), (3, 8), (1, 3, 8), (2, 3, 8)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_with_gaps_are_as_good(shape, dtype):
+    norm, x = norm_of(8, torch.float32), numbers(*shape, dtype=torch.float32).requires_grad_()
+    turned = numbers(*shape[::-1]).permute(*range(x.dim())[::-1])
+    for weight in (torch.ones(()).expand(shape), turned):
+        found = []
+        for of_normed in (weight, weight.contiguous()):
+            given_gradients = of_normed.to(dtype), of_normed.float()
+            found.append(torch.autograd.grad(norm(x, dtype), x, given_gradients)[0])
+        assert torch.equal(*found)
+
+
 def test_weights_of_another_precision_are_left_to_pytorch():
     norm, x = norm_of(8, torch.bfloat16), numbers(3, 8, dtype=torch.bfloat16)
     expected = F.layer_norm(x, (8,), norm.weight, norm.bias, EPSILON)
     assert torch.equal(norm(x, torch.bfloat16)[0], expected)
+
+
+def test_a_row_that_is_too_large_to_be_squared_is_no_number():
+    x = torch.tensor([[1e30, -1e30, 1e29, 0.0], [1, 2, 3, 4]])
+    normed, _ = norm_of(4, torch.float32)(x, torch.float32)
+    assert normed.isnan().all(1).tolist() == [True, False]
 
 
 def test_a_row_that_is_not_finite_spoils_no_other():

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_core.model.dropout import keep_bits
+from lm_core.model.dropout import keep_mask
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
 
@@ -43,7 +43,7 @@ def layer_norm(x, weight, bias):
 def dropped(x, levels, index, key):
     if not levels:
         return x
-    keep = keep_bits(key, index, levels, tuple(x.shape)) != 0
+    keep = keep_mask(key, index, levels, tuple(x.shape)) != 0
     return torch.where(keep, x / (1 - levels / 65536), torch.zeros_like(x))
 
 

@@ -54,8 +54,8 @@ def _of_head(projected, d_model, first, last):
 
 
 @inlined
-def _first_bit(query, time, head, n_heads, strip):
-    """Where the mask of a query's weights begins in ``bits``, strip by strip, then head by head."""
+def _first_of_mask(query, time, head, n_heads, strip):
+    """Where the mask of a query begins in that of its sequence: strip by strip, head by head."""
     index = query // strip
     start, end = index * strip, min((index + 1) * strip, time)
     of_earlier_strips = n_heads * strip * strip * index * (index + 1) // 2
@@ -63,11 +63,11 @@ def _first_bit(query, time, head, n_heads, strip):
 
 
 @inlined
-def _mask(weights, bits, first):
-    """Drops the weights of a query whose bits, from the first on, are none; if there are bits."""
-    nothing, own = weights.dtype.type(0), bits[first:]
+def _mask(weights, mask, first):
+    """Drops weights of a query for which the mask, from a place on, is false; if there is one."""
+    nothing, own = weights.dtype.type(0), mask[first:]
     for key in range(min(len(weights), len(own))):
-        weights[key] = weights[key] if own[key] != 0 else nothing
+        weights[key] = weights[key] if own[key] else nothing
 
 
 @inlined
@@ -95,14 +95,14 @@ def _soften_backward(weights, of_weights):
         of_weights[key] = weights[key] * (of_weights[key] - expected)
 
 
-def _forward(projected, n_heads, bits, strip, factor, scale, found, largest, sums):
+def _forward(projected, n_heads, masks, strip, factor, scale, found, largest, sums):
     """Attention of each position to those up to it.
 
     Args:
         projected: Queries, keys and values side by side, ``(batch, time, 3 * d_model)``.
         n_heads: Attention heads.
-        bits: Masks of the weights, ``(batch, n_attention_weights)`` int16; ``(batch, 0)``: nothing
-            is dropped.
+        masks: Of the weights, ``(batch, n_attention_weights)``, true for those that are kept;
+            ``(batch, 0)``: nothing is dropped.
         strip: Queries of a strip of masks.
         factor: Of the products of queries and keys.
         scale: Of the weights that are kept.
@@ -129,20 +129,20 @@ def _forward(projected, n_heads, bits, strip, factor, scale, found, largest, sum
                 highest, total = _soften(own)
                 largest[sequence, head, query], sums[sequence, head, query] = highest, total
                 weights[query - start, n:end] = 0
-                _mask(own, bits[sequence], _first_bit(query, time, head, n_heads, strip))
+                _mask(own, masks[sequence], _first_of_mask(query, time, head, n_heads, strip))
             multiply(weights[: end - start], value_panels[:, :end], output)
             found[sequence, start:end, first:last] = output[: end - start, :d_head]
 
 
 def _backward(
-    projected, n_heads, bits, strip, factor, scale, largest, sums, gradient, of_projected
+    projected, n_heads, masks, strip, factor, scale, largest, sums, gradient, of_projected
 ):
     """Gradients of queries, keys and values.
 
     Args:
         projected: As of ``_forward``.
         n_heads: As of ``_forward``.
-        bits: As of ``_forward``.
+        masks: As of ``_forward``.
         strip: As of ``_forward``.
         factor: As of ``_forward``.
         scale: As of ``_forward``.
@@ -177,10 +177,10 @@ def _backward(
                 highest, total = largest[sequence, head, query], sums[sequence, head, query]
                 for key in range(n):
                     own[key] = exp(own[key] - highest) / total
-                place = _first_bit(query, time, head, n_heads, strip)
-                _mask(of_own, bits[sequence], place)
+                place = _first_of_mask(query, time, head, n_heads, strip)
+                _mask(of_own, masks[sequence], place)
                 _soften_backward(own, of_own)
-                _mask(own, bits[sequence], place)
+                _mask(own, masks[sequence], place)
                 weights[row, n:end] = 0
                 of_weights[row, n:end] = 0
             multiply_and_add(weights[:n_rows, :end].T, output_panels[:, start:end], of_values)
@@ -206,13 +206,13 @@ def _narrow(numbers, row):
     row[len(numbers) :] = narrowed(numbers.dtype.type(0), row)
 
 
-def _soften_strip(scores, bits, strip, dropped):
+def _soften_strip(scores, masks, strip, dropped):
     """Makes weights of the scores of a strip of queries.
 
     Args:
         scores: Of queries, which are at the places of the last of the keys, ``(batch, n_heads,
             queries, keys)``; become the weights.
-        bits: As of ``_forward``.
+        masks: As of ``_forward``.
         strip: As of ``_forward``.
         dropped: Become the weights that are kept, of the shape of ``scores``, and zero in the place
             of the others; stays as it is if nothing is dropped.
@@ -227,17 +227,17 @@ def _soften_strip(scores, bits, strip, dropped):
             _widen(own, weights)
             _soften(weights)
             _narrow(weights, own)
-            if bits.shape[1] > 0:
-                _mask(weights, bits[sequence], _first_bit(query, end, head, n_heads, strip))
+            if masks.shape[1] > 0:
+                _mask(weights, masks[sequence], _first_of_mask(query, end, head, n_heads, strip))
                 _narrow(weights, dropped[sequence, head, row])
 
 
-def _soften_strip_backward(weights, bits, strip, of_dropped, dropped):
+def _soften_strip_backward(weights, masks, strip, of_dropped, dropped):
     """Makes gradients of the scores of a strip of queries.
 
     Args:
         weights: From ``_soften_strip``.
-        bits: As of ``_forward``.
+        masks: As of ``_forward``.
         strip: As of ``_forward``.
         of_dropped: Gradients of what it wrote to ``dropped``, or of the weights if nothing is
             dropped; become those of the scores.
@@ -252,31 +252,31 @@ def _soften_strip_backward(weights, bits, strip, of_dropped, dropped):
             own, gradient = memory[: query + 1], more_memory[: query + 1]
             _widen(weights[sequence, head, row], own)
             _widen(of_dropped[sequence, head, row], gradient)
-            first = _first_bit(query, end, head, n_heads, strip)
-            _mask(gradient, bits[sequence], first)
+            first = _first_of_mask(query, end, head, n_heads, strip)
+            _mask(gradient, masks[sequence], first)
             _soften_backward(own, gradient)
             _narrow(gradient, of_dropped[sequence, head, row])
-            if bits.shape[1] > 0:
-                _mask(own, bits[sequence], first)
+            if masks.shape[1] > 0:
+                _mask(own, masks[sequence], first)
                 _narrow(own, dropped[sequence, head, row])
 
 
 # By the type of what they compute with.
 FORWARD = kernels_of_types(
     _forward,
-    "void({0}[:,:,::1], int64, int16[:,::1], int64, {0}, {0}, "
+    "void({0}[:,:,::1], int64, boolean[:,::1], int64, {0}, {0}, "
     "{0}[:,:,::1], {0}[:,:,::1], {0}[:,:,::1])",
 )
 BACKWARD = kernels_of_types(
     _backward,
-    "void({0}[:,:,::1], int64, int16[:,::1], int64, {0}, {0}, "
+    "void({0}[:,:,::1], int64, boolean[:,::1], int64, {0}, {0}, "
     "{0}[:,:,::1], {0}[:,:,::1], {0}[:,:,::1], {0}[:,:,::1])",
 )
 SOFTEN = kernels_of_types(
-    _soften_strip, "void({0}[:,:,:,::1], int16[:,::1], int64, {0}[:,:,:,::1])", bfloat16=True
+    _soften_strip, "void({0}[:,:,:,::1], boolean[:,::1], int64, {0}[:,:,:,::1])", bfloat16=True
 )
 SOFTEN_BACKWARD = kernels_of_types(
     _soften_strip_backward,
-    "void({0}[:,:,:,::1], int16[:,::1], int64, {0}[:,:,:,::1], {0}[:,:,:,::1])",
+    "void({0}[:,:,:,::1], boolean[:,::1], int64, {0}[:,:,:,::1], {0}[:,:,:,::1])",
     bfloat16=True,
 )

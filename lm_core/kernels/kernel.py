@@ -55,15 +55,16 @@ class Kernel:
     Args:
         function: Loops, in the part of Python that Numba compiles.
         signature: Types of the arguments and of the result, in Numba's notation.
-        parallel: Whether ``numba.prange`` divides its work among threads, as many as PyTorch has.
+        parallel: Whether ``numba.prange`` divides its work among threads, as many as PyTorch has
+            when the first parallel kernel is compiled or loaded.
         exact: Whether each operation is rounded as it is written.
     """
 
     def __init__(
         self, function: Callable[..., Any], signature: str, parallel: bool, exact: bool = False
     ) -> None:
-        self._function, self._signature, self._exact = function, signature, exact
-        self._options = {"parallel": parallel, "fastmath": set() if exact else _FREEDOMS}
+        self._function, self._signature = function, signature
+        self._parallel, self._exact = parallel, exact
         self._compiled: Callable[..., Any] | None = None
         self.__doc__ = function.__doc__
 
@@ -75,10 +76,13 @@ class Kernel:
         return self._compiled(*arguments)
 
     def _compile(self) -> Callable[..., Any]:
-        options = {**_OPTIONS, **self._options}
-        # Numba looks at changes of the function's own file only, and not at options.
-        kind = "-exact" if self._exact else ""
-        self._function.__qualname__ = f"{self._function.__name__}{kind}-{_SOURCES}"
+        freedoms = set() if self._exact else _FREEDOMS
+        options = {**_OPTIONS, "parallel": self._parallel, "fastmath": freedoms}
+        # By itself, Numba looks at changes of the function's own file only and not at options, and
+        # keeps one list for all signatures, which two processes could write at once.
+        kind = f"{self._signature} {self._parallel} {self._exact}"
+        digest = hashlib.sha256(kind.encode()).hexdigest()[:_DIGITS]
+        self._function.__qualname__ = f"{self._function.__name__}-{digest}-{_SOURCES}"
         try:
             kept = _Kept(self._function)
             kept.remove_what_is_damaged()

@@ -5,6 +5,7 @@ on one core; a hash of the place of each needs none of the others, so that all c
 numbers with every instruction.
 """
 
+import sys
 from itertools import zip_longest
 
 import numba
@@ -29,12 +30,12 @@ _LEVELS_A_HASH = 2
 _BITS_OF_A_LEVEL = 16
 # Numbers that a thread masks in one go: enough to be worth it.
 _PIECE = 16384
-# All bits of the first, and of the second.
-_FIRST, _SECOND = 0x0000FFFF, 0xFFFF0000
+# Words of two bytes of which the first is true, and of which the second is.
+_FIRST, _SECOND = (int.from_bytes(pair, sys.byteorder) for pair in (b"\x01\x00", b"\x00\x01"))
 
 
 def masks(keys: np.ndarray, n_levels: int, n_dropped: int) -> np.ndarray:
-    """Which elements are kept, as bits to combine with theirs.
+    """Which elements are kept.
 
     Args:
         keys: ``(n_rows, KEY_WORDS)`` uint32, a random key for each row.
@@ -43,19 +44,18 @@ def masks(keys: np.ndarray, n_levels: int, n_dropped: int) -> np.ndarray:
             this many are dropped.
 
     Returns:
-        int16 ``(n_rows, n_levels)``: -1, which has all bits, for what is kept, and 0 for what is
-        dropped. The memory of a row may be a little longer. An element depends on the key of its
-        row and on its place in it.
+        ``(n_rows, n_levels)``, true for what is kept. The memory of a row may be a little longer.
+        An element depends on the key of its row and on its place in it.
     """
-    words = np.empty((len(keys), -(-n_levels // _LEVELS_A_HASH)), np.uint32)
+    words = np.empty((len(keys), -(-n_levels // _LEVELS_A_HASH)), np.uint16)
     # Read as signed, levels begin at -32768; a level is the upper half of a word.
     _fill(keys, (n_dropped - N_LEVELS // 2) << _BITS_OF_A_LEVEL, words)
-    return words.view(np.int16)[:, :n_levels]
+    return words.view(np.bool_)[:, :n_levels]
 
 
-@kernel("void(uint32[:,::1], int32, uint32[:,::1])", parallel=True)
+@kernel("void(uint32[:,::1], int32, uint16[:,::1])", parallel=True)
 def _fill(keys, least_kept, words):
-    """Writes two masks into each word: of its hash's lower half, and of its upper half."""
+    """Writes two elements into each word: of its hash's lower half, and of its upper half."""
     u = np.uint32
     for row in numba.prange(len(words)):
         first, second, third = keys[row, 0], keys[row, 1], keys[row, 2]
@@ -67,7 +67,7 @@ def _fill(keys, least_kept, words):
             h = u(h ^ u(h >> u(_SHIFTS[3])))
             lower = u(_FIRST) if np.int32(u(h << u(_BITS_OF_A_LEVEL))) >= least_kept else u(0)
             upper = u(_SECOND) if np.int32(h) >= least_kept else u(0)
-            words[row, place] = lower | upper
+            words[row, place] = np.uint16(lower | upper)
 
 
 @inlined
@@ -82,45 +82,45 @@ def _piece(task, x):
     return row, start, min(start + _PIECE, x.shape[1])
 
 
-def _keep(x, bits, scale, kept):
+def _keep(x, mask, scale, kept):
     """Writes what is kept, in the type of ``kept``, scaled; zeroes in the places of the rest.
 
     Args:
         x: ``(n_rows, n)``.
-        bits: From ``masks``, ``(n_rows, n)``.
+        mask: From ``masks``, ``(n_rows, n)``.
         scale: Of what is kept.
         kept: ``(n_rows, n)``.
     """
     nothing = narrowed(scale * 0, kept)
     for task in numba.prange(len(x) * _n_pieces(x)):
         row, start, end = _piece(task, x)
-        own, own_bits, own_kept = x[row, start:end], bits[row, start:end], kept[row, start:end]
+        own, own_mask, own_kept = x[row, start:end], mask[row, start:end], kept[row, start:end]
         for i in range(len(own)):
             number = widened(narrowed(widened(own[i]), kept))
-            own_kept[i] = narrowed(number * scale, kept) if own_bits[i] != 0 else nothing
+            own_kept[i] = narrowed(number * scale, kept) if own_mask[i] else nothing
 
 
-def _keep_and_add(residual, x, bits, scale, total):
+def _keep_and_add(residual, x, mask, scale, total):
     """Writes the sum of a residual stream and of what ``_keep`` writes in the type of ``x``.
 
     Args:
         residual: ``(n_rows, n)``.
         x: ``(n_rows, n)``.
-        bits: From ``masks``, ``(n_rows, n)``; ``(n_rows, 0)``: all of ``x`` is added as it is.
+        mask: From ``masks``, ``(n_rows, n)``; ``(n_rows, 0)``: all of ``x`` is added as it is.
         scale: Of what is kept.
         total: ``(n_rows, n)``.
     """
     for task in numba.prange(len(x) * _n_pieces(x)):
         row, start, end = _piece(task, x)
         own, given, own_total = residual[row, start:end], x[row, start:end], total[row, start:end]
-        if bits.shape[1] == 0:
+        if mask.shape[1] == 0:
             for i in range(len(own)):
                 own_total[i] = own[i] + widened(given[i])
         else:
-            own_bits = bits[row, start:end]
+            own_mask = mask[row, start:end]
             for i in range(len(own)):
                 number = widened(narrowed(widened(given[i]) * scale, x))
-                own_total[i] = own[i] + (number if own_bits[i] != 0 else scale * 0)
+                own_total[i] = own[i] + (number if own_mask[i] else scale * 0)
 
 
 # By the type of what is kept; in backward of a sum, what is read has the type of the residual
@@ -128,13 +128,16 @@ def _keep_and_add(residual, x, bits, scale, total):
 # looks at it in between.
 KEEP, KEEP_OF_SUM = (
     kernels_of_types(
-        _keep, f"void({read}[:,::1], int16[:,::1], {{1}}, {{0}}[:,::1])", bfloat16=True, exact=True
+        _keep,
+        f"void({read}[:,::1], boolean[:,::1], {{1}}, {{0}}[:,::1])",
+        bfloat16=True,
+        exact=True,
     )
     for read in ("{0}", "{1}")
 )
 KEEP_AND_ADD = kernels_of_types(
     _keep_and_add,
-    "void({1}[:,::1], {0}[:,::1], int16[:,::1], {1}, {1}[:,::1])",
+    "void({1}[:,::1], {0}[:,::1], boolean[:,::1], {1}, {1}[:,::1])",
     bfloat16=True,
     exact=True,
 )

@@ -22,6 +22,8 @@ def norm_row(x, weight, bias, epsilon, normed):
     for i in range(len(x)):
         variance += (x[i] - mean) * (x[i] - mean)
     factor = x.dtype.type(1) / np.sqrt(variance / n + epsilon)
+    # What is too large to be squared would become zero, and nobody would learn of it.
+    factor = x.dtype.type(np.nan) if np.isinf(variance) else factor
     for i in range(len(x)):
         normed[i] = narrowed((x[i] - mean) * factor * weight[i] + bias[i], normed)
     return mean, factor

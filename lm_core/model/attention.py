@@ -121,8 +121,8 @@ class Attention(nn.Module):
         if not dropout.is_active(context):
             return causal_attention(projected, self.n_heads)
         batch, time, _ = projected.shape
-        bits = dropout.keep_bits(context, (batch, n_attention_weights(time, self.n_heads)))
-        return causal_attention(projected, self.n_heads, bits, dropout.scale)
+        mask = dropout.keep_mask(context, (batch, n_attention_weights(time, self.n_heads)))
+        return causal_attention(projected, self.n_heads, mask, dropout.scale)
 
     def _elsewhere(
         self, projected: torch.Tensor, context: ForwardContext, cache: KeyValueCache | None

@@ -47,7 +47,7 @@ def strips(time: int) -> list[Strip]:
 
 
 def n_attention_weights(time: int, n_heads: int) -> int:
-    """Attention weights of a sequence in all strips and heads: so many bits its mask has.
+    """Attention weights of a sequence in all strips and heads: so large is its mask.
 
     Args:
         time: Tokens of the sequence.
@@ -57,26 +57,29 @@ def n_attention_weights(time: int, n_heads: int) -> int:
 
 
 def causal_attention(
-    projected: torch.Tensor, n_heads: int, bits: torch.Tensor | None = None, scale: float = 1
+    projected: torch.Tensor, n_heads: int, mask: torch.Tensor | None = None, scale: float = 1
 ) -> torch.Tensor:
     """Attention of each position to those up to it.
 
     Args:
         projected: Queries, keys and values side by side, ``(batch, time, 3 * d_model)``, on a CPU.
         n_heads: Attention heads.
-        bits: Mask of the attention weights from ``keep_bits``, ``(batch, n_attention_weights)``:
+        mask: Of the attention weights, from ``keep_mask``, ``(batch, n_attention_weights)``:
             strip by strip, in each head by head. None: nothing is dropped.
         scale: The factor of the weights that are kept.
 
     Returns:
         What the heads found, ``(batch, time, d_model)``, in the dtype of ``projected``.
     """
-    path = _InBlocks if projected.dtype in (torch.float32, torch.float64) else _InStrips
-    return path.apply(projected, n_heads, bits, scale)
+    if projected.dtype in (torch.float32, torch.float64):
+        return _InBlocks.apply(projected, n_heads, mask, scale)
+    if projected.dtype == torch.bfloat16:
+        return _InStrips.apply(projected, n_heads, mask, scale)
+    return reference_causal_attention(projected, n_heads, mask, scale)
 
 
 def reference_causal_attention(
-    projected: torch.Tensor, n_heads: int, bits: torch.Tensor | None = None, scale: float = 1
+    projected: torch.Tensor, n_heads: int, mask: torch.Tensor | None = None, scale: float = 1
 ) -> torch.Tensor:
     """The same by the plain formula (Vaswani et al. 2017), at once for all queries and keys."""
     batch, time, width = projected.shape
@@ -87,18 +90,18 @@ def reference_causal_attention(
     scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
     later = torch.ones(time, time, dtype=torch.bool).triu(1)
     weights = scores.masked_fill(later, -math.inf).softmax(-1)
-    if bits is not None:
-        kept = torch.zeros(batch, n_heads, time, time, dtype=torch.int16)
-        for strip, part in zip(strips(time), _bits_of_strips(bits, time, n_heads), strict=True):
+    if mask is not None:
+        kept = torch.zeros(batch, n_heads, time, time, dtype=torch.bool)
+        for strip, part in zip(strips(time), _masks_of_strips(mask, time, n_heads), strict=True):
             kept[:, :, strip.start : strip.end, : strip.end] = part
         weights = reference_masked(weights, kept, scale)
     return (weights @ v).transpose(1, 2).reshape(batch, time, d_model)
 
 
-def _bits_of_strips(bits: torch.Tensor, time: int, n_heads: int) -> list[torch.Tensor]:
+def _masks_of_strips(mask: torch.Tensor, time: int, n_heads: int) -> list[torch.Tensor]:
     """The mask of each strip, ``(batch, n_heads, queries, keys)``, as views."""
     all_strips = strips(time)
-    parts = bits.split([n_heads * strip.n_weights for strip in all_strips], dim=1)
+    parts = mask.split([n_heads * strip.n_weights for strip in all_strips], dim=1)
     return [
         part.view(-1, n_heads, strip.end - strip.start, strip.end)
         for strip, part in zip(all_strips, parts, strict=True)
@@ -114,39 +117,39 @@ class _InStrips(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, projected: torch.Tensor, n_heads: int, bits: torch.Tensor | None, scale: float
+        ctx: Any, projected: torch.Tensor, n_heads: int, mask: torch.Tensor | None, scale: float
     ) -> torch.Tensor:
         batch, time, width = projected.shape
         shape = (batch, time, _PROJECTIONS, n_heads, width // _PROJECTIONS // n_heads)
         # Each head of each sequence becomes one matrix in a row of them, as a copy in any case.
-        by_head = torch.empty_like(projected).view(_PROJECTIONS, batch, n_heads, time, -1)
-        by_head.copy_(projected.view(shape).transpose(1, 3).movedim(2, 0))
+        by_head = projected.new_empty(_PROJECTIONS, batch, n_heads, time, shape[-1])
+        by_head.copy_(projected.reshape(shape).transpose(1, 3).movedim(2, 0))
         q, k, v = by_head.flatten(1, 2)
         q.mul_(1 / math.sqrt(shape[-1]))
         v.mul_(scale)
         heads, kept = torch.empty_like(v), []
-        bits = _contiguous_bits(bits, projected)
+        mask = _contiguous_mask(mask, projected)
         for strip in strips(time):
             seen = slice(strip.end)
             weights = torch.bmm(q[:, strip.start : strip.end], k[:, seen].transpose(1, 2))
-            dropped = _room_for_dropped(weights, bits)
+            dropped = _room_for_dropped(weights, mask)
             if has_content(weights):
                 four = (batch, n_heads, *weights.shape[1:])
-                arguments = bits.numpy(), _QUERIES_A_STRIP, numbers_of(dropped, *four)
+                arguments = mask.numpy(), _QUERIES_A_STRIP, numbers_of(dropped, *four)
                 SOFTEN[type_of(weights)](numbers_of(weights, *four), *arguments)
             kept.append(weights)
             torch.bmm(dropped, v[:, seen], out=heads[:, strip.start : strip.end])
-        ctx.save_for_backward(by_head, bits, *kept)
+        ctx.save_for_backward(by_head, mask, *kept)
         ctx.scale = scale
         return heads.view(batch, n_heads, time, -1).transpose(1, 2).reshape(batch, time, -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, None, None, None]:
-        by_head, bits, *kept = ctx.saved_tensors
+        by_head, mask, *kept = ctx.saved_tensors
         _, batch, n_heads, time, d_head = by_head.shape
         q, k, v = by_head.flatten(1, 2)
-        of_heads = gradient.view(batch, time, n_heads, d_head).transpose(1, 2).flatten(0, 1)
+        of_heads = gradient.reshape(batch, time, n_heads, d_head).transpose(1, 2).flatten(0, 1)
         gradients = torch.empty_like(by_head)
         of_q, of_k, of_v = gradients.flatten(1, 2)
         # From the last strip, which sees all keys: it writes where the others add.
@@ -155,10 +158,10 @@ class _InStrips(torch.autograd.Function):
             beta = 0 if strip.end == time else 1
             g = of_heads[:, queries]
             of_scores = torch.bmm(g, v[:, seen].transpose(1, 2))
-            dropped = _room_for_dropped(weights, bits)
+            dropped = _room_for_dropped(weights, mask)
             four = (batch, n_heads, *weights.shape[1:])
             arguments = (numbers_of(part, *four) for part in (of_scores, dropped))
-            softened = numbers_of(weights, *four), bits.numpy(), _QUERIES_A_STRIP
+            softened = numbers_of(weights, *four), mask.numpy(), _QUERIES_A_STRIP
             SOFTEN_BACKWARD[type_of(weights)](*softened, *arguments)
             of_v[:, seen].baddbmm_(dropped.transpose(1, 2), g, beta=beta)
             torch.bmm(of_scores, k[:, seen], out=of_q[:, queries])
@@ -169,16 +172,16 @@ class _InStrips(torch.autograd.Function):
         return of_projected, None, None, None
 
 
-def _contiguous_bits(bits: torch.Tensor | None, projected: torch.Tensor) -> torch.Tensor:
+def _contiguous_mask(mask: torch.Tensor | None, projected: torch.Tensor) -> torch.Tensor:
     """Masks as the kernels take them: of none, ``(batch, 0)``."""
-    if bits is None:
-        return torch.empty(len(projected), 0, dtype=torch.int16)
-    return bits.contiguous()
+    if mask is None:
+        return torch.empty(len(projected), 0, dtype=torch.bool)
+    return mask.contiguous()
 
 
-def _room_for_dropped(weights: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
+def _room_for_dropped(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Where the weights that are kept come: where all are, if nothing is dropped."""
-    return torch.empty_like(weights) if bits.shape[1] else weights
+    return torch.empty_like(weights) if mask.shape[1] else weights
 
 
 class _InBlocks(torch.autograd.Function):
@@ -186,7 +189,7 @@ class _InBlocks(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, projected: torch.Tensor, n_heads: int, bits: torch.Tensor | None, scale: float
+        ctx: Any, projected: torch.Tensor, n_heads: int, mask: torch.Tensor | None, scale: float
     ) -> torch.Tensor:
         batch, time, width = projected.shape
         d_model = width // _PROJECTIONS
@@ -194,20 +197,20 @@ class _InBlocks(torch.autograd.Function):
         found = projected.new_empty(batch, time, d_model)
         # Of the scores of each query: the largest, and the sum of exponentials beside it.
         sums = projected.new_empty(2, batch, n_heads, time)
-        bits = _contiguous_bits(bits, projected)
-        ctx.save_for_backward(projected, bits, sums)
+        mask = _contiguous_mask(mask, projected)
+        ctx.save_for_backward(projected, mask, sums)
         ctx.n_heads, ctx.factors = n_heads, (1 / math.sqrt(d_model // n_heads), scale)
         if has_content(projected):
-            arguments = _of_blocks(projected, n_heads, bits, ctx.factors)
+            arguments = _of_blocks(projected, n_heads, mask, ctx.factors)
             FORWARD[arguments[0].dtype.name](*arguments, found.numpy(), *sums.numpy())
         return found
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        projected, bits, sums = ctx.saved_tensors
+        projected, mask, sums = ctx.saved_tensors
         of_projected = torch.empty_like(projected)
-        arguments = _of_blocks(projected, ctx.n_heads, bits, ctx.factors)
+        arguments = _of_blocks(projected, ctx.n_heads, mask, ctx.factors)
         gradient = gradient.contiguous()
         of_found = *sums.numpy(), gradient.numpy(), of_projected.numpy()
         BACKWARD[arguments[0].dtype.name](*arguments, *of_found)
@@ -215,9 +218,9 @@ class _InBlocks(torch.autograd.Function):
 
 
 def _of_blocks(
-    projected: torch.Tensor, n_heads: int, bits: torch.Tensor, factors: tuple[float, float]
+    projected: torch.Tensor, n_heads: int, mask: torch.Tensor, factors: tuple[float, float]
 ) -> tuple[Any, ...]:
     """The arguments that forward and backward of the kernel share."""
     numbers = projected.detach().numpy()
     factor, scale = (numbers.dtype.type(value) for value in factors)
-    return numbers, n_heads, bits.numpy(), _QUERIES_A_STRIP, factor, scale
+    return numbers, n_heads, mask.numpy(), _QUERIES_A_STRIP, factor, scale

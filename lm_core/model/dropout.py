@@ -60,8 +60,8 @@ class Dropout(nn.Module):
         """Whether this pass drops anything."""
         return context.training and self.n_dropped_levels > 0
 
-    def keep_bits(self, context: ForwardContext, shape: tuple[int, ...]) -> torch.Tensor:
-        """The mask of this pass, as ``keep_bits`` makes it.
+    def keep_mask(self, context: ForwardContext, shape: tuple[int, ...]) -> torch.Tensor:
+        """The mask of this pass, as ``keep_mask`` makes it.
 
         Args:
             context: The pass.
@@ -75,7 +75,7 @@ class Dropout(nn.Module):
                 "a forward pass in training mode with dropout needs a key, because its masks are "
                 "a function of it: model(tokens, targets, key=StepKey(seed, step)), or model.eval()"
             )
-        return keep_bits(context.key, self.index, self.n_dropped_levels, shape)
+        return keep_mask(context.key, self.index, self.n_dropped_levels, shape)
 
     def forward(self, x: torch.Tensor, context: ForwardContext) -> torch.Tensor:
         """Applies the mask of this pass.
@@ -96,9 +96,9 @@ class Dropout(nn.Module):
             return x * 0
         if x.device.type != "cpu":
             return nn.functional.dropout(x, self.rate)
-        bits = self.keep_bits(context, tuple(x.shape))
-        mask = _Masked.apply if type_of(x) in KEEP else reference_masked
-        return mask(x, bits, self.scale)
+        mask = self.keep_mask(context, tuple(x.shape))
+        apply = _Masked.apply if type_of(x) in KEEP else reference_masked
+        return apply(x, mask, self.scale)
 
     def add(
         self, residual: torch.Tensor, x: torch.Tensor, site: Site, context: ForwardContext
@@ -121,66 +121,66 @@ class Dropout(nn.Module):
         is_for = x.device.type == "cpu" and type_of(x) in KEEP and residual.dtype == computed_in(x)
         if site.hooks or not is_for or (is_active and self.scale == 0):
             return residual + site(self(x, context), context)
-        bits = self.keep_bits(context, tuple(x.shape)) if is_active else None
-        return _AddedMasked.apply(residual, x, bits, self.scale if is_active else 1)
+        mask = self.keep_mask(context, tuple(x.shape)) if is_active else None
+        return _AddedMasked.apply(residual, x, mask, self.scale if is_active else 1)
 
 
 class _Masked(torch.autograd.Function):
     """``reference_masked`` in one pass."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, bits: torch.Tensor, scale: float) -> torch.Tensor:
-        ctx.save_for_backward(bits)
+    def forward(ctx: Any, x: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
+        ctx.save_for_backward(mask)
         ctx.scale = scale
-        return _kept(KEEP, x, bits, scale, x.dtype)
+        return _kept(KEEP, x, mask, scale, x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (bits,) = ctx.saved_tensors
-        return _kept(KEEP, gradient, bits, ctx.scale, gradient.dtype), None, None
+        (mask,) = ctx.saved_tensors
+        return _kept(KEEP, gradient, mask, ctx.scale, gradient.dtype), None, None
 
 
 class _AddedMasked(torch.autograd.Function):
-    """``residual + reference_masked(x, bits, scale)`` in one pass."""
+    """``residual + reference_masked(x, mask, scale)`` in one pass."""
 
     @staticmethod
     def forward(
         ctx: Any,
         residual: torch.Tensor,
         x: torch.Tensor,
-        bits: torch.Tensor | None,
+        mask: torch.Tensor | None,
         scale: float,
     ) -> torch.Tensor:
-        ctx.save_for_backward(bits)
+        ctx.save_for_backward(mask)
         ctx.scale, ctx.dtype = scale, x.dtype
         total = torch.empty(residual.shape, dtype=residual.dtype)
         if has_content(x):
-            mask = np.empty((len(x), 0), np.int16) if bits is None else _rows(bits)
+            kept = np.empty((len(x), 0), np.bool_) if mask is None else _rows(mask)
             factor = number_for(x, scale)
-            KEEP_AND_ADD[type_of(x)](_rows(residual), _rows(x), mask, factor, _rows(total))
+            KEEP_AND_ADD[type_of(x)](_rows(residual), _rows(x), kept, factor, _rows(total))
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
-        (bits,) = ctx.saved_tensors
-        if bits is None:
+        (mask,) = ctx.saved_tensors
+        if mask is None:
             return gradient, gradient.to(ctx.dtype), None, None
-        return gradient, _kept(KEEP_OF_SUM, gradient, bits, ctx.scale, ctx.dtype), None, None
+        return gradient, _kept(KEEP_OF_SUM, gradient, mask, ctx.scale, ctx.dtype), None, None
 
 
 def _kept(
     kernels: Mapping[str, Kernel],
     x: torch.Tensor,
-    bits: torch.Tensor,
+    mask: torch.Tensor,
     scale: float,
     dtype: torch.dtype,
 ) -> torch.Tensor:
     """``reference_masked``, rounded to a dtype before and after it is scaled."""
     kept = torch.empty(x.shape, dtype=dtype)
     if has_content(x):
-        kernels[type_of(kept)](_rows(x), _rows(bits), number_for(kept, scale), _rows(kept))
+        kernels[type_of(kept)](_rows(x), _rows(mask), number_for(kept, scale), _rows(kept))
     return kept
 
 
@@ -189,21 +189,21 @@ def _rows(x: torch.Tensor) -> np.ndarray:
     return numbers_of(x.contiguous(), len(x), -1)
 
 
-def reference_masked(x: torch.Tensor, bits: torch.Tensor, scale: float) -> torch.Tensor:
+def reference_masked(x: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
     """What dropout makes of activations, in plain operations.
 
     Args:
         x: Any shape.
-        bits: From ``keep_bits``, the same shape.
+        mask: From ``keep_mask``, the same shape.
         scale: The factor of what is kept.
     """
-    return torch.where(bits != 0, x * scale, torch.zeros_like(x))
+    return torch.where(mask, x * scale, torch.zeros_like(x))
 
 
-def keep_bits(
+def keep_mask(
     key: StepKey, index: int, n_dropped_levels: int, shape: tuple[int, ...]
 ) -> torch.Tensor:
-    """Which elements a dropout layer keeps, as bits to combine with theirs.
+    """Which elements a dropout layer keeps.
 
     Args:
         key: Seed, step, and index of the first sequence.
@@ -212,7 +212,7 @@ def keep_bits(
         shape: ``(batch, ...)``; one sequence for each index of the first dimension.
 
     Returns:
-        int16 of that shape: -1, which has all bits, for what is kept, and 0 for what is dropped.
+        Truth values of that shape: true for what is kept.
     """
     sequences = range(key.first_sequence, key.first_sequence + shape[0])
     keys = [keyed_words(KEY_WORDS, key.seed, "dropout", key.step, index, i) for i in sequences]

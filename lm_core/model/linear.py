@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from lm_core.kernels.tensors import has_content, numbers_of, type_of
+from lm_core.kernels.tensors import numbers_of, type_of
 from lm_core.kernels.weight_gradient import is_for, weight_gradient
 
 # oneDNN's linear layer with a bias, as PyTorch's own compiler calls it.
@@ -110,7 +110,7 @@ class _Linear(torch.autograd.Function):
 
 def _of_parameters(of_rows: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of weights and biases, of those of the outputs and from the inputs."""
-    if _is_mkl_slow() and is_for(type_of(rows), rows.shape[1]) and has_content(of_rows):
+    if _is_mkl_slow() and is_for(type_of(rows), rows.shape[1]):
         numbers = numbers_of(of_rows.contiguous()), numbers_of(rows.contiguous())
         of_weight, of_bias = weight_gradient(*numbers, torch.get_num_threads())
         return torch.from_numpy(of_weight), torch.from_numpy(of_bias)

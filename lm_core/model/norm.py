@@ -65,8 +65,8 @@ class _Norm(torch.autograd.Function):
             return other, None, None, None, None
         of_rows = torch.empty_like(rows)
         parts = rows.new_empty(2, -(-len(rows) // ROWS_A_TASK), rows.shape[1])
-        more = rows[:0] if other is None else other.reshape(rows.shape)
-        inputs = rows, weight, *measures, gradient.reshape(rows.shape), more.contiguous()
+        more = rows[:0] if other is None else other.reshape(rows.shape).contiguous()
+        inputs = rows, weight, *measures, gradient.reshape(rows.shape).contiguous(), more
         results = of_rows, *parts
         NORM_BACKWARD[type_of(gradient)](*(numbers_of(part) for part in (*inputs, *results)))
         return of_rows.view(gradient.shape), *parts.sum(1), None, None

@@ -194,7 +194,7 @@ class Transformer(nn.Module):
             InputError: The model is on a CPU.
         """
         if self.device.type == "cpu":
-            # The masks of dropout are drawn by numpy there, and products take the time anyway.
+            # Compiled loops of the lab work there, and products take the time anyway.
             raise InputError("compile: true is for a GPU; on a CPU, compile: false is as fast")
         for block in self.blocks:
             block.compile(**options)
