@@ -23,6 +23,16 @@ def _n_panels(n):
 
 
 @inlined
+def _whole(n):
+    """So many numbers as panels have in which ``n`` find room.
+
+    A loop over a row takes many numbers with every instruction, and what is left one by one, which
+    takes longer. So rows are computed up to the end of a panel.
+    """
+    return _n_panels(n) * PANEL
+
+
+@inlined
 def _panels(matrix, factor):
     """A matrix times a factor, in panels of its columns: ``(n_panels, rows, PANEL)``."""
     n_rows, n_columns = matrix.shape
@@ -72,7 +82,10 @@ def _mask(weights, mask, first):
 
 @inlined
 def _soften(weights):
-    """Makes weights that add up to 1 of scores; the largest, and the sum of exponentials."""
+    """Makes weights that add up to 1 of scores; the largest, and the sum of exponentials.
+
+    The first score is of a key that is seen; those of keys that are not are minus infinity.
+    """
     largest = weights[0]
     for key in range(len(weights)):
         largest = max(largest, weights[key])
@@ -80,8 +93,9 @@ def _soften(weights):
     for key in range(len(weights)):
         weights[key] = exp(weights[key] - largest)
         total += weights[key]
+    share = weights.dtype.type(1) / total
     for key in range(len(weights)):
-        weights[key] /= total
+        weights[key] *= share
     return largest, total
 
 
@@ -117,15 +131,16 @@ def _forward(projected, n_heads, masks, strip, factor, scale, found, largest, su
         first, last = head * d_head, (head + 1) * d_head
         queries, keys, values = _of_head(projected[sequence], d_model, first, last)
         key_panels, value_panels = _panels_across(keys, factor), _panels(values, scale)
-        weights = np.empty((_BLOCK, _n_panels(time) * PANEL), found.dtype)
-        output = np.empty((_BLOCK, _n_panels(d_head) * PANEL), found.dtype)
+        weights = np.empty((_BLOCK, _whole(time)), found.dtype)
+        output = np.empty((_BLOCK, _whole(d_head)), found.dtype)
         for start in range(0, time, _BLOCK):
             end = min(start + _BLOCK, time)
             n_seen = _n_panels(end)
             multiply(queries[start:end], key_panels[:n_seen], weights)
             for query in range(start, end):
                 n = query + 1
-                own = weights[query - start, :n]
+                own = weights[query - start, : _whole(n)]
+                own[n:] = -np.inf
                 highest, total = _soften(own)
                 largest[sequence, head, query], sums[sequence, head, query] = highest, total
                 weights[query - start, n:end] = 0
@@ -153,7 +168,7 @@ def _backward(
     """
     batch, time, d_model = gradient.shape
     d_head = d_model // n_heads
-    width = _n_panels(d_head) * PANEL
+    width = _whole(d_head)
     for task in numba.prange(batch * n_heads):
         sequence, head = task // n_heads, task % n_heads
         first, last = head * d_head, (head + 1) * d_head
@@ -162,7 +177,7 @@ def _backward(
         keys_across, values_across = _panels_across(keys, factor), _panels_across(values, scale)
         key_panels = _panels(keys, factor)
         query_panels, output_panels = _panels(queries, factor), _panels(outputs, scale)
-        weights = np.empty((_BLOCK, _n_panels(time) * PANEL), gradient.dtype)
+        weights = np.empty((_BLOCK, _whole(time)), gradient.dtype)
         of_weights = np.empty_like(weights)
         of_queries = np.empty((_BLOCK, width), gradient.dtype)
         of_keys, of_values = np.zeros((2, time, width), gradient.dtype)
@@ -173,10 +188,13 @@ def _backward(
             multiply(outputs[start:end], values_across[:n_seen], of_weights)
             for query in range(start, end):
                 row, n = query - start, query + 1
-                own, of_own = weights[row, :n], of_weights[row, :n]
-                highest, total = largest[sequence, head, query], sums[sequence, head, query]
-                for key in range(n):
-                    own[key] = exp(own[key] - highest) / total
+                own, of_own = weights[row, : _whole(n)], of_weights[row, : _whole(n)]
+                own[n:] = -np.inf
+                of_own[n:] = 0
+                highest = largest[sequence, head, query]
+                share = own.dtype.type(1) / sums[sequence, head, query]
+                for key in range(len(own)):
+                    own[key] = exp(own[key] - highest) * share
                 place = _first_of_mask(query, time, head, n_heads, strip)
                 _mask(of_own, masks[sequence], place)
                 _soften_backward(own, of_own)
@@ -192,18 +210,19 @@ def _backward(
 
 
 @inlined
-def _widen(row, numbers):
-    """Writes the first numbers of a row in the precision they are computed with."""
-    for i in range(len(numbers)):
+def _widen(row, n, rest, numbers):
+    """Writes a row in the precision it is computed with, and ``rest`` from place ``n`` on."""
+    for i in range(len(row)):
         numbers[i] = widened(row[i])
+    numbers[n:] = rest
 
 
 @inlined
-def _narrow(numbers, row):
-    """Writes numbers to the start of a row, and zeroes behind them."""
-    for i in range(len(numbers)):
+def _narrow(numbers, n, row):
+    """Writes the first ``n`` numbers to a row, and zeroes to the rest of it."""
+    numbers[n:] = 0
+    for i in range(len(row)):
         row[i] = narrowed(numbers[i], row)
-    row[len(numbers) :] = narrowed(numbers.dtype.type(0), row)
 
 
 def _soften_strip(scores, masks, strip, dropped):
@@ -220,16 +239,17 @@ def _soften_strip(scores, masks, strip, dropped):
     batch, n_heads, n_queries, end = scores.shape
     for task in numba.prange(batch * n_heads):
         sequence, head = task // n_heads, task % n_heads
-        memory = room(end, scores)
+        weights = room(_whole(end), scores)
         for row in range(n_queries):
             query = end - n_queries + row
-            own, weights = scores[sequence, head, row], memory[: query + 1]
-            _widen(own, weights)
-            _soften(weights)
-            _narrow(weights, own)
+            own, n = scores[sequence, head, row], query + 1
+            _widen(own, n, -np.inf, weights)
+            _soften(weights[: _whole(n)])
+            _narrow(weights, n, own)
             if masks.shape[1] > 0:
-                _mask(weights, masks[sequence], _first_of_mask(query, end, head, n_heads, strip))
-                _narrow(weights, dropped[sequence, head, row])
+                first = _first_of_mask(query, end, head, n_heads, strip)
+                _mask(weights[: _whole(n)], masks[sequence], first)
+                _narrow(weights, n, dropped[sequence, head, row])
 
 
 def _soften_strip_backward(weights, masks, strip, of_dropped, dropped):
@@ -246,19 +266,20 @@ def _soften_strip_backward(weights, masks, strip, of_dropped, dropped):
     batch, n_heads, n_queries, end = weights.shape
     for task in numba.prange(batch * n_heads):
         sequence, head = task // n_heads, task % n_heads
-        memory, more_memory = room(end, weights), room(end, weights)
+        own, gradient = room(_whole(end), weights), room(_whole(end), weights)
         for row in range(n_queries):
             query = end - n_queries + row
-            own, gradient = memory[: query + 1], more_memory[: query + 1]
-            _widen(weights[sequence, head, row], own)
-            _widen(of_dropped[sequence, head, row], gradient)
+            n = query + 1
+            seen, of_seen = own[: _whole(n)], gradient[: _whole(n)]
+            _widen(weights[sequence, head, row], n, 0, own)
+            _widen(of_dropped[sequence, head, row], n, 0, gradient)
             first = _first_of_mask(query, end, head, n_heads, strip)
-            _mask(gradient, masks[sequence], first)
-            _soften_backward(own, gradient)
-            _narrow(gradient, of_dropped[sequence, head, row])
+            _mask(of_seen, masks[sequence], first)
+            _soften_backward(seen, of_seen)
+            _narrow(gradient, n, of_dropped[sequence, head, row])
             if masks.shape[1] > 0:
-                _mask(own, masks[sequence], first)
-                _narrow(own, dropped[sequence, head, row])
+                _mask(seen, masks[sequence], first)
+                _narrow(own, n, dropped[sequence, head, row])
 
 
 # By the type of what they compute with.
