@@ -15,19 +15,19 @@ def has_content(x: torch.Tensor) -> bool:
     return not hasattr(x, "fake_mode")
 
 
-def type_of(x: torch.Tensor) -> str:
-    """The name of a tensor's type, by which ``kernels_of_types`` has its kernels."""
-    return str(x.dtype).removeprefix("torch.")
+def type_of(dtype: torch.dtype) -> str:
+    """The name by which ``kernels_of_types`` has the kernels of a type."""
+    return str(dtype).removeprefix("torch.")
 
 
-def computed_in(x: torch.Tensor) -> torch.dtype:
-    """The dtype in which kernels compute with a tensor's numbers."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+def computed_in(dtype: torch.dtype) -> torch.dtype:
+    """The type in which kernels compute with numbers of a type."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def number_for(x: torch.Tensor, value: float) -> np.floating:
-    """A number of that dtype."""
-    return np.float64(value) if x.dtype == torch.float64 else np.float32(value)
+def number_for(dtype: torch.dtype, value: float) -> np.floating:
+    """A number as kernels compute with it among those of a type."""
+    return np.float64(value) if dtype == torch.float64 else np.float32(value)
 
 
 def numbers_of(x: torch.Tensor, *shape: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from lm_core.kernels.attention import BACKWARD, FORWARD, SOFTEN, SOFTEN_BACKWARD
-from lm_core.kernels.tensors import has_content, numbers_of, type_of
+from lm_core.kernels.tensors import has_content, number_for, numbers_of, type_of
 from lm_core.model.dropout import reference_masked
 
 # Queries in a strip: fewer leave out more of the keys that no query of the strip may see, more
@@ -135,8 +135,8 @@ class _InStrips(torch.autograd.Function):
             dropped = _room_for_dropped(weights, mask)
             if has_content(weights):
                 four = (batch, n_heads, *weights.shape[1:])
-                arguments = mask.numpy(), _QUERIES_A_STRIP, numbers_of(dropped, *four)
-                SOFTEN[type_of(weights)](numbers_of(weights, *four), *arguments)
+                arguments = numbers_of(mask), _QUERIES_A_STRIP, numbers_of(dropped, *four)
+                SOFTEN[type_of(weights.dtype)](numbers_of(weights, *four), *arguments)
             kept.append(weights)
             torch.bmm(dropped, v[:, seen], out=heads[:, strip.start : strip.end])
         ctx.save_for_backward(by_head, mask, *kept)
@@ -161,8 +161,8 @@ class _InStrips(torch.autograd.Function):
             dropped = _room_for_dropped(weights, mask)
             four = (batch, n_heads, *weights.shape[1:])
             arguments = (numbers_of(part, *four) for part in (of_scores, dropped))
-            softened = numbers_of(weights, *four), mask.numpy(), _QUERIES_A_STRIP
-            SOFTEN_BACKWARD[type_of(weights)](*softened, *arguments)
+            softened = numbers_of(weights, *four), numbers_of(mask), _QUERIES_A_STRIP
+            SOFTEN_BACKWARD[type_of(weights.dtype)](*softened, *arguments)
             of_v[:, seen].baddbmm_(dropped.transpose(1, 2), g, beta=beta)
             torch.bmm(of_scores, k[:, seen], out=of_q[:, queries])
             of_k[:, seen].baddbmm_(of_scores.transpose(1, 2), q[:, queries], beta=beta)
@@ -202,7 +202,7 @@ class _InBlocks(torch.autograd.Function):
         ctx.n_heads, ctx.factors = n_heads, (1 / math.sqrt(d_model // n_heads), scale)
         if has_content(projected):
             arguments = _of_blocks(projected, n_heads, mask, ctx.factors)
-            FORWARD[arguments[0].dtype.name](*arguments, found.numpy(), *sums.numpy())
+            FORWARD[type_of(projected.dtype)](*arguments, numbers_of(found), *numbers_of(sums))
         return found
 
     @staticmethod
@@ -211,9 +211,8 @@ class _InBlocks(torch.autograd.Function):
         projected, mask, sums = ctx.saved_tensors
         of_projected = torch.empty_like(projected)
         arguments = _of_blocks(projected, ctx.n_heads, mask, ctx.factors)
-        gradient = gradient.contiguous()
-        of_found = *sums.numpy(), gradient.numpy(), of_projected.numpy()
-        BACKWARD[arguments[0].dtype.name](*arguments, *of_found)
+        gradients = numbers_of(gradient.contiguous()), numbers_of(of_projected)
+        BACKWARD[type_of(projected.dtype)](*arguments, *numbers_of(sums), *gradients)
         return of_projected, None, None, None
 
 
@@ -221,6 +220,5 @@ def _of_blocks(
     projected: torch.Tensor, n_heads: int, mask: torch.Tensor, factors: tuple[float, float]
 ) -> tuple[Any, ...]:
     """The arguments that forward and backward of the kernel share."""
-    numbers = projected.detach().numpy()
-    factor, scale = (numbers.dtype.type(value) for value in factors)
-    return numbers, n_heads, mask.numpy(), _QUERIES_A_STRIP, factor, scale
+    factor, scale = (number_for(projected.dtype, value) for value in factors)
+    return numbers_of(projected), n_heads, numbers_of(mask), _QUERIES_A_STRIP, factor, scale

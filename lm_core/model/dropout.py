@@ -97,7 +97,7 @@ class Dropout(nn.Module):
         if x.device.type != "cpu":
             return nn.functional.dropout(x, self.rate)
         mask = self.keep_mask(context, tuple(x.shape))
-        apply = _Masked.apply if type_of(x) in KEEP else reference_masked
+        apply = _Masked.apply if type_of(x.dtype) in KEEP else reference_masked
         return apply(x, mask, self.scale)
 
     def add(
@@ -106,7 +106,7 @@ class Dropout(nn.Module):
         """``residual + site(self(x, context), context)``, to the last bit, in fewer passes.
 
         Args:
-            residual: ``(batch, ...)`` on the device of ``x``, in float32 or in its dtype.
+            residual: ``(batch, ...)`` on the device of ``x``.
             x: As of ``forward``, of the same shape.
             site: Where hooks may look at what is added.
             context: As of ``forward``.
@@ -118,8 +118,9 @@ class Dropout(nn.Module):
             InputError: As of ``forward``.
         """
         is_active = self.is_active(context)
-        is_for = x.device.type == "cpu" and type_of(x) in KEEP and residual.dtype == computed_in(x)
-        if site.hooks or not is_for or (is_active and self.scale == 0):
+        is_for = type_of(x.dtype) in KEEP and computed_in(x.dtype) == residual.dtype
+        has_kernel = x.device.type == "cpu" and is_for and not (is_active and self.scale == 0)
+        if site.hooks or not has_kernel:
             return residual + site(self(x, context), context)
         mask = self.keep_mask(context, tuple(x.shape)) if is_active else None
         return _AddedMasked.apply(residual, x, mask, self.scale if is_active else 1)
@@ -157,8 +158,8 @@ class _AddedMasked(torch.autograd.Function):
         total = torch.empty(residual.shape, dtype=residual.dtype)
         if has_content(x):
             kept = np.empty((len(x), 0), np.bool_) if mask is None else _rows(mask)
-            factor = number_for(x, scale)
-            KEEP_AND_ADD[type_of(x)](_rows(residual), _rows(x), kept, factor, _rows(total))
+            factor = number_for(x.dtype, scale)
+            KEEP_AND_ADD[type_of(x.dtype)](_rows(residual), _rows(x), kept, factor, _rows(total))
         return total
 
     @staticmethod
@@ -180,7 +181,7 @@ def _kept(
     """``reference_masked``, rounded to a dtype before and after it is scaled."""
     kept = torch.empty(x.shape, dtype=dtype)
     if has_content(x):
-        kernels[type_of(kept)](_rows(x), _rows(mask), number_for(kept, scale), _rows(kept))
+        kernels[type_of(dtype)](_rows(x), _rows(mask), number_for(dtype, scale), _rows(kept))
     return kept
 
 

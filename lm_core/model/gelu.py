@@ -16,7 +16,7 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
     Args:
         x: Any shape, floating point.
     """
-    if x.device.type == "cpu" and type_of(x) in GELU:
+    if x.device.type == "cpu" and type_of(x.dtype) in GELU:
         return _Gelu.apply(x)
     return F.gelu(x)
 
@@ -30,7 +30,7 @@ class _Gelu(torch.autograd.Function):
         ctx.save_for_backward(x)
         y = torch.empty_like(x)
         if has_content(x):
-            GELU[type_of(x)](numbers_of(x, -1), numbers_of(y, -1))
+            GELU[type_of(x.dtype)](numbers_of(x, -1), numbers_of(y, -1))
         return y
 
     @staticmethod
@@ -38,5 +38,5 @@ class _Gelu(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         (x,) = ctx.saved_tensors
         gradient, of_x = gradient.contiguous(), torch.empty_like(x)
-        GELU_BACKWARD[type_of(x)](*(numbers_of(part, -1) for part in (x, gradient, of_x)))
+        GELU_BACKWARD[type_of(x.dtype)](*(numbers_of(part, -1) for part in (x, gradient, of_x)))
         return of_x

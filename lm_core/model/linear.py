@@ -110,7 +110,7 @@ class _Linear(torch.autograd.Function):
 
 def _of_parameters(of_rows: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of weights and biases, of those of the outputs and from the inputs."""
-    if _is_mkl_slow() and is_for(type_of(rows), rows.shape[1]):
+    if _is_mkl_slow() and is_for(type_of(rows.dtype), rows.shape[1]):
         numbers = numbers_of(of_rows.contiguous()), numbers_of(rows.contiguous())
         of_weight, of_bias = weight_gradient(*numbers, torch.get_num_threads())
         return torch.from_numpy(of_weight), torch.from_numpy(of_bias)

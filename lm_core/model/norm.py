@@ -25,8 +25,8 @@ class Norm(nn.LayerNorm):
             stream to go on with: so the gradients of both are added in the pass that makes the
             first.
         """
-        normed = torch.empty(0, dtype=dtype)
-        if x.device.type == "cpu" and type_of(normed) in NORM and computed_in(normed) == x.dtype:
+        is_for = type_of(dtype) in NORM and computed_in(dtype) == x.dtype
+        if x.device.type == "cpu" and is_for:
             return _Norm.apply(x, self.weight, self.bias, self.eps, dtype)
         return super().forward(x).to(dtype), x
 
@@ -52,7 +52,7 @@ class _Norm(torch.autograd.Function):
         if has_content(x):
             inputs = (numbers_of(part) for part in (rows, weight, bias))
             found = numbers_of(normed), *numbers_of(measures)
-            NORM[type_of(normed)](*inputs, number_for(x, epsilon), *found)
+            NORM[type_of(dtype)](*inputs, number_for(dtype, epsilon), *found)
         return normed.view(x.shape), x
 
     @staticmethod
@@ -68,5 +68,5 @@ class _Norm(torch.autograd.Function):
         more = rows[:0] if other is None else other.reshape(rows.shape).contiguous()
         inputs = rows, weight, *measures, gradient.reshape(rows.shape).contiguous(), more
         results = of_rows, *parts
-        NORM_BACKWARD[type_of(gradient)](*(numbers_of(part) for part in (*inputs, *results)))
+        NORM_BACKWARD[type_of(gradient.dtype)](*(numbers_of(part) for part in (*inputs, *results)))
         return of_rows.view(gradient.shape), *parts.sum(1), None, None
