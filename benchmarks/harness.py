@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from lm_core.manifest import processor
-from lm_core.model.linear import linear
+from lm_core.model.linear import product
 
 # Shapes (rows, inner, columns) like those of a model's layers, and one that favours the processor.
 RATE_SHAPES = ((4096, 256, 1024), (4096, 1024, 256), (2048, 2048, 2048))
@@ -86,7 +86,7 @@ def matrix_rate(dtype: torch.dtype) -> float:
         right = torch.randn(inner, columns).to(dtype)
         products = {
             "PyTorch's choice": lambda left=left, right=right: left @ right,
-            "the lab's choice": lambda left=left, right=right: linear(left, right.t(), None),
+            "the lab's choice": lambda left=left, right=right: product(left, right.t(), None),
         }
         for seconds in take_turns(products, RATE_REPETITIONS, warm_up=3).values():
             rates.append(2 * rows * inner * columns / statistics.median(seconds))

@@ -68,26 +68,35 @@ def keyed_bits(seed: int, stream: str, *indices: int) -> np.random.SFC64:
     Raises:
         ValueError: An unknown stream, or more than three indices.
     """
-    return np.random.SFC64(_seed_sequence(seed, stream, indices))
+    (entropy,) = keyed_entropy(1, seed, stream, *indices)
+    return np.random.SFC64(np.random.SeedSequence(entropy))
 
 
-def keyed_words(n_words: int, seed: int, stream: str, *indices: int) -> np.ndarray:
-    """A few random words that depend on the arguments of ``keyed_bits`` alone, to key a hash.
+def keyed_entropy(n_keys: int, seed: int, stream: str, *indices: int | Sequence[int]) -> np.ndarray:
+    """What ``SeedSequence`` mixes for several keys.
+
+    Args:
+        n_keys: How many.
+        seed: As of ``keyed_bits``.
+        stream: As of ``keyed_bits``.
+        *indices: As of ``keyed_bits``; each may be a number for each key, too.
 
     Returns:
-        ``(n_words,)`` uint32, from numpy's ``SeedSequence``.
+        ``(n_keys, n_words)`` uint32.
+
+    Raises:
+        ValueError: As of ``keyed_bits``.
     """
-    return _seed_sequence(seed, stream, indices).generate_state(n_words)
-
-
-def _seed_sequence(seed: int, stream: str, indices: Sequence[int]) -> np.random.SeedSequence:
     if stream not in STREAMS:
         raise ValueError(f"there is no stream {stream!r} (there are {', '.join(STREAMS)})")
     if len(indices) > _N_INDICES:
         raise ValueError(f"at most {_N_INDICES} indices make a key, not {len(indices)}")
     fields = (seed, STREAMS[stream], *indices, *(0,) * (_N_INDICES - len(indices)))
     # Fixed width, 64 bits a field: SeedSequence would read (2**32,) and (0, 1) as the same words.
-    return np.random.SeedSequence(np.array(fields, dtype="<u8").view("<u4").astype(np.uint32))
+    columns = np.empty((n_keys, len(fields)), dtype="<u8")
+    for index, field in enumerate(fields):
+        columns[:, index] = field
+    return columns.view("<u4").astype(np.uint32)
 
 
 def keyed_generator(seed: int, stream: str, *indices: int) -> np.random.Generator:

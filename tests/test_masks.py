@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_core.kernels.masks import KEY_WORDS, masks, reference_levels
-from lm_core.randomness import keyed_words
+from lm_core.kernels.seeds import seed_words
+from lm_core.randomness import keyed_entropy
 
 # A standard deviation further away, and less than one in a million would be by chance.
 SIGMAS = 5
 
 
 def keys(n_rows, seed=1, step=1):
-    rows = [keyed_words(KEY_WORDS, seed, "dropout", step, 0, row) for row in range(n_rows)]
-    return np.stack(rows)
+    return seed_words(keyed_entropy(n_rows, seed, "dropout", step, 0, range(n_rows)), KEY_WORDS)
 
 
 def levels(n_rows, n_levels, **key):

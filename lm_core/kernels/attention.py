@@ -15,6 +15,8 @@ from lm_core.kernels.tiles import PANEL, multiply, multiply_and_add
 # Queries that are computed together: fewer leave out more of the keys that none of them may see,
 # more make larger products.
 _BLOCK = 64
+# Of them, so many are multiplied with the keys up to their own last one.
+_QUERIES_AT_ONCE = 16
 
 
 @inlined
@@ -70,6 +72,26 @@ def _first_of_mask(query, time, head, n_heads, strip):
     start, end = index * strip, min((index + 1) * strip, time)
     of_earlier_strips = n_heads * strip * strip * index * (index + 1) // 2
     return of_earlier_strips + (head * (end - start) + query - start) * end
+
+
+@inlined
+def _multiply_seen(weights, start, panels, y):
+    """Multiplies weights of queries, from place ``start`` on, with rows at the places they see."""
+    for first in range(0, len(weights), _QUERIES_AT_ONCE):
+        last = min(first + _QUERIES_AT_ONCE, len(weights))
+        multiply(weights[first:last], panels[:, : start + last], y[first:last])
+
+
+@inlined
+def _add_to_seen(weights, start, panels, y):
+    """Adds to each place the rows of the queries that see it, times their weights."""
+    end = start + len(weights)
+    multiply_and_add(weights[:, :start].T, panels[:, start:end], y[:start])
+    for first in range(start, end, _QUERIES_AT_ONCE):
+        last = min(first + _QUERIES_AT_ONCE, end)
+        multiply_and_add(
+            weights[first - start :, first:last].T, panels[:, first:end], y[first:last]
+        )
 
 
 @inlined
@@ -145,7 +167,7 @@ def _forward(projected, n_heads, masks, strip, factor, scale, found, largest, su
                 largest[sequence, head, query], sums[sequence, head, query] = highest, total
                 weights[query - start, n:end] = 0
                 _mask(own, masks[sequence], _first_of_mask(query, time, head, n_heads, strip))
-            multiply(weights[: end - start], value_panels[:, :end], output)
+            _multiply_seen(weights[: end - start], start, value_panels, output)
             found[sequence, start:end, first:last] = output[: end - start, :d_head]
 
 
@@ -201,9 +223,9 @@ def _backward(
                 _mask(own, masks[sequence], place)
                 weights[row, n:end] = 0
                 of_weights[row, n:end] = 0
-            multiply_and_add(weights[:n_rows, :end].T, output_panels[:, start:end], of_values)
-            multiply_and_add(of_weights[:n_rows, :end].T, query_panels[:, start:end], of_keys)
-            multiply(of_weights[:n_rows], key_panels[:, :end], of_queries)
+            _add_to_seen(weights[:n_rows], start, output_panels, of_values)
+            _add_to_seen(of_weights[:n_rows], start, query_panels, of_keys)
+            _multiply_seen(of_weights[:n_rows], start, key_panels, of_queries)
             of_projected[sequence, start:end, first:last] = of_queries[:n_rows, :d_head]
         of_projected[sequence, :, d_model + first : d_model + last] = of_keys[:, :d_head]
         of_projected[sequence, :, 2 * d_model + first : 2 * d_model + last] = of_values[:, :d_head]

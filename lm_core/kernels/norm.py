@@ -7,7 +7,7 @@ from lm_core.kernels.kernel import inlined, kernels_of_types
 from lm_core.kernels.numbers import narrowed, widened
 
 # Rows of a task: their gradients of weights and biases are one sum.
-ROWS_A_TASK = 64
+_ROWS_A_TASK = 64
 
 
 @inlined
@@ -41,8 +41,8 @@ def _norm(x, weight, bias, epsilon, normed, means, factors):
         means: Become the means of the rows, ``(n_rows,)``.
         factors: Become one divided by their standard deviations, ``(n_rows,)``.
     """
-    for task in numba.prange((len(x) + ROWS_A_TASK - 1) // ROWS_A_TASK):
-        for row in range(task * ROWS_A_TASK, min((task + 1) * ROWS_A_TASK, len(x))):
+    for task in numba.prange((len(x) + _ROWS_A_TASK - 1) // _ROWS_A_TASK):
+        for row in range(task * _ROWS_A_TASK, min((task + 1) * _ROWS_A_TASK, len(x))):
             means[row], factors[row] = norm_row(x[row], weight, bias, epsilon, normed[row])
 
 
@@ -57,15 +57,15 @@ def _norm_backward(x, weight, means, factors, gradient, other, of_x, of_weight, 
         gradient: Of what ``_norm`` wrote, ``(n_rows, width)``.
         other: Another gradient of ``x``, which is added, ``(n_rows, width)``; ``(0, width)``: none.
         of_x: Becomes the gradient of ``x``, ``(n_rows, width)``.
-        of_weight: Becomes that of ``weight`` by each task, ``(n_tasks, width)``.
-        of_bias: Becomes that of ``bias`` by each task, ``(n_tasks, width)``.
+        of_weight: Becomes that of ``weight``, ``(width,)``.
+        of_bias: Becomes that of ``bias``, ``(width,)``.
     """
     n = x.dtype.type(x.shape[1])
-    for task in numba.prange(len(of_weight)):
-        own_weight, own_bias = of_weight[task], of_bias[task]
-        own_weight[:] = 0
-        own_bias[:] = 0
-        for row in range(task * ROWS_A_TASK, min((task + 1) * ROWS_A_TASK, len(x))):
+    n_tasks = (len(x) + _ROWS_A_TASK - 1) // _ROWS_A_TASK
+    sums = np.zeros((2, n_tasks, x.shape[1]), x.dtype)
+    for task in numba.prange(n_tasks):
+        own_weight, own_bias = sums[0, task], sums[1, task]
+        for row in range(task * _ROWS_A_TASK, min((task + 1) * _ROWS_A_TASK, len(x))):
             own, given, result = x[row], gradient[row], of_x[row]
             mean, factor = means[row], factors[row]
             total = total_of_normed = x.dtype.type(0)
@@ -83,6 +83,13 @@ def _norm_backward(x, weight, means, factors, gradient, other, of_x, of_weight, 
                 more = other[row]
                 for i in range(len(own)):
                     result[i] += more[i]
+    of_weight[:] = 0
+    of_bias[:] = 0
+    for task in range(n_tasks):
+        own_weight, own_bias = sums[0, task], sums[1, task]
+        for i in range(len(own_weight)):
+            of_weight[i] += own_weight[i]
+            of_bias[i] += own_bias[i]
 
 
 # By the type of what is normed.
@@ -94,6 +101,6 @@ NORM = kernels_of_types(
 NORM_BACKWARD = kernels_of_types(
     _norm_backward,
     "void({1}[:,::1], {1}[::1], {1}[::1], {1}[::1], {0}[:,::1], {1}[:,::1], {1}[:,::1], "
-    "{1}[:,::1], {1}[:,::1])",
+    "{1}[::1], {1}[::1])",
     bfloat16=True,
 )

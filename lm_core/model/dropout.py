@@ -19,9 +19,10 @@ from lm_core.kernels.masks import (
     N_LEVELS,
     masks,
 )
+from lm_core.kernels.seeds import seed_words
 from lm_core.kernels.tensors import computed_in, has_content, number_for, numbers_of, type_of
 from lm_core.model.sites import ForwardContext, Site
-from lm_core.randomness import StepKey, keyed_bits, keyed_words
+from lm_core.randomness import StepKey, keyed_bits, keyed_entropy
 
 
 class Dropout(nn.Module):
@@ -216,9 +217,9 @@ def keep_mask(
         Truth values of that shape: true for what is kept.
     """
     sequences = range(key.first_sequence, key.first_sequence + shape[0])
-    keys = [keyed_words(KEY_WORDS, key.seed, "dropout", key.step, index, i) for i in sequences]
-    rows = np.array(keys, dtype=np.uint32).reshape(-1, KEY_WORDS)
-    return torch.from_numpy(masks(rows, math.prod(shape[1:]), n_dropped_levels)).view(shape)
+    entropy = keyed_entropy(len(sequences), key.seed, "dropout", key.step, index, sequences)
+    keys = seed_words(entropy, KEY_WORDS)
+    return torch.from_numpy(masks(keys, math.prod(shape[1:]), n_dropped_levels)).view(shape)
 
 
 def seed_device(key: StepKey, device: torch.device) -> None:

@@ -31,23 +31,32 @@ class Linear(nn.Linear):
         Returns:
             ``(..., out_features)`` in that dtype.
         """
-        if x.device.type == "cpu":
-            return _Linear.apply(x.to(dtype), self.weight, self.bias)
-        return reference_linear(x.to(dtype), self.weight, self.bias)
+        return linear(x.to(dtype), self.weight, self.bias)
 
 
-def reference_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """A linear layer in the dtype of its input, in plain operations.
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """What a linear layer makes of its input, in the dtype of that.
 
     Args:
         x: ``(..., in_features)``.
         weight: ``(out_features, in_features)`` of any dtype.
-        bias: ``(out_features,)`` of any dtype.
+        bias: ``(out_features,)`` of any dtype, or None.
+
+    Returns:
+        ``(..., out_features)``.
     """
-    return F.linear(x, weight.to(x.dtype), bias.to(x.dtype))
+    compute = _Linear.apply if x.device.type == "cpu" else reference_linear
+    return compute(x, weight, bias)
 
 
-def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+def reference_linear(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """The same in plain operations."""
+    return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+
+
+def product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """``rows @ weight.T + bias`` on a CPU, by the library that is faster at it on this processor.
 
     For bfloat16 PyTorch multiplies with oneDNN, for float32 with MKL. By itself, oneDNN adds the
@@ -60,8 +69,8 @@ def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) 
     """
     if _is_onednn_faster(rows.dtype):
         return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-    product = torch.mm(rows, weight.t())
-    return product if bias is None else product.add_(bias)
+    result = torch.mm(rows, weight.t())
+    return result if bias is None else result.add_(bias)
 
 
 @cache
@@ -89,23 +98,25 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
         cast = weight.to(x.dtype)
         rows = x.reshape(-1, x.shape[-1])
         ctx.save_for_backward(rows, cast)
-        ctx.own_dtype = weight.dtype
-        return linear(rows, cast, bias.to(x.dtype)).view(*x.shape[:-1], -1)
+        ctx.own_dtype, ctx.has_bias = weight.dtype, bias is not None
+        cast_bias = None if bias is None else bias.to(x.dtype)
+        return product(rows, cast, cast_bias).view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, gradient: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         rows, cast = ctx.saved_tensors
         of_rows = gradient.reshape(-1, gradient.shape[-1])
-        of_x = linear(of_rows, cast.t(), None).view(*gradient.shape[:-1], -1)
-        return of_x, *(part.to(ctx.own_dtype) for part in _of_parameters(of_rows, rows))
+        of_x = product(of_rows, cast.t(), None).view(*gradient.shape[:-1], -1)
+        of_weight, of_bias = (part.to(ctx.own_dtype) for part in _of_parameters(of_rows, rows))
+        return of_x, of_weight, of_bias if ctx.has_bias else None
 
 
 def _of_parameters(of_rows: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

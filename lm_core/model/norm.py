@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from lm_core.kernels.norm import NORM, NORM_BACKWARD, ROWS_A_TASK
+from lm_core.kernels.norm import NORM, NORM_BACKWARD
 from lm_core.kernels.tensors import computed_in, has_content, number_for, numbers_of, type_of
 
 
@@ -64,9 +64,9 @@ class _Norm(torch.autograd.Function):
         if gradient is None:
             return other, None, None, None, None
         of_rows = torch.empty_like(rows)
-        parts = rows.new_empty(2, -(-len(rows) // ROWS_A_TASK), rows.shape[1])
+        of_weight, of_bias = torch.empty_like(weight), torch.empty_like(weight)
         more = rows[:0] if other is None else other.reshape(rows.shape).contiguous()
         inputs = rows, weight, *measures, gradient.reshape(rows.shape).contiguous(), more
-        results = of_rows, *parts
+        results = of_rows, of_weight, of_bias
         NORM_BACKWARD[type_of(gradient.dtype)](*(numbers_of(part) for part in (*inputs, *results)))
-        return of_rows.view(gradient.shape), *parts.sum(1), None, None
+        return of_rows.view(gradient.shape), of_weight, of_bias, None, None

@@ -20,7 +20,7 @@ from lm_core.errors import InputError, MachineError, one_line, shown
 from lm_core.model.attention import Attention, KeyValueCache
 from lm_core.model.dropout import Dropout, seed_device
 from lm_core.model.gelu import gelu
-from lm_core.model.linear import Linear
+from lm_core.model.linear import Linear, linear
 from lm_core.model.norm import Norm
 from lm_core.model.sites import ForwardContext, Sites
 from lm_core.randomness import LARGEST_SEED, StepKey, keyed_generator
@@ -291,8 +291,8 @@ class Transformer(nn.Module):
         x = x[:, -1:] if last_only else x
         normed, _ = self.final_norm(x, own_dtype)
         x = self._final_norm_site(normed, context)
-        head = self.token_embedding.weight.to(context.dtype)
-        logits = self._logits_site(F.linear(x.to(context.dtype), head), context)
+        logits = linear(x.to(context.dtype), self.token_embedding.weight)
+        logits = self._logits_site(logits, context)
         if targets is None:
             return logits
         return F.cross_entropy(logits.flatten(0, 1).to(own_dtype), targets.flatten())
