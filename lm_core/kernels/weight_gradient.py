@@ -56,12 +56,16 @@ def weight_gradient(
 
 
 @inlined
-def _add_rows(rows, sums):
-    """Adds the sum of a few rows to sums; theirs is made first, so that small numbers count."""
+def _add_rows(rows, first, sums):
+    """Adds the sum of the columns of rows, from ``first`` on, to sums.
+
+    The sum of these few rows is made first, so that small numbers count.
+    """
     own = np.zeros(len(sums), sums.dtype)
     for row in range(len(rows)):
+        given = rows[row, first : first + len(own)]
         for column in range(len(own)):
-            own[column] += rows[row, column]
+            own[column] += given[column]
     for column in range(len(own)):
         sums[column] += own[column]
 
@@ -87,7 +91,7 @@ def _write(of_outputs, inputs, step, of_weight, of_bias):
             panels = panels.transpose(1, 0, 2)[first_input // PANEL : last_input // PANEL]
             multiply_and_add(given.T, panels, own)
             if first_input == 0:
-                _add_rows(given, own_bias)
+                _add_rows(of_outputs[start:end], first_output, own_bias)
 
 
 # By the type of what they compute with.
