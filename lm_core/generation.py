@@ -20,6 +20,9 @@ class Generation:
     sequences fit into ``max_seq_len``. Positions are absolute: once the window moves, every key and
     value is another one, and each token takes a pass over the whole window.
 
+    Logits that are computed in different ways differ in their last bits. One of the ways is plain:
+    it is a function of the sequence's tokens alone, to the last bit.
+
     Args:
         model: The model, in evaluation mode.
         prompt: ``(n_tokens,)``, at least one.
@@ -52,12 +55,23 @@ class Generation:
 
     @property
     def is_plain(self) -> bool:
-        """Whether ``next_logits`` are ``plain_logits``, computed for one sequence."""
+        """Whether ``next_logits`` are ``plain_logits``, to the last bit."""
+        if self._has_decoder:
+            return self._use_cache
         return self._n_sequences == 1 and not self._is_cached
 
     @property
+    def _fits(self) -> bool:
+        return len(self._columns) <= self._model.max_seq_len
+
+    @property
     def _is_cached(self) -> bool:
-        return self._use_cache and len(self._columns) <= self._model.max_seq_len
+        return self._use_cache and self._fits
+
+    @property
+    def _has_decoder(self) -> bool:
+        """Whether a decoder can go on; its logits for a sequence depend on no other."""
+        return self._fits and Decoder.is_for(self._model)
 
     def append(self, tokens: np.ndarray) -> None:
         """Adds a token to each sequence, ``(n_sequences,)``."""
@@ -77,9 +91,7 @@ class Generation:
             # All sequences are equal as long as they are the prompt.
             logits = self._of_windows(self._window()[: 1 if is_new else None])
         elif is_new:
-            cache = self._model.new_cache(most_tokens=self._most_tokens)
-            logits = self._model(self._on_device(self._window()[:1]), cache=cache, last_only=True)
-            logits = logits[:, -1]
+            cache, logits = self._of_prompt()
             self._keep(cache if self._n_sequences == 1 else cache.repeated(self._n_sequences))
         elif self._decoder is None:
             newest = self._on_device(self._columns[-1][:, None])
@@ -92,8 +104,8 @@ class Generation:
     def plain_logits(self, i: int) -> np.ndarray:
         """The logits for the next token of a sequence, ``(1, vocab_size)``.
 
-        They come from a pass over its window alone, and so from its tokens alone: neither the other
-        sequences nor how it was cached show in their last bits.
+        Where a decoder can, it computes them, token by token from the prompt on. Elsewhere they
+        come from a pass over the window of this sequence alone.
 
         Args:
             i: Which sequence.
@@ -101,7 +113,20 @@ class Generation:
         Raises:
             DivergenceError: The model gives numbers that are not finite.
         """
-        return _finite(_on_host(self._of_windows(self._window()[i : i + 1])))
+        if not self._has_decoder:
+            return _finite(_on_host(self._of_windows(self._window()[i : i + 1])))
+        cache, of_prompt = self._of_prompt()
+        logits = _on_host(of_prompt)
+        decoder = Decoder(self._model, cache, 1)
+        for column in self._columns[self._n_prompt :]:
+            logits = decoder(column[i : i + 1])
+        return _finite(logits)
+
+    def _of_prompt(self) -> tuple[KeyValueCache, torch.Tensor]:
+        """Keys and values of the prompt, and the logits after it, ``(1, vocab_size)``."""
+        cache = self._model.new_cache(most_tokens=self._most_tokens)
+        prompt = np.stack(self._columns[: self._n_prompt], 1)[:1]
+        return cache, self._model(self._on_device(prompt), cache=cache, last_only=True)[:, -1]
 
     def _keep(self, cache: KeyValueCache) -> None:
         self._cache = cache

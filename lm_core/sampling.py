@@ -74,7 +74,7 @@ class Sampler:
 
         A sample is a function of its index, the settings and the weights: it is the same text in
         any number of samples. Where logits that are off by no more than rounding might give another
-        token, they are computed anew, by a pass over the whole context of that sample alone.
+        token, they are computed in the one way that depends on the tokens of that sample alone.
 
         Args:
             check_stop: Called before each token; what it raises ends the samples.

@@ -61,12 +61,36 @@ def test_hooks_see_every_step_and_without_them_modules_are_left_out():
     assert shapes == [(1, 1, 11), (2, 1, 11), (2, 1, 11)]
 
 
-def test_only_one_sequence_without_a_cache_is_plain():
-    model = build()
-    assert Generation(model, PROMPT, 1, 3, use_cache=False).is_plain
-    assert not Generation(model, PROMPT, 2, 3, use_cache=False).is_plain
-    assert not Generation(model, PROMPT, 1, 3).is_plain
-    assert Generation(model, np.zeros(10, dtype=int), 1, 3).is_plain
+@pytest.mark.parametrize("n_sequences", [1, 3])
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("n_prompt", [3, 9, 10])
+@pytest.mark.parametrize("hooked", [True, False])
+def test_what_is_plain_is_so_to_the_last_bit(n_sequences, use_cache, n_prompt, hooked):
+    model = shaken(build())
+    if hooked:
+        model.sites["logits"].hooks.append(lambda site, x, context: x * 2)
+    prompt = np.arange(n_prompt) % model.vocab_size
+    generation = Generation(model, prompt, n_sequences, 8, use_cache)
+    with model.evaluating():
+        for place in range(n_prompt, n_prompt + 8):
+            is_decoded = place <= model.max_seq_len and not hooked
+            is_alone = n_sequences == 1 and not (use_cache and place <= model.max_seq_len)
+            assert generation.is_plain == (use_cache if is_decoded else is_alone)
+            logits = generation.next_logits()
+            plain = np.concatenate([generation.plain_logits(i) for i in range(n_sequences)])
+            if generation.is_plain:
+                np.testing.assert_array_equal(logits, plain)
+            np.testing.assert_allclose(logits, plain, rtol=1e-4, atol=1e-5)
+            generation.append(np.arange(n_sequences) + place % 3)
+
+
+def test_plain_logits_are_those_of_the_model():
+    _, plain, tokens = grown(shaken(build()), n_new=5)
+    exact = shaken(build()).double()
+    with exact.evaluating():
+        for place, logits in enumerate(plain, start=3):
+            expected = exact(torch.from_numpy(tokens[:, :place]))[:, -1]
+            np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_cache_has_room_for_what_is_asked_for_and_no_more_than_the_context():
