@@ -17,8 +17,9 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from lm_core.data.tokenizer import build_tokenizer
 from lm_core.evaluation import Evaluator
 from lm_core.machine import SETTINGS_OF_THREADS, keep_freed_memory
 from lm_core.model import dropout as dropout_module
+from lm_core.model import linear as linear_module
 from lm_core.model.transformer import Transformer
 from lm_core.progress import training_progress
 from lm_core.record import RunDirectory
@@ -67,10 +69,12 @@ KINDS_OF_OPERATIONS = {
     ),
     "copies to other layouts and dtypes": ("copy_",),
     "adding and scaling": ("add", "add_", "mul", "mul_"),
-    "sums of gradients of biases": ("sum",),
+    "sums of gradients of biases": ("sum", "sum_of_rows"),
     "the loss": ("_log_softmax", "_log_softmax_backward_data"),
     "the optimizer": ("_fused_adamw_",),
 }
+# Those of them that PyTorch does not know of.
+RECORDED_FUNCTIONS = ((dropout_module, "keep_mask"), (linear_module, "sum_of_rows"))
 # Windows of the validation that is timed.
 VALIDATION_WINDOWS = 64
 SIZES = ("n_layers", "d_model", "n_heads", "d_ff", "max_seq_len")
@@ -223,18 +227,10 @@ def share_of_the_loop(setting: Setting, precision: str) -> float:
 
 def profile_rows(setting: Setting) -> list[dict[str, Any]]:
     """Where the time of a step goes, by kind of operation, in each precision."""
-    keep_mask = dropout_module.keep_mask
-
-    def recorded(*arguments: Any) -> torch.Tensor:
-        with torch.profiler.record_function("keep_mask"):
-            return keep_mask(*arguments)
-
-    # PyTorch does not know of it.
-    dropout_module.keep_mask = recorded
-    try:
+    with contextlib.ExitStack() as recording:
+        for module, name in RECORDED_FUNCTIONS:
+            recording.enter_context(recorded(module, name))
         of_precisions = {precision: profile(setting, precision) for precision in DTYPES}
-    finally:
-        dropout_module.keep_mask = keep_mask
     return [
         {"operation": kind}
         | {
@@ -247,6 +243,22 @@ def profile_rows(setting: Setting) -> list[dict[str, Any]]:
         }
         for kind in [*KINDS_OF_OPERATIONS, "everything else"]
     ]
+
+
+@contextlib.contextmanager
+def recorded(module: ModuleType, name: str) -> Iterator[None]:
+    """Lets PyTorch's profiler know of a function."""
+    function = getattr(module, name)
+
+    def shown(*arguments: Any) -> Any:
+        with torch.profiler.record_function(name):
+            return function(*arguments)
+
+    setattr(module, name, shown)
+    try:
+        yield
+    finally:
+        setattr(module, name, function)
 
 
 def profile(setting: Setting, precision: str) -> dict[str, float]:

@@ -7,7 +7,8 @@ it: a tile reads the rows of both as they lie, since the sum of this product run
 import numba
 import numpy as np
 
-from lm_core.kernels.kernel import inlined, kernels_of_types
+from lm_core.kernels.kernel import kernels_of_types
+from lm_core.kernels.sums import add_rows
 from lm_core.kernels.tiles import PANEL, multiply_and_add
 
 # Rows that are summed up before the next are read: so many of both matrices stay in the cache.
@@ -55,21 +56,6 @@ def weight_gradient(
     return of_weight, of_bias
 
 
-@inlined
-def _add_rows(rows, first, sums):
-    """Adds the sum of the columns of rows, from ``first`` on, to sums.
-
-    The sum of these few rows is made first, so that small numbers count.
-    """
-    own = np.zeros(len(sums), sums.dtype)
-    for row in range(len(rows)):
-        given = rows[row, first : first + len(own)]
-        for column in range(len(own)):
-            own[column] += given[column]
-    for column in range(len(own)):
-        sums[column] += own[column]
-
-
 def _write(of_outputs, inputs, step, of_weight, of_bias):
     """Writes what ``weight_gradient`` returns, by tasks of ``step`` outputs."""
     n_rows, n_inputs = inputs.shape
@@ -91,7 +77,7 @@ def _write(of_outputs, inputs, step, of_weight, of_bias):
             panels = panels.transpose(1, 0, 2)[first_input // PANEL : last_input // PANEL]
             multiply_and_add(given.T, panels, own)
             if first_input == 0:
-                _add_rows(of_outputs[start:end], first_output, own_bias)
+                add_rows(of_outputs[start:end], first_output, own_bias)
 
 
 # By the type of what they compute with.

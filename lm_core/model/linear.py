@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from lm_core.kernels.tensors import numbers_of, type_of
+from lm_core.kernels.sums import SUM_OF_ROWS
+from lm_core.kernels.tensors import computed_in, numbers_of, type_of
 from lm_core.kernels.weight_gradient import is_for, weight_gradient
 
 # oneDNN's linear layer with a bias, as PyTorch's own compiler calls it.
@@ -115,15 +116,33 @@ class _Linear(torch.autograd.Function):
         rows, cast = ctx.saved_tensors
         of_rows = gradient.reshape(-1, gradient.shape[-1])
         of_x = product(of_rows, cast.t(), None).view(*gradient.shape[:-1], -1)
-        of_weight, of_bias = (part.to(ctx.own_dtype) for part in _of_parameters(of_rows, rows))
-        return of_x, of_weight, of_bias if ctx.has_bias else None
+        of_weight, of_bias = _of_parameters(of_rows, rows, ctx.has_bias)
+        of_bias = None if of_bias is None else of_bias.to(ctx.own_dtype)
+        return of_x, of_weight.to(ctx.own_dtype), of_bias
 
 
-def _of_parameters(of_rows: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _of_parameters(
+    of_rows: torch.Tensor, rows: torch.Tensor, has_bias: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Gradients of weights and biases, of those of the outputs and from the inputs."""
     if _is_mkl_slow() and is_for(type_of(rows.dtype), rows.shape[1]):
         numbers = numbers_of(of_rows.contiguous()), numbers_of(rows.contiguous())
         of_weight, of_bias = weight_gradient(*numbers, torch.get_num_threads())
-        return torch.from_numpy(of_weight), torch.from_numpy(of_bias)
-    # Told another dtype, a sum would first copy everything; it adds up in float32 anyway.
-    return torch.mm(of_rows.t(), rows), of_rows.sum(0)
+        return torch.from_numpy(of_weight), torch.from_numpy(of_bias) if has_bias else None
+    return torch.mm(of_rows.t(), rows), sum_of_rows(of_rows) if has_bias else None
+
+
+def sum_of_rows(rows: torch.Tensor) -> torch.Tensor:
+    """The sum of the rows of a matrix on a CPU, which are added up in float32 or float64.
+
+    Args:
+        rows: ``(n_rows, n)``.
+
+    Returns:
+        ``(n,)``, in the dtype of the sum, if there is a compiled loop for the one of the rows.
+    """
+    if type_of(rows.dtype) not in SUM_OF_ROWS:
+        return rows.sum(0)
+    sums = torch.empty(rows.shape[1], dtype=computed_in(rows.dtype))
+    SUM_OF_ROWS[type_of(rows.dtype)](numbers_of(rows.contiguous()), numbers_of(sums))
+    return sums
