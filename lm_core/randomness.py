@@ -62,7 +62,7 @@ def keyed_bits(seed: int, stream: str, *indices: int) -> np.random.SFC64:
             out means 0.
 
     Returns:
-        A numpy SFC64 bit generator (about 9 microseconds to make), seeded through numpy's
+        A numpy SFC64 bit generator (about 10 microseconds to make), seeded through numpy's
         ``SeedSequence``, which mixes all the words it is given.
 
     Raises:

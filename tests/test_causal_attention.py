@@ -159,6 +159,22 @@ def test_what_is_not_finite_stays_so():
         assert causal_attention(x, 1)[0, :66].isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("last", [9, 64, 149])
+def test_a_value_that_is_not_finite_shows_in_no_gradient_of_an_earlier_query(dtype, last):
+    x = projected(1, 150, 1, 8, dtype)
+    spoilt = x.clone()
+    spoilt[:, last, 16:] = math.inf
+    weight = torch.zeros(1, 150, 8, dtype=dtype)
+    weight[:, :last] = 1
+    of_queries = []
+    for leaf in (x.requires_grad_(), spoilt.requires_grad_()):
+        (of_leaf,) = torch.autograd.grad(causal_attention(leaf, 1), leaf, weight)
+        of_queries.append(of_leaf[:, :last, :8])
+    assert of_queries[0].isfinite().all()
+    torch.testing.assert_close(*of_queries, rtol=0, atol=0)
+
+
 def test_large_scores_are_softened_without_overflow():
     x = projected(1, 80, 1, 4, torch.float32).detach().mul_(1e4).requires_grad_()
     causal_attention(x, 1).sum().backward()

@@ -133,7 +133,13 @@ def test_what_is_close_is_told():
     assert is_close(logits, 0.9, top_k=2)
     assert not is_close(logits, 0.9, top_k=1)
     assert is_close(logits, 0.1, top_p=0.75)
+    assert is_close(logits, 0.1, top_p=np.nextafter(0.75, 1))
     assert not is_close(logits, 0.1, top_p=0.8)
+
+
+def test_two_logits_may_be_off_in_opposite_directions():
+    assert is_close([1.0, 1.0 + 1.5 * ROUNDING_OF_LOGITS], 0.5, temperature=0)
+    assert not is_close([1.0, 1.0 + 2.5 * ROUNDING_OF_LOGITS], 0.5, temperature=0)
 
 
 def test_few_draws_are_close():
