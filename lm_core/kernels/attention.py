@@ -35,34 +35,49 @@ def _whole(n):
 
 
 @inlined
-def _panels(matrix, factor):
-    """A matrix times a factor, in panels of its columns: ``(n_panels, rows, PANEL)``."""
-    n_rows, n_columns = matrix.shape
-    panels = np.zeros((_n_panels(n_columns), n_rows, PANEL), matrix.dtype)
+def _panels(matrix, column, width, factor):
+    """Columns of a matrix, from ``column`` on, times a factor, in panels of them.
+
+    Returns:
+        ``(n_panels, rows, PANEL)``.
+    """
+    n_rows = len(matrix)
+    panels = np.zeros((_n_panels(width), n_rows, PANEL), matrix.dtype)
     for index in range(len(panels)):
         first = index * PANEL
         for row in range(n_rows):
-            for i in range(min(PANEL, n_columns - first)):
-                panels[index, row, i] = matrix[row, first + i] * factor
+            # A part of a single row has no gaps, which a part of all rows has.
+            given = matrix[row, column + first : column + min(first + PANEL, width)]
+            own = panels[index, row]
+            for i in range(len(given)):
+                own[i] = given[i] * factor
     return panels
 
 
 @inlined
-def _panels_across(matrix, factor):
-    """A matrix times a factor, in panels of its rows: ``(n_panels, columns, PANEL)``."""
-    n_rows, n_columns = matrix.shape
-    panels = np.zeros((_n_panels(n_rows), n_columns, PANEL), matrix.dtype)
+def _panels_across(matrix, column, width, factor):
+    """Columns of a matrix, from ``column`` on, times a factor, in panels of its rows.
+
+    Returns:
+        ``(n_panels, width, PANEL)``.
+    """
+    n_rows = len(matrix)
+    panels = np.zeros((_n_panels(n_rows), width, PANEL), matrix.dtype)
     for row in range(n_rows):
-        for column in range(n_columns):
-            panels[row // PANEL, column, row % PANEL] = matrix[row, column] * factor
+        given, own = matrix[row, column : column + width], panels[row // PANEL]
+        place = row % PANEL
+        for i in range(len(given)):
+            own[i, place] = given[i] * factor
     return panels
 
 
 @inlined
-def _of_head(projected, d_model, first, last):
-    """Queries, keys and values of a head, of which they are the columns ``first`` to ``last``."""
-    keys, values = projected[:, d_model : 2 * d_model], projected[:, 2 * d_model :]
-    return projected[:, first:last], keys[:, first:last], values[:, first:last]
+def _write_columns(rows, matrix, first_row, column, width):
+    """Writes the first ``width`` columns of rows to those of a matrix, from ``column`` on."""
+    for row in range(len(rows)):
+        given, own = rows[row, :width], matrix[first_row + row, column : column + width]
+        for i in range(len(own)):
+            own[i] = given[i]
 
 
 @inlined
@@ -151,8 +166,10 @@ def _forward(projected, n_heads, masks, strip, factor, scale, found, largest, su
     for task in numba.prange(batch * n_heads):
         sequence, head = task // n_heads, task % n_heads
         first, last = head * d_head, (head + 1) * d_head
-        queries, keys, values = _of_head(projected[sequence], d_model, first, last)
-        key_panels, value_panels = _panels_across(keys, factor), _panels(values, scale)
+        own_projected = projected[sequence]
+        queries = own_projected[:, first:last]
+        key_panels = _panels_across(own_projected, d_model + first, d_head, factor)
+        value_panels = _panels(own_projected, 2 * d_model + first, d_head, scale)
         weights = np.empty((_BLOCK, _whole(time)), found.dtype)
         output = np.empty((_BLOCK, _whole(d_head)), found.dtype)
         for start in range(0, time, _BLOCK):
@@ -168,7 +185,7 @@ def _forward(projected, n_heads, masks, strip, factor, scale, found, largest, su
                 weights[query - start, n:end] = 0
                 _mask(own, masks[sequence], _first_of_mask(query, time, head, n_heads, strip))
             _multiply_seen(weights[: end - start], start, value_panels, output)
-            found[sequence, start:end, first:last] = output[: end - start, :d_head]
+            _write_columns(output[: end - start], found[sequence], start, first, d_head)
 
 
 def _backward(
@@ -194,11 +211,14 @@ def _backward(
     for task in numba.prange(batch * n_heads):
         sequence, head = task // n_heads, task % n_heads
         first, last = head * d_head, (head + 1) * d_head
-        queries, keys, values = _of_head(projected[sequence], d_model, first, last)
-        outputs = gradient[sequence, :, first:last]
-        keys_across, values_across = _panels_across(keys, factor), _panels_across(values, scale)
-        key_panels = _panels(keys, factor)
-        query_panels, output_panels = _panels(queries, factor), _panels(outputs, scale)
+        own_projected, own_gradients = projected[sequence], of_projected[sequence]
+        first_key, first_value = d_model + first, 2 * d_model + first
+        queries, outputs = own_projected[:, first:last], gradient[sequence, :, first:last]
+        keys_across = _panels_across(own_projected, first_key, d_head, factor)
+        values_across = _panels_across(own_projected, first_value, d_head, scale)
+        key_panels = _panels(own_projected, first_key, d_head, factor)
+        query_panels = _panels(own_projected, first, d_head, factor)
+        output_panels = _panels(gradient[sequence], first, d_head, scale)
         weights = np.empty((_BLOCK, _whole(time)), gradient.dtype)
         of_weights = np.empty_like(weights)
         of_queries = np.empty((_BLOCK, width), gradient.dtype)
@@ -226,9 +246,9 @@ def _backward(
             _add_to_seen(weights[:n_rows], start, output_panels, of_values)
             _add_to_seen(of_weights[:n_rows], start, query_panels, of_keys)
             _multiply_seen(of_weights[:n_rows], start, key_panels, of_queries)
-            of_projected[sequence, start:end, first:last] = of_queries[:n_rows, :d_head]
-        of_projected[sequence, :, d_model + first : d_model + last] = of_keys[:, :d_head]
-        of_projected[sequence, :, 2 * d_model + first : 2 * d_model + last] = of_values[:, :d_head]
+            _write_columns(of_queries[:n_rows], own_gradients, start, first, d_head)
+        _write_columns(of_keys, own_gradients, 0, first_key, d_head)
+        _write_columns(of_values, own_gradients, 0, first_value, d_head)
 
 
 @inlined
