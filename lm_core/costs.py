@@ -37,7 +37,7 @@ _MATRICES_OF_ATTENTION = 4
 # The first step starts PyTorch's threads, and loads its kernels, Numba, and what that compiled.
 _RUNTIME_BYTES = 120 * 2**20
 # glibc's allocator keeps freed blocks and cannot always use them again: in
-# benchmarks/memory_estimate.py mostly 0.1 to 0.4 of the activations.
+# benchmarks/memory_estimate.py mostly 0.1 to 0.5 of the activations.
 _SHARE_OF_FRAGMENTS = 0.3
 
 
