@@ -85,6 +85,13 @@ def test_a_change_in_any_file_of_the_folder_changes_the_digest(tmp_path, monkeyp
     assert digest() != before
 
 
+@pytest.mark.parametrize("setting", ["CPU_FEATURES", "BOUNDSCHECK", "OPT"])
+def test_another_setting_of_numba_changes_the_digest(setting, monkeypatch):
+    before = module._digest_of_sources()
+    monkeypatch.setattr(module.numba.config, setting, "another")
+    assert module._digest_of_sources() != before
+
+
 def in_the_middle(data):
     return data[: len(data) // 2] + bytes(64) + data[len(data) // 2 + 64 :]
 

@@ -34,7 +34,9 @@ def _digest_of_sources() -> str:
     sources = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources))
     processors = llvmlite.binding.get_host_cpu_name(), numba.config.CPU_NAME
-    digest.update(f"{processors} {numba.config.CPU_FEATURES}".encode())
+    # Settings of Numba's own, from its environment variables.
+    settings = numba.config.CPU_FEATURES, numba.config.BOUNDSCHECK, numba.config.OPT
+    digest.update(f"{processors} {settings}".encode())
     return digest.hexdigest()[:_DIGITS]
 
 

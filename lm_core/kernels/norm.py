@@ -5,6 +5,7 @@ import numpy as np
 
 from lm_core.kernels.kernel import inlined, kernels_of_types
 from lm_core.kernels.numbers import narrowed, widened
+from lm_core.kernels.sums import add_rows
 
 # Rows of a task: their gradients of weights and biases are one sum.
 _ROWS_A_TASK = 64
@@ -85,11 +86,8 @@ def _norm_backward(x, weight, means, factors, gradient, other, of_x, of_weight, 
                     result[i] += more[i]
     of_weight[:] = 0
     of_bias[:] = 0
-    for task in range(n_tasks):
-        own_weight, own_bias = sums[0, task], sums[1, task]
-        for i in range(len(own_weight)):
-            of_weight[i] += own_weight[i]
-            of_bias[i] += own_bias[i]
+    add_rows(sums[0], 0, of_weight)
+    add_rows(sums[1], 0, of_bias)
 
 
 # By the type of what is normed.
