@@ -71,18 +71,21 @@ class _TimeLeft:
         self._clock = clock
         self._last_step = last_step
         self._step, self._time = first_step - 1, clock()
-        self._seconds_a_step: float | None = None
+        # Steps, and the seconds they took; what is older counts less.
+        self._steps_taken = self._seconds_taken = 0.0
 
     def after(self, step: int) -> str:
         """Hours, minutes and seconds from here to the end."""
         now = self._clock()
         if step > self._step:
-            newest = (now - self._time) / (step - self._step)
-            average = newest if self._seconds_a_step is None else self._seconds_a_step
-            share_of_old = math.exp(-(now - self._time) / _SECONDS_AVERAGED)
-            self._seconds_a_step = newest + share_of_old * (average - newest)
+            steps, seconds = step - self._step, now - self._time
+            share_of_old = math.exp(-seconds / _SECONDS_AVERAGED)
+            # An average of paces would believe a slow first step for long, however many followed.
+            self._steps_taken = steps + share_of_old * self._steps_taken
+            self._seconds_taken = seconds + share_of_old * self._seconds_taken
             self._step, self._time = step, now
-        return duration((self._seconds_a_step or 0.0) * (self._last_step - step))
+        pace = self._seconds_taken / self._steps_taken if self._steps_taken else 0.0
+        return duration(pace * (self._last_step - step))
 
 
 def duration(seconds: float) -> str:

@@ -49,6 +49,35 @@ def test_the_time_left_follows_the_pace(clock):
     assert stream.getvalue().splitlines()[-1].endswith("2:30 left")
 
 
+def seconds_left(stream):
+    total = 0
+    for part in stream.getvalue().splitlines()[-1].split()[-2].split(":"):
+        total = 60 * total + int(part)
+    return total
+
+
+def test_a_slow_first_step_is_not_taken_for_the_pace(clock):
+    stream = io.StringIO()
+    progress = ProgressLines(1, 750, stream, clock)
+    # While loops are compiled; then 17 steps a second.
+    for step, seconds in ((1, 13.5), (171, 10)):
+        clock.now += seconds
+        progress.update(step, 1.0, 1.0)
+    assert 579 / 17 < seconds_left(stream) < 1.6 * 579 / 17
+
+
+@pytest.mark.parametrize("pace", [0.1, 10])
+def test_the_time_left_follows_a_pace_that_changes(clock, pace):
+    stream = io.StringIO()
+    progress = ProgressLines(1, 2000, stream, clock)
+    step = 0
+    for seconds_a_step in (1, 1, pace, pace, pace):
+        clock.now += 20
+        step += round(20 / seconds_a_step)
+        progress.update(step, 1.0, 1.0)
+    assert abs(seconds_left(stream) / ((2000 - step) * pace) - 1) < 0.1
+
+
 def test_notes_are_whole_and_literal_however_long():
     stream = io.StringIO()
     text = "sample '[bold]x[/bold]' " + "y" * 500
