@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from lm_core.kernels import numbers
-from lm_core.kernels.numbers import exp, narrowed, normal, room, widened
+from lm_core.kernels.numbers import exp, narrowed, normal, room, sigmoid, widened
 
 # Units of the last place of a float32, as a share of it.
 LAST_PLACE = 2.0**-23
@@ -107,3 +107,21 @@ def test_in_float64_they_are_exact():
         density, share = normals(np.array([x]))[0]
         assert (density, share) == numbers._normal_in_float64.py_func(x) == normal(x)
         assert share == 0.5 * math.erfc(-x / math.sqrt(2))
+
+
+@numba.njit
+def sigmoids(x):
+    return np.array([sigmoid(value) for value in x])
+
+
+def test_the_sigmoid_is_exact_to_the_precision_and_never_overflows():
+    x = np.linspace(-86, 86, 100_001)
+    for dtype in (np.float32, np.float64):
+        exact = torch.from_numpy(x.astype(dtype).astype(np.float64)).sigmoid().numpy()
+        found = sigmoids(x.astype(dtype))
+        assert found.dtype == dtype
+        assert (np.abs(found - exact) / exact).max() < 4 * np.finfo(dtype).eps
+    for dtype in (np.float32, np.float64):
+        assert sigmoids(np.array([-1e30, 1e30, -np.inf, np.inf], dtype)).tolist() == [0, 1, 0, 1]
+        assert np.isnan(sigmoids(np.array([np.nan], dtype))).all()
+    assert sigmoid(0.0) == 1 / 2

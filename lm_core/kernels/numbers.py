@@ -142,3 +142,28 @@ def _normal(x):
     if x == types.float32:
         return lambda x: _normal_in_float32(x)
     return lambda x: _normal_in_float64(x)
+
+
+@inlined
+def _sigmoid_in_float32(x):
+    # Of the exponential below 1, so that nothing overflows.
+    power = _exp_in_float32(-abs(x))
+    return (power if x < 0 else _F(1)) / (_F(1) + power)
+
+
+@inlined
+def _sigmoid_in_float64(x):
+    power = math.exp(-abs(x))
+    return (power if x < 0 else 1) / (1 + power)
+
+
+def sigmoid(x):
+    """One divided by one plus the exponential of -x, in x's precision."""
+    return _sigmoid_in_float64.py_func(x)
+
+
+@overload(sigmoid)
+def _sigmoid(x):
+    if x == types.float32:
+        return lambda x: _sigmoid_in_float32(x)
+    return lambda x: _sigmoid_in_float64(x)

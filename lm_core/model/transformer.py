@@ -17,9 +17,9 @@ from torch import nn
 
 from lm_core.config.checks import require_valid
 from lm_core.errors import InputError, MachineError, one_line, shown
+from lm_core.model.activations import gelu
 from lm_core.model.attention import Attention, KeyValueCache
 from lm_core.model.dropout import Dropout, seed_device
-from lm_core.model.gelu import gelu
 from lm_core.model.linear import Linear, linear
 from lm_core.model.norm import Norm
 from lm_core.model.sites import ForwardContext, Sites

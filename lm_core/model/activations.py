@@ -1,0 +1,140 @@
+"""What the hidden layer of an MLP goes through: by compiled loops on a CPU, elsewhere by PyTorch.
+
+For the exact GELU in bfloat16, PyTorch's own loop is as good on a CPU.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
+
+from lm_core.kernels.activations import (
+    GELU,
+    GELU_BACKWARD,
+    RELU_SQUARED,
+    RELU_SQUARED_BACKWARD,
+    SWIGLU,
+    SWIGLU_BACKWARD,
+)
+from lm_core.kernels.tensors import has_content, numbers_of, type_of
+
+
+def gelu(x: torch.Tensor) -> torch.Tensor:
+    """The exact GELU (Hendrycks and Gimpel 2016): x times the share of what is normal below x.
+
+    Args:
+        x: Any shape, floating point.
+    """
+    if x.device.type == "cpu" and type_of(x.dtype) in GELU:
+        return _Gelu.apply(x)
+    return F.gelu(x)
+
+
+def relu_squared(x: torch.Tensor) -> torch.Tensor:
+    """The square of the ReLU (So et al. 2021, "Primer", section 4): ``max(x, 0)**2``.
+
+    Args:
+        x: Any shape, floating point.
+    """
+    if x.device.type == "cpu" and type_of(x.dtype) in RELU_SQUARED:
+        return _ReluSquared.apply(x)
+    return reference_relu_squared(x)
+
+
+def reference_relu_squared(x: torch.Tensor) -> torch.Tensor:
+    """The same in plain operations."""
+    return F.relu(x).square()
+
+
+def swiglu(x: torch.Tensor) -> torch.Tensor:
+    """What a gate lets through (Shazeer 2020, "GLU Variants Improve Transformer", equation 6).
+
+    Args:
+        x: Gates and what they gate side by side, ``(..., 2 * d_ff)``, floating point.
+
+    Returns:
+        ``silu(gates) * rest``, ``(..., d_ff)``, where ``silu(x)`` is ``x * sigmoid(x)``. In
+        bfloat16, it is computed in float32 on a CPU, and rounded once.
+    """
+    if x.device.type == "cpu" and type_of(x.dtype) in SWIGLU:
+        return _Swiglu.apply(x)
+    return reference_swiglu(x)
+
+
+def reference_swiglu(x: torch.Tensor) -> torch.Tensor:
+    """The same in plain operations."""
+    gates, rest = x.unflatten(-1, (2, -1)).unbind(-2)
+    return F.silu(gates) * rest
+
+
+class _Gelu(torch.autograd.Function):
+    """``F.gelu``, which in float32 takes three times as long to go backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        y = torch.empty_like(x)
+        if has_content(x):
+            GELU[type_of(x.dtype)](numbers_of(x, -1), numbers_of(y, -1))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        gradient, of_x = gradient.contiguous(), torch.empty_like(x)
+        GELU_BACKWARD[type_of(x.dtype)](*(numbers_of(part, -1) for part in (x, gradient, of_x)))
+        return of_x
+
+
+class _ReluSquared(torch.autograd.Function):
+    """``reference_relu_squared`` in one pass, and one backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        y = torch.empty_like(x)
+        if has_content(x):
+            RELU_SQUARED[type_of(x.dtype)](numbers_of(x, -1), numbers_of(y, -1))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        of_x = torch.empty_like(x)
+        parts = x, gradient.contiguous(), of_x
+        RELU_SQUARED_BACKWARD[type_of(x.dtype)](*(numbers_of(part, -1) for part in parts))
+        return of_x
+
+
+class _Swiglu(torch.autograd.Function):
+    """``reference_swiglu`` in one pass, and one backward, which keep nothing but its input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        y = torch.empty_like(
+            x.unflatten(-1, (2, -1))[..., 0, :], memory_format=torch.contiguous_format
+        )
+        if has_content(x):
+            SWIGLU[type_of(x.dtype)](_rows_of(x), _rows_of(y))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        of_x = torch.empty_like(x)
+        parts = x, gradient.contiguous(), of_x
+        SWIGLU_BACKWARD[type_of(x.dtype)](*(_rows_of(part) for part in parts))
+        return of_x
+
+
+def _rows_of(x: torch.Tensor) -> np.ndarray:
+    return numbers_of(x, -1, x.shape[-1])
