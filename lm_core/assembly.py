@@ -22,6 +22,7 @@ from lm_core.memory import memory_explained, require_memory
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import draw_seed
 from lm_core.sampling import Sampler
+from lm_core.training.schedule import end_of_decay
 from lm_core.training.trainer import Trainer
 
 
@@ -53,7 +54,7 @@ class Parts:
 def completed(config: ResolvedConfig) -> ResolvedConfig:
     """The configuration with what only the start of a run can fill in.
 
-    That is the seed, the precision, and absolute paths.
+    That is the seed, the precision, the end of the learning rate's decay, and absolute paths.
 
     Args:
         config: A checked configuration.
@@ -68,6 +69,11 @@ def completed(config: ResolvedConfig) -> ResolvedConfig:
         config = config.with_value("precision", chosen_precision(AUTO, device), source)
     if config.values.seed is None:
         config = config.with_value("seed", draw_seed(), Source("drawn"))
+    values = config.values
+    if values.decay_steps is None and values.learning_rate_schedule != "constant":
+        # A run that goes on with more steps keeps its curve.
+        end = end_of_decay(None, values.warmup_steps, values.max_steps)
+        config = config.with_value("decay_steps", end, Source("max_steps"))
     path = config.values.corpus
     if path is not None:
         # The record has to find the text again from any working directory.

@@ -120,9 +120,10 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_string(
         "checkpoint",
-        "newest",
+        None,
         "Which checkpoint evaluate and sample take: newest, the default; best, that of the best "
-        "validation loss; or the number of its step.",
+        "validation loss, and the default of runs with early_stopping_evaluations; or the number "
+        "of its step.",
         values,
     )
     flags.DEFINE(Integer(), "max_steps", None, "Steps in the whole run.", values)

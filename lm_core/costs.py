@@ -24,8 +24,8 @@ from lm_core.randomness import StepKey
 
 # Weights, gradients and the optimizer are in float32.
 FLOAT32_BYTES = 4
-# AdamW keeps two means for each parameter.
-_MEANS_A_PARAMETER = 2
+# AdamW keeps two means for each parameter, Muon one.
+_MEANS_OF_ADAMW, _MEANS_OF_MUON = 2, 1
 # A multiplication and an addition for each weight and token.
 _FLOPS_A_WEIGHT = 2
 # Backward makes two products of the size of each of forward's: for its weights and its inputs.
@@ -49,14 +49,29 @@ def parameters_by_part(config: TrainingConfig, vocab_size: int) -> dict[str, int
         vocab_size: Number of different tokens.
     """
     d_model, d_ff, n_layers = config.d_model, config.d_ff, config.n_layers
-    norm = 2 * d_model
-    return {
+    n_expansions = _expansions(config)
+    bias = int(config.bias)
+    # A scale for each place, and a shift only where there are biases.
+    norm = d_model * (1 + (bias if config.norm == "layernorm" else 0))
+    parts = {
         "token embedding, also the output head": vocab_size * d_model,
         "position embedding": config.max_seq_len * d_model,
-        "attention": n_layers * _MATRICES_OF_ATTENTION * (d_model + 1) * d_model,
-        "MLPs": n_layers * (2 * d_model * d_ff + d_ff + d_model),
+        "attention": n_layers * _MATRICES_OF_ATTENTION * (d_model + bias) * d_model,
+        "MLPs": n_layers
+        * ((n_expansions + 1) * d_model * d_ff + bias * (n_expansions * d_ff + d_model)),
         "norms": (2 * n_layers + 1) * norm,
     }
+    if config.position != "learned":
+        del parts["position embedding"]
+    if not config.tie_embeddings:
+        n_values = parts.pop("token embedding, also the output head")
+        parts = {"token embedding": n_values, **parts, "output head": n_values}
+    return parts
+
+
+def _expansions(config: TrainingConfig) -> int:
+    """Matrices that lead to the hidden layer of an MLP."""
+    return 2 if config.activation == "swiglu" else 1
 
 
 def count_parameters(config: TrainingConfig, vocab_size: int) -> int:
@@ -81,24 +96,32 @@ def flops_a_step(config: TrainingConfig, vocab_size: int) -> int:
         vocab_size: Number of different tokens.
     """
     d_model, n_layers = config.d_model, config.n_layers
-    block = _MATRICES_OF_ATTENTION * d_model**2 + 2 * d_model * config.d_ff
-    weights = n_layers * block + vocab_size * d_model
+    weights = n_layers * _weights_a_block(config) + vocab_size * d_model
     attention = n_layers * _PRODUCTS_OF_ATTENTION * d_model * config.max_seq_len
     n_tokens = config.batch_size * config.max_seq_len
     return _PASSES * _FLOPS_A_WEIGHT * n_tokens * (weights + attention)
 
 
+def _weights_a_block(config: TrainingConfig) -> int:
+    """Numbers in the matrices of a block."""
+    n_matrices = _expansions(config) + 1
+    attention = _MATRICES_OF_ATTENTION * config.d_model**2
+    return attention + n_matrices * config.d_model * config.d_ff
+
+
 def activation_bytes(config: TrainingConfig, vocab_size: int) -> int:
     """Bytes that autograd keeps from forward to backward in a training step.
 
-    Blocks are alike and so are sequences, so a count for a few of each gives all. A batch of one is
+    A batch that is cut into parts keeps those of one part at a time. Blocks are alike and so are
+    sequences, so a count for a few of each gives all. A batch of one is
     a case of its own: there, PyTorch takes views where it copies the parts of a larger one.
 
     Args:
         config: The configuration.
         vocab_size: Number of different tokens.
     """
-    few = min(config.batch_size, 2)
+    batch_size = config.batch_size // config.accumulation_steps
+    few = min(batch_size, 2)
     count = {
         (layers, sequences): _count_activations(
             config.model_copy(update={"n_layers": 1 + layers, "batch_size": few + sequences}),
@@ -106,7 +129,7 @@ def activation_bytes(config: TrainingConfig, vocab_size: int) -> int:
         )
         for layers, sequences in itertools.product((0, 1), repeat=2)
     }
-    layers, sequences = config.n_layers - 1, config.batch_size - few
+    layers, sequences = config.n_layers - 1, batch_size - few
     a_layer = count[1, 0] - count[0, 0]
     a_sequence = count[0, 1] - count[0, 0]
     both = count[1, 1] - count[0, 0] - a_layer - a_sequence
@@ -131,13 +154,17 @@ def _count_activations(config: TrainingConfig, vocab_size: int) -> int:
     return sum(n_bytes for address, n_bytes in kept.items() if address not in parameters)
 
 
-def _model_of(config: TrainingConfig, vocab_size: int) -> Transformer:
-    values = {
+def model_arguments(config: TrainingConfig) -> dict[str, Any]:
+    """What ``Transformer`` takes of a configuration."""
+    return {
         gin_parameter(key).partition(".")[2]: getattr(config, key)
         for key in KEYS
         if gin_parameter(key).startswith("Transformer.")
     }
-    return Transformer(vocab_size, **values, seed=None)
+
+
+def _model_of(config: TrainingConfig, vocab_size: int) -> Transformer:
+    return Transformer(vocab_size, **model_arguments(config), seed=None)
 
 
 def shapes_only(config: TrainingConfig, vocab_size: int) -> Transformer:
@@ -184,7 +211,7 @@ class MemoryEstimate(NamedTuple):
         program: Python, PyTorch and the text, and what the first step loads.
         weights: The model.
         gradients: As many again.
-        optimizer: AdamW's two means.
+        optimizer: The means that it keeps of gradients, and the average of the weights.
         activations: What autograd keeps from forward to backward.
         fragments: What the C library's allocator holds and cannot use.
     """
@@ -216,17 +243,34 @@ def estimate_memory(config: TrainingConfig, vocab_size: int, program: int) -> Me
         program=program + _RUNTIME_BYTES,
         weights=weights,
         gradients=weights,
-        optimizer=_MEANS_A_PARAMETER * weights,
+        optimizer=FLOAT32_BYTES * optimizer_values(config, vocab_size),
         activations=activations,
         fragments=round(_SHARE_OF_FRAGMENTS * activations),
     )
 
 
 def checkpoint_bytes(config: TrainingConfig, vocab_size: int) -> int:
-    """Bytes of a checkpoint on disk: weights and AdamW's means, without a few kilobytes of names.
+    """Bytes of a checkpoint on disk: weights, means and averages, without a few kilobytes of names.
 
     Args:
         config: The configuration.
         vocab_size: Number of different tokens.
     """
-    return FLOAT32_BYTES * (1 + _MEANS_A_PARAMETER) * count_parameters(config, vocab_size)
+    n_values = count_parameters(config, vocab_size) + optimizer_values(config, vocab_size)
+    return FLOAT32_BYTES * n_values
+
+
+def optimizer_values(config: TrainingConfig, vocab_size: int) -> int:
+    """Numbers that are kept beside the weights: means of gradients, and averages of weights.
+
+    Args:
+        config: The configuration.
+        vocab_size: Number of different tokens.
+    """
+    n_values = _MEANS_OF_ADAMW * count_parameters(config, vocab_size)
+    if config.optimizer == "muon":
+        n_hidden = config.n_layers * _weights_a_block(config)
+        n_values -= (_MEANS_OF_ADAMW - _MEANS_OF_MUON) * n_hidden
+    if config.ema_decay is not None:
+        n_values += count_parameters(config, vocab_size)
+    return n_values

@@ -55,7 +55,7 @@ from lm_core.resumption import failures_told, go_on, take_up
 from lm_core.run_lock import RunLock
 from lm_core.sampling import Sampler, headings, printable, written_out
 from lm_core.training.checkpoint import Checkpoint
-from lm_core.training.checkpoint_folder import chosen_checkpoint
+from lm_core.training.checkpoint_folder import best_checkpoint, chosen_checkpoint
 from lm_core.training.restoring import restored_model
 from lm_core.training.signals import StopSignals
 from lm_core.training.trainer import Trainer, TrainingResult
@@ -86,7 +86,7 @@ def train(request: Request) -> None:
                 _announce(run, parts)
                 _announce_config(parts.config, manifest["config_hash"], request.logs_all)
                 result = _train(run, parts.trainer)
-        _finish(run, result)
+        _finish(run, parts, result)
 
 
 def _parts_of_new(request: Request) -> Parts:
@@ -247,11 +247,29 @@ def _record_end(run: RunDirectory, **fields: Any) -> None:
         raise
 
 
-def _finish(run: RunDirectory, result: TrainingResult) -> None:
+def _finish(run: RunDirectory, parts: Parts, result: TrainingResult) -> None:
+    if parts.config.values.early_stopping_evaluations is not None:
+        result = _best_result(run, parts, result)
     for name, text in zip(headings(result.samples or ()), result.samples or (), strict=True):
         say(f"{name}:\n{printable(text)}")
     say(f"final validation loss: {result.evaluation}")
     say(f"run directory: {run.path}")
+
+
+def _best_result(run: RunDirectory, parts: Parts, last: TrainingResult) -> TrainingResult:
+    """The result of the best checkpoint, of a run that may stop early."""
+    if parts.trainer.has_stopped_early:
+        say(f"stopped early after step {last.step:,}: the validation loss gets no better")
+    checkpoint = best_checkpoint(run.checkpoints, warn)
+    if checkpoint is None or checkpoint.step == last.step:
+        return last
+    say(f"the result is the best checkpoint, that of step {checkpoint.step:,}")
+    model, tokenizer = _restored(checkpoint, parts.config)
+    precision = parts.config.values.precision
+    with memory_explained():
+        evaluation = Evaluator(model, parts.data.validation, tokenizer, precision)()
+        samples = None if last.samples is None else Sampler(model, tokenizer)()
+    return TrainingResult(checkpoint.step, evaluation, samples)
 
 
 def evaluate(request: Request) -> None:
@@ -325,7 +343,11 @@ def _open_run(request: Request) -> tuple[RunDirectory, ResolvedConfig, Checkpoin
     run = RunDirectory.open(request.run_dir)
     read_record(run)
     config = resolve_upon(run, request.config, check_hooks)
-    checkpoint = chosen_checkpoint(run.checkpoints, request.checkpoint, warn)
+    stops_early = config.values.early_stopping_evaluations is not None
+    if request.checkpoint is None and stops_early:
+        checkpoint = best_checkpoint(run.checkpoints, warn)
+    else:
+        checkpoint = chosen_checkpoint(run.checkpoints, request.checkpoint or "newest", warn)
     if checkpoint is None:
         raise InputError(f"{run.path} holds no checkpoint yet")
     return run, config, checkpoint

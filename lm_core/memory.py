@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from lm_core.config.training_config import TrainingConfig
-from lm_core.costs import FLOAT32_BYTES, count_parameters
+from lm_core.costs import FLOAT32_BYTES, count_parameters, optimizer_values
 from lm_core.errors import LabError, MachineError
 from lm_core.machine import most_memory
 
@@ -14,8 +14,8 @@ _TOO_SMALL = (
     "the memory of this machine is too small for this configuration; smaller n_layers, d_model, "
     "d_ff, max_seq_len or batch_size need less"
 )
-# The weight itself, its gradient, and AdamW's two means.
-_VALUES_A_PARAMETER = 4
+# The weight itself and its gradient.
+_VALUES_A_PARAMETER = 2
 # In backward, logarithms of probabilities and their gradient exist side by side.
 _VALUES_A_LOGIT = 2
 # The unit in which people read bytes of memory.
@@ -31,8 +31,9 @@ def least_training_bytes(config: TrainingConfig, vocab_size: int) -> int:
     """
     residual_stream = config.n_layers * config.d_model
     values_a_token = _VALUES_A_LOGIT * vocab_size + residual_stream
-    n_tokens = config.batch_size * config.max_seq_len
+    n_tokens = config.batch_size // config.accumulation_steps * config.max_seq_len
     n_values = _VALUES_A_PARAMETER * count_parameters(config, vocab_size)
+    n_values += optimizer_values(config, vocab_size)
     return FLOAT32_BYTES * (n_values + n_tokens * values_a_token)
 
 

@@ -15,6 +15,7 @@ COLUMNS = (
     "step",
     "train_loss",
     "learning_rate",
+    "muon_learning_rate",
     "grad_norm",
     "tokens_per_second",
     "skipped_batches",

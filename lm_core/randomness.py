@@ -22,6 +22,7 @@ STREAMS = {
     "activation_noise": 5,
     "gradient_noise": 6,
     "hooks": 7,
+    "data_order": 8,
 }
 
 # Step, place and sequence: no random number needs more to say what it is for.

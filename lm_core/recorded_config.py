@@ -25,6 +25,7 @@ _CHANGEABLE = {
     "checkpoint_cadence",
     "keep_checkpoints",
     "eval_cadence",
+    "early_stopping_evaluations",
     # A batch that is left out now would have ended the run before.
     "max_skipped_batches",
     "corpus",

@@ -14,7 +14,8 @@ class Request:
         config: Where the configuration comes from.
         run_dir: The run directory; None: a new one under ``runs``.
         resume: Go on with the run in ``run_dir``, if there is one.
-        checkpoint: The checkpoint to evaluate or sample from: ``newest``, ``best`` or a step.
+        checkpoint: The checkpoint to evaluate or sample from: ``newest``, ``best`` or a step; None:
+            the run's result.
         corpus: Text to evaluate on, in place of the run's own validation part.
         verify_corpus: Whether to believe nothing that is kept about a large text.
         command_line: The words of the command, for the record.
@@ -27,7 +28,7 @@ class Request:
     config: ConfigSources
     run_dir: Path | None = None
     resume: bool = False
-    checkpoint: str = "newest"
+    checkpoint: str | None = None
     corpus: str | None = None
     verify_corpus: bool = False
     command_line: tuple[str, ...] = ()

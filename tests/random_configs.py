@@ -26,7 +26,32 @@ hooks = st.none() | st.fixed_dictionaries(
     {}, optional={"forward": st.lists(entry, max_size=2), "update": st.lists(entry, max_size=2)}
 )
 positive = st.floats(0, exclude_min=True, allow_infinity=False)
+above_0_below_1 = st.floats(0, 1, exclude_min=True, exclude_max=True)
 FIELDS = {
+    "position": st.sampled_from(["learned", "rope"]),
+    "norm": st.sampled_from(["layernorm", "rmsnorm"]),
+    "activation": st.sampled_from(["gelu", "relu_squared", "swiglu"]),
+    "qk_norm": st.booleans(),
+    "tie_embeddings": st.booleans(),
+    "bias": st.booleans(),
+    "logit_softcap": st.none() | positive,
+    "accumulation_steps": size,
+    "optimizer": st.sampled_from(["adamw", "muon"]),
+    "learning_rate_schedule": st.sampled_from(
+        ["constant", "linear", "cosine", "warmup_stable_decay"]
+    ),
+    "warmup_steps": st.integers(0, 99_999_999),
+    "decay_steps": cadence,
+    "decay_share": st.floats(0, 1, exclude_min=True),
+    "min_learning_rate_ratio": st.floats(0, 1),
+    "muon_learning_rate": positive,
+    "muon_momentum": st.floats(0, 1, exclude_max=True),
+    "max_grad_norm": st.none() | positive,
+    "label_smoothing": st.floats(0, 1, exclude_max=True),
+    "z_loss": st.floats(0, allow_infinity=False),
+    "ema_decay": st.none() | above_0_below_1,
+    "data_order": st.sampled_from(["random", "shuffled"]),
+    "early_stopping_evaluations": cadence,
     "n_layers": size,
     "d_ff": size,
     "dropout": st.floats(0, 1, exclude_max=True),
@@ -45,7 +70,7 @@ FIELDS = {
     "hooks": hooks,
     "corpus": st.none() | text,
     "tokenizer": st.sampled_from(["ascii", "char", "byte"]),
-    "train_ratio": st.floats(0, 1, exclude_min=True, exclude_max=True),
+    "train_ratio": above_0_below_1,
     "eval_cadence": cadence,
     "sampling_cadence": cadence,
     "sampling_temperature": st.floats(0, allow_infinity=False),
@@ -67,6 +92,14 @@ def fitting(fields, heads):
     """A configuration of values that are good one by one, made to fit each other."""
     if not fields.get("sampling_prompt", "The").isascii():
         fields = {**fields, "tokenizer": "byte"}
+    if "accumulation_steps" in fields:
+        fields = {**fields, "batch_size": fields["accumulation_steps"]}
+    if fields.get("decay_steps") is not None and "warmup_steps" in fields:
+        fields = {**fields, "warmup_steps": min(fields["warmup_steps"], fields["decay_steps"])}
+    if fields.get("eval_cadence") is None:
+        fields = {**fields, "early_stopping_evaluations": None}
+    if fields.get("position") == "rope":
+        heads = {**heads, "d_model": 2 * heads["d_model"]}
     return TrainingConfig(**fields, **heads)
 
 
@@ -102,7 +135,64 @@ WRONG = {
     "tokenizer": [*WRONG_FOR_ALL, None, "bpe", "Byte"],
     "precision": [*WRONG_FOR_ALL, None, "bf16", "float16"],
     "device": [*WRONG_FOR_ALL, None, "gpu", "cuda:0"],
+    "bias": [[1], {"a": 1}, None, 0, 1, "no"],
     "compile": [[1], {"a": 1}, None, 0, 1, "true"],
+    "qk_norm": [[1], {"a": 1}, None, 0, 1, "true"],
+    "tie_embeddings": [[1], {"a": 1}, None, 0, 1, "false"],
+    "position": [*WRONG_FOR_ALL, None, "rotary", "RoPE"],
+    "norm": [*WRONG_FOR_ALL, None, "rms", "LayerNorm"],
+    "activation": [*WRONG_FOR_ALL, None, "relu", "relu^2"],
+    "logit_softcap": [*WRONG_FOR_ALL, 0, "30"],
+    "optimizer": [*WRONG_FOR_ALL, None, "adam", "Muon"],
+    "learning_rate_schedule": [*WRONG_FOR_ALL, None, "wsd", "Cosine"],
+    "warmup_steps": [*WRONG_FOR_ALL, None, 1.5, "100", 10**8],
+    "decay_share": [*WRONG_FOR_ALL, None, 0, 1.5, "0.2"],
+    "min_learning_rate_ratio": [*WRONG_FOR_ALL, None, 1.5, "0.1"],
+    "muon_learning_rate": [*WRONG_FOR_ALL, None, 0, "2e-2"],
+    "muon_momentum": [*WRONG_FOR_ALL, None, 1, "0.95"],
+    "max_grad_norm": [*WRONG_FOR_ALL, 0, "1"],
+    "label_smoothing": [*WRONG_FOR_ALL, None, 1, "0.1"],
+    "z_loss": [*WRONG_FOR_ALL, None, "1e-4"],
+    "ema_decay": [*WRONG_FOR_ALL, 0, 1, "0.99"],
+    "data_order": [*WRONG_FOR_ALL, None, "shuffle", "epochs"],
+}
+# For each key a value that is not the default, and may stand beside the defaults of all others, but
+# for early_stopping_evaluations, which needs an eval_cadence; where there is none here, it is 77.
+ANOTHER_VALUE = {
+    "n_heads": 8,
+    "d_model": 512,
+    "position": "rope",
+    "norm": "rmsnorm",
+    "activation": "swiglu",
+    "qk_norm": True,
+    "tie_embeddings": False,
+    "bias": False,
+    "accumulation_steps": 4,
+    "optimizer": "muon",
+    "learning_rate_schedule": "cosine",
+    "data_order": "shuffled",
+    "compile": True,
+    "hooks": {"update": [{"name": "identity"}]},
+    "corpus": "my.txt",
+    "tokenizer": "byte",
+    "precision": "float32",
+    "device": "cpu",
+    "sampling_prompt": "Once",
+    **dict.fromkeys(
+        (
+            "dropout",
+            "beta1",
+            "beta2",
+            "train_ratio",
+            "sampling_top_p",
+            "decay_share",
+            "min_learning_rate_ratio",
+            "muon_momentum",
+            "label_smoothing",
+            "ema_decay",
+        ),
+        0.5,
+    ),
 }
 mistakes = st.sampled_from([(key, value) for key in KEYS for value in WRONG.get(key, ())])
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_core.data.batches import RandomBatches, validation_windows
+from lm_core.data.batches import RandomBatches, ShuffledBatches, validation_windows
 
 TOKENS = np.arange(100, dtype=np.uint8)
 
@@ -72,3 +72,39 @@ def test_windows_can_be_cut_from_a_memory_map(tmp_path):
         assert torch.equal(expected[0], found[0])
     pairs = zip(validation_windows(TOKENS, 8, 3), validation_windows(mapped, 8, 3), strict=True)
     assert all(torch.equal(a[1], b[1]) for a, b in pairs)
+
+
+@given(st.integers(9, 120), st.integers(1, 8), st.integers(1, 30), st.integers(0, 2**63 - 1))
+def test_shuffled_windows_come_each_once_an_epoch(n, seq_len, batch_size, seed):
+    tokens = np.arange(n, dtype=np.uint16)
+    n_windows = (n - 1) // seq_len
+    batches = ShuffledBatches(tokens, batch_size, seq_len, seed)
+    n_steps = -(-3 * n_windows // batch_size)
+    inputs, targets = (
+        torch.cat(parts)
+        for parts in zip(*(batches.batch(step) for step in range(1, n_steps + 1)), strict=True)
+    )
+    assert torch.equal(targets, inputs + 1)
+    starts = inputs[:, 0].tolist()
+    windows = [seq_len * i for i in range(n_windows)]
+    for epoch in range(3):
+        assert sorted(starts[epoch * n_windows : (epoch + 1) * n_windows]) == windows
+
+
+def test_shuffled_epochs_have_orders_of_their_own_by_seed():
+    tokens = np.arange(1000, dtype=np.uint16)
+    orders = {
+        tuple(ShuffledBatches(tokens, 99, 10, seed).batch(epoch)[0][:, 0].tolist())
+        for seed in range(4)
+        for epoch in range(1, 5)
+    }
+    assert len(orders) == 16
+
+
+def test_a_shuffled_batch_far_from_the_start_is_made_alone():
+    tokens = np.arange(1000, dtype=np.uint16)
+    one, other = (ShuffledBatches(tokens, 7, 10, seed=2) for _ in range(2))
+    for step in range(1, 2000):
+        last = one.batch(step)[0]
+    assert torch.equal(other.batch(1999)[0], last)
+    assert other.batch(99_999_999)[0].shape == (7, 10)

@@ -18,10 +18,9 @@ from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
 from lm_core.reference.tables import CONSTRUCTORS
 from lm_core.sampling import Sampler
-from lm_core.training.optimizer import build_adamw
 from lm_core.training.trainer import Trainer
 from tests import config_sources
-from tests.tiny_trainer import new_run, saved_steps
+from tests.tiny_trainer import new_run, optimizer_of, saved_steps
 
 
 def resolved(**values):
@@ -138,9 +137,11 @@ def test_the_optimizer_and_the_hooks_receive_the_values():
     trainer, _, _ = trainer_of(max_steps=3, batch_size=2, dropout=0.0, hooks=hooks, **values)
     model = copy.deepcopy(trainer.model)
     frozen = model.token_embedding.weight
-    optimizer = build_adamw(model, 0.02, 0.3, 0.7, 0.6)
+    batches = trainer._steps._update._batches
+    given = {name: value for name, value in values.items() if name != "seed"}
+    optimizer = optimizer_of(model, **given)
     for step in (1, 2, 3):
-        inputs, targets = trainer._batches.batch(step)
+        inputs, targets = batches.batch(step)
         optimizer.forget_gradients()
         model(inputs, targets, key=StepKey(5, step), dtype=DTYPES[trainer.precision]).backward()
         frozen.grad = None

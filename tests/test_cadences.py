@@ -26,3 +26,10 @@ def test_without_a_cadence_there_are_no_samples_and_the_rest_is_left_to_the_end(
 def test_the_best_is_saved_where_there_are_checkpoints_on_the_way():
     assert Cadences(8, checkpoint=100).save_the_best
     assert not Cadences(8, evaluation=1).save_the_best
+    assert Cadences(8, evaluation=1, most_fruitless=3).save_the_best
+
+
+def test_a_run_is_over_after_as_many_fruitless_evaluations_as_there_may_be():
+    assert not Cadences(8, evaluation=1).stops_after(1000)
+    found = [Cadences(8, evaluation=1, most_fruitless=3).stops_after(n) for n in (0, 2, 3, 4)]
+    assert found == [False, False, True, True]

@@ -1,5 +1,6 @@
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,13 +23,24 @@ from lm_core.costs import (
 from lm_core.model import causal_attention, linear
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
+from lm_core.training.trainer import Trainer
 
 VOCAB_SIZE = 11
 sizes = st.builds(
-    lambda d_head, n_heads, **others: TrainingConfig(
-        n_heads=n_heads, d_model=d_head * n_heads, **others
+    lambda half, n_heads, position, **others: TrainingConfig(
+        n_heads=n_heads,
+        d_model=(2 * half if position == "rope" else half) * n_heads,
+        position=position,
+        **others,
     ),
-    d_head=st.integers(1, 5),
+    half=st.integers(1, 5),
+    position=st.sampled_from(["learned", "rope"]),
+    norm=st.sampled_from(["layernorm", "rmsnorm"]),
+    activation=st.sampled_from(["gelu", "relu_squared", "swiglu"]),
+    qk_norm=st.booleans(),
+    tie_embeddings=st.booleans(),
+    bias=st.booleans(),
+    logit_softcap=st.sampled_from([None, 9.0]),
     n_heads=st.integers(1, 3),
     n_layers=st.integers(1, 4),
     d_ff=st.integers(1, 9),
@@ -39,8 +51,7 @@ sizes = st.builds(
 
 
 def build(config):
-    names = ("n_layers", "d_model", "n_heads", "d_ff", "dropout", "max_seq_len")
-    return Transformer(VOCAB_SIZE, **{name: getattr(config, name) for name in names})
+    return Transformer(VOCAB_SIZE, **costs.model_arguments(config))
 
 
 def loss_of(model, config):
@@ -70,6 +81,8 @@ def test_a_model_without_content_takes_every_hyperparameter_of_the_model(monkeyp
 
 PLACES = {
     "token embedding, also the output head": "token_embedding",
+    "token embedding": "token_embedding",
+    "output head": "head.",
     "position embedding": "position_embedding",
     "attention": ".attention.",
     "MLPs": ".mlp.",
@@ -83,7 +96,8 @@ def test_the_parameters_of_each_part_are_those_of_the_built_model(config):
     parts = parameters_by_part(config, VOCAB_SIZE)
     for part, place in PLACES.items():
         named = model.named_parameters()
-        assert parts[part] == sum(p.numel() for name, p in named if place in name), part
+        if part in parts:
+            assert parts[part] == sum(p.numel() for name, p in named if place in name), part
     assert count_parameters(config, VOCAB_SIZE) == model.n_parameters
 
 
@@ -131,6 +145,28 @@ def test_activations_are_what_autograd_keeps(config):
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
     expected = sum(n for address, n in kept.items() if address not in parameters)
     assert activation_bytes(config, VOCAB_SIZE) == expected
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_checkpoint_has_the_size_of_its_tensors(optimizer, ema_decay):
+    config = TrainingConfig(
+        n_layers=2, d_model=8, n_heads=2, d_ff=12, max_seq_len=8, activation="swiglu"
+    )
+    config = config.model_copy(update={"optimizer": optimizer, "ema_decay": ema_decay})
+    model = build(config)
+    tokens = np.arange(50, dtype=np.uint8) % VOCAB_SIZE
+    trainer = Trainer(model, tokens, optimizer=optimizer, ema_decay=ema_decay, batch_size=2, seed=1)
+    trainer.train_step()
+    tensors = [t for part in trainer._trained.tensors().values() for t in part.values()]
+    counts = sum(t.numel() for t in tensors if t.dim() == 0)
+    n_bytes = sum(t.numel() * t.element_size() for t in tensors)
+    assert checkpoint_bytes(config, VOCAB_SIZE) == n_bytes - 4 * counts
+
+
+def test_a_batch_in_parts_keeps_the_activations_of_one_part():
+    whole, part = TrainingConfig(batch_size=4), TrainingConfig(batch_size=8, accumulation_steps=2)
+    assert activation_bytes(part, VOCAB_SIZE) == activation_bytes(whole, VOCAB_SIZE)
 
 
 def test_a_model_that_fits_into_no_machine_is_estimated_all_the_same():

@@ -18,9 +18,15 @@ def test_one_number_that_is_not_finite_is_enough(numbers, finite):
 
 def test_what_is_told_has_place_values_checkpoint_and_what_to_try():
     what = f"step 4, with {named({'train_loss': ONE, 'grad_norm': NAN})}"
-    assert divergence_told(what, "no checkpoint was saved", 0.1, ", or wait") == (
+    assert divergence_told(
+        what, "no checkpoint was saved", {"learning_rate": 0.1}, ", or wait"
+    ) == (
         "training diverged at step 4, with train_loss 1.0 and grad_norm nan; no checkpoint was "
         "saved. Try a smaller learning_rate (now 0.1) in a new run, or wait"
+    )
+    rates = {"learning_rate": 0.1, "muon_learning_rate": 0.02}
+    assert "smaller learning_rate (now 0.1) or muon_learning_rate (now 0.02) in" in divergence_told(
+        what, "no checkpoint was saved", rates
     )
 
 

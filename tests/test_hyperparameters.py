@@ -19,12 +19,32 @@ DEFAULTS = {
     "d_ff": 1024,
     "dropout": 0.1,
     "max_seq_len": 256,
+    "position": "learned",
+    "norm": "layernorm",
+    "activation": "gelu",
+    "qk_norm": False,
+    "tie_embeddings": True,
+    "bias": True,
+    "logit_softcap": None,
     "max_steps": 10_000,
     "batch_size": 16,
+    "accumulation_steps": 1,
+    "optimizer": "adamw",
     "learning_rate": 3e-4,
+    "learning_rate_schedule": "constant",
+    "warmup_steps": 0,
+    "decay_steps": None,
+    "decay_share": 0.2,
+    "min_learning_rate_ratio": 0.1,
+    "muon_learning_rate": 0.02,
+    "muon_momentum": 0.95,
     "weight_decay": 0.1,
     "beta1": 0.9,
     "beta2": 0.95,
+    "max_grad_norm": None,
+    "label_smoothing": 0.0,
+    "z_loss": 0.0,
+    "ema_decay": None,
     "max_skipped_batches": 0,
     "precision": "auto",
     "device": "auto",
@@ -34,7 +54,9 @@ DEFAULTS = {
     "corpus": None,
     "tokenizer": "ascii",
     "train_ratio": 0.95,
+    "data_order": "random",
     "eval_cadence": None,
+    "early_stopping_evaluations": None,
     "sampling_cadence": None,
     "sampling_temperature": 1.0,
     "sampling_prompt": "The",
@@ -63,6 +85,32 @@ def test_every_key_has_a_category_and_a_meaning():
         assert entry(key).category in CATEGORIES
         assert all(entry(key)), key
         assert meaning(key).endswith("."), key
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"batch_size": 6, "accumulation_steps": 4}, "6 is not divisible by accumulation_steps 4"),
+        ({"warmup_steps": 5, "decay_steps": 4}, "warmup_steps 5 is more than decay_steps 4"),
+        (
+            {"position": "rope", "d_model": 12, "n_heads": 4},
+            "d_model 12 makes heads 3 wide, which position rope cannot rotate in pairs, with n_he",
+        ),
+        (
+            {"early_stopping_evaluations": 3},
+            "3 needs evaluations while it trains, and there are none with eval_cadence None",
+        ),
+    ],
+)
+def test_values_that_do_not_fit_each_other_break_a_rule(values, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        TrainingConfig(**values)
+
+
+def test_values_that_just_fit_each_other_break_none():
+    TrainingConfig(batch_size=8, accumulation_steps=8, warmup_steps=4, decay_steps=4)
+    TrainingConfig(position="rope", d_model=8, n_heads=4, warmup_steps=20_000)
+    TrainingConfig(early_stopping_evaluations=3, eval_cadence=10)
 
 
 def test_a_width_that_heads_do_not_divide_breaks_a_rule():

@@ -11,6 +11,7 @@ from lm_core.config.hyperparameters import KEYS
 from lm_core.config.rendering import config_hash, yaml_value
 from lm_core.errors import InputError
 from tests.config_sources import sources as resolved
+from tests.random_configs import ANOTHER_VALUE
 from tests.tiny_run import asked, train
 
 
@@ -46,31 +47,16 @@ def test_two_files_are_compared_side_by_side(folder, capsys):
     ]
 
 
-OTHER = {
-    "n_heads": 8,
-    "d_model": 512,
-    "dropout": 0.5,
-    "beta1": 0.5,
-    "beta2": 0.5,
-    "train_ratio": 0.5,
-    "sampling_top_p": 0.5,
-    "hooks": {"update": [{"name": "identity"}]},
-    "corpus": "my.txt",
-    "tokenizer": "byte",
-    "precision": "float32",
-    "device": "cpu",
-    "compile": True,
-    "sampling_prompt": "Once",
-}
-
-
 @pytest.mark.parametrize("key", KEYS)
 def test_a_difference_in_any_hyperparameter_is_shown(folder, capsys, key):
-    (folder / "my.yaml").write_text(f"{key}: {yaml_value(OTHER.get(key, 77))}\n")
-    inspection.show_difference(replace(asked(compared=("my.yaml", "default.yaml")), format="json"))
+    value = ANOTHER_VALUE.get(key, 77)
+    needed = "eval_cadence: 5\n" if key == "early_stopping_evaluations" else ""
+    (folder / "my.yaml").write_text(f"{key}: {yaml_value(value)}\n{needed}")
+    (folder / "other.yaml").write_text(needed or "{}")
+    inspection.show_difference(replace(asked(compared=("my.yaml", "other.yaml")), format="json"))
     found = json.loads(capsys.readouterr().out)["hyperparameters"]
     assert list(found) == [key]
-    assert found[key]["left"] == {"value": OTHER.get(key, 77), "source": "my.yaml:1"}
+    assert found[key]["left"] == {"value": value, "source": "my.yaml:1"}
 
 
 @pytest.mark.parametrize(

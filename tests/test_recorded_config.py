@@ -21,6 +21,7 @@ from lm_core.recorded_config import (
     with_first_sources,
 )
 from tests.config_sources import resolved
+from tests.random_configs import ANOTHER_VALUE
 from tests.tiny_run import request
 
 
@@ -137,6 +138,7 @@ MAY_CHANGE = {
     "keep_checkpoints",
     "max_skipped_batches",
     "eval_cadence",
+    "early_stopping_evaluations",
     "sampling_cadence",
     "sampling_temperature",
     "sampling_prompt",
@@ -152,13 +154,10 @@ MAY_CHANGE = {
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_resume_may_change_what_alters_no_step_and_nothing_else(key):
-    other = {"n_heads": 8, "d_model": 512, "tokenizer": "byte", "hooks": {"update": []}}
-    texts = {"corpus": "my.txt", "sampling_prompt": "Once", "device": "cpu"}
-    other |= {"precision": "float32", "compile": True}
-    shares = dict.fromkeys(("dropout", "beta1", "beta2", "train_ratio", "sampling_top_p"), 0.5)
-    value = {**other, **texts, **shares}.get(key, 77)
-    before = Recorded(TrainingConfig(), "")
-    now = resolved(TrainingConfig(**{key: value}))
+    value = ANOTHER_VALUE.get(key, 77)
+    needed = {"eval_cadence": 5} if key == "early_stopping_evaluations" else {}
+    before = Recorded(TrainingConfig(**needed), "")
+    now = resolved(TrainingConfig(**{**needed, key: value}))
     if key in MAY_CHANGE:
         require_same_experiment(RunDirectory(Path("run")), before, now)
     else:

@@ -46,6 +46,7 @@ WIRING = [
             "request",
             "resumption",
             "sampling",
+            "training/adamw",
             "training/optimizer",
             "training/recorder",
             "training/restoring",
@@ -82,6 +83,7 @@ NAMED_IN_THE_WIRING = {
     "_PROBE_SHAPE",
     "_SECONDS_BETWEEN_FLUSHES",
     "_TYPICAL_PROGRAM",
+    "_WHOLE",
     "_WINDOWS_A_BATCH",
 }
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lm_core.config.training_config import TrainingConfig
-from lm_core.costs import count_parameters
+from lm_core.costs import count_parameters, model_arguments
 from lm_core.errors import InputError, MachineError
 from lm_core.model.transformer import Block
 from lm_core.training.checkpoint import Checkpoint, load_checkpoint
@@ -19,7 +19,8 @@ def checkpoint(tmp_path):
 
 def test_a_model_and_its_tokenizer_come_from_the_checkpoint_alone(checkpoint):
     model, tokenizer = restored_model(checkpoint)
-    assert model.arguments == {"vocab_size": 256, **SIZES, "dropout": 0.1}
+    given = {"vocab_size": 256, **SIZES, "dropout": 0.1}
+    assert model.arguments == {**model_arguments(TrainingConfig()), **given}
     assert tokenizer.to_dict() == TOKENIZER.to_dict()
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, checkpoint.model[name])
@@ -145,3 +146,26 @@ def test_a_weight_that_the_model_lacks_is_refused(checkpoint):
     checkpoint.model["extra"] = torch.zeros(1)
     with pytest.raises(MachineError, match="extra does not belong there"):
         build(hooks=HOOKS).restore(checkpoint)
+
+
+def test_a_checkpoint_from_before_there_were_choices_is_one_of_the_defaults(checkpoint):
+    stored = checkpoint.state["model"]
+    for name in [name for name in stored if name not in ("vocab_size", "dropout", *SIZES)]:
+        del stored[name]
+    model, _ = restored_model(checkpoint)
+    assert model.arguments["norm"] == "layernorm"
+    trainer = build(max_steps=6, hooks=HOOKS)
+    trainer.restore(checkpoint)
+    assert trainer.step == 3
+
+
+@pytest.mark.parametrize("choice", [{"norm": "rmsnorm"}, {"tie_embeddings": False}])
+def test_a_model_of_other_choices_is_restored_as_what_it_is(tmp_path, choice):
+    run = new_run(tmp_path / "run")
+    build(max_steps=3, **choice).train(run)
+    checkpoint = load_checkpoint(run.checkpoints / "step-00000003")
+    model, _ = restored_model(checkpoint)
+    assert model.arguments | choice == model.arguments
+    (name,) = choice
+    with pytest.raises(InputError, match=rf"of another experiment:\n +model.{name}: "):
+        build(max_steps=6).restore(checkpoint)

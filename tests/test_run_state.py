@@ -23,6 +23,15 @@ def test_the_best_is_the_first_of_the_smallest(found):
     assert state.best_step == (None if best is None else found.index(best) + 1)
 
 
+def test_evaluations_are_counted_from_the_best_on():
+    state = RunState()
+    counts = []
+    for step, loss in enumerate([3.0, 2.0, 2.0, math.nan, 1.0, 4.0], 1):
+        state.take(step, loss)
+        counts.append(state.evaluations_since_best)
+    assert counts == [0, 0, 1, 2, 0, 1]
+
+
 @given(losses, st.integers(0, 50), st.none() | st.just(ROW))
 def test_what_is_stored_comes_back(loss, skipped, row):
     state = RunState(skipped_batches=skipped, row=row)
@@ -54,6 +63,9 @@ def test_what_an_older_lab_did_not_store_is_as_in_a_run_without_it():
         ("best_step", -1),
         ("best_step", "../../x"),
         ("best_step", True),
+        ("evaluations_since_best", -1),
+        ("evaluations_since_best", 6),
+        ("evaluations_since_best", None),
         ("good_before", None),
         ("good_before", 7),
         ("skipped_batches", None),

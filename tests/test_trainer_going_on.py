@@ -17,6 +17,7 @@ from lm_core.training.checkpoint import load_checkpoint
 from lm_core.training.checkpoint_folder import list_checkpoints
 from tests.tiny_trainer import (
     HOOKS,
+    MODERN,
     SIZES,
     build,
     new_run,
@@ -91,14 +92,15 @@ def assert_the_same_run(one, other, step=12):
 OFTEN = {"eval_cadence": 1, "sampling_cadence": 2, "checkpoint_cadence": 3}
 
 
+@pytest.mark.parametrize("choices", [{}, MODERN], ids=["defaults", "modern"])
 @pytest.mark.parametrize("precision", DTYPES)
 @settings(max_examples=10)
 @given(st.lists(st.integers(0, 14), min_size=1, max_size=5), st.sampled_from([CADENCES, OFTEN]))
 def test_interrupted_anywhere_and_resumed_the_end_is_the_same_byte_for_byte(
-    tmp_path_factory, precision, pauses, cadences
+    tmp_path_factory, precision, choices, pauses, cadences
 ):
     folder = tmp_path_factory.mktemp("runs")
-    given = {"hooks": HOOKS, "precision": precision, **cadences}
+    given = {"hooks": HOOKS, "precision": precision, **cadences, **choices}
     straight = run_in_pieces(folder / "straight", [], **given)
     pieces = run_in_pieces(folder / "pieces", pauses, **given)
     assert_the_same_run(straight, pieces)
@@ -364,5 +366,7 @@ def test_a_checkpoint_with_a_loss_that_is_no_number_is_refused(tmp_path):
 def test_a_checkpoint_holds_what_is_needed_to_use_it_alone(tmp_path):
     state = checkpoint_of(tmp_path).state
     again = Transformer(**state["model"])
-    assert again.arguments == {"vocab_size": 256, **SIZES, "dropout": 0.1}
+    given = {"vocab_size": 256, **SIZES, "dropout": 0.1}
+    assert again.arguments == state["model"]
+    assert again.arguments | given == again.arguments
     assert state["tokenizer"] == {"kind": "byte"}

@@ -13,6 +13,7 @@ from lm_core.model.transformer import Transformer
 from lm_core.record import RunDirectory
 from lm_core.sampling import Sampler
 from lm_core.training.checkpoint_folder import list_checkpoints
+from lm_core.training.optimizer import OptimizerSettings, build_optimizer
 from lm_core.training.trainer import Trainer
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 30
@@ -25,6 +26,18 @@ TOKENS = TOKENIZER.encode(TEXT)
 
 
 SIZES = {"n_layers": 2, "d_model": 16, "n_heads": 2, "d_ff": 32, "max_seq_len": 8}
+
+
+# The arguments of a model that ``build`` hands on.
+CHOICES = (
+    "position",
+    "norm",
+    "activation",
+    "qk_norm",
+    "tie_embeddings",
+    "bias",
+    "logit_softcap",
+)
 
 
 HOOKS = {
@@ -52,8 +65,43 @@ class MeanEverywhere(ForwardHook):
         self.report(f"mean/{site.name}", activations.mean())
 
 
+def optimizer_of(model, name="adamw", dtype=torch.float32, **settings):
+    defaults = {
+        "learning_rate": 1e-3,
+        "weight_decay": 0.1,
+        "beta1": 0.9,
+        "beta2": 0.95,
+        "muon_learning_rate": 0.02,
+        "muon_momentum": 0.95,
+    }
+    return build_optimizer(model, OptimizerSettings(name, **defaults | settings), dtype)
+
+
+# A trainer of choices that are far from the defaults.
+MODERN = {
+    "position": "rope",
+    "norm": "rmsnorm",
+    "activation": "swiglu",
+    "qk_norm": True,
+    "tie_embeddings": False,
+    "bias": False,
+    "logit_softcap": 5.0,
+    "optimizer": "muon",
+    "learning_rate_schedule": "cosine",
+    "warmup_steps": 3,
+    "decay_steps": 10,
+    "max_grad_norm": 1.0,
+    "accumulation_steps": 2,
+    "ema_decay": 0.8,
+    "label_smoothing": 0.1,
+    "z_loss": 1e-4,
+    "data_order": "shuffled",
+}
+
+
 def build(dropout=0.1, with_parts=True, **settings):
-    model = Transformer(TOKENIZER.vocab_size, **SIZES, dropout=dropout, seed=4)
+    choices = {name: settings.pop(name) for name in CHOICES if name in settings}
+    model = Transformer(TOKENIZER.vocab_size, **SIZES, dropout=dropout, seed=4, **choices)
     evaluate = Evaluator(model, TOKENS[-100:], TOKENIZER) if with_parts else None
     sample = Sampler(model, TOKENIZER, prompt="the", max_length=5) if with_parts else None
     defaults = {"seed": 4, "batch_size": 4, "max_steps": 6, "learning_rate": 1e-3}

@@ -21,6 +21,9 @@ from lm_core.config.fields import (
 )
 from lm_core.randomness import LARGEST_SEED
 
+# What the learning rate does after warm-up.
+Shape = Literal["constant", "linear", "cosine", "warmup_stable_decay"]
+
 
 class BrokenRule(NamedTuple):
     """Two keys whose values do not fit, and what is wrong between them, to be read in a row."""
@@ -118,6 +121,76 @@ class Hyperparameters(BaseModel):
     )
     """Context length in tokens, and the length of the windows that are trained on."""
 
+    position: Literal["learned", "rope"] = model(
+        "learned",
+        "position",
+        usual="rope in models of the last years",
+        change="rope learns faster, and needs no parameters",
+        interactions="rope needs heads of an even width, d_model / n_heads",
+    )
+    """How a block knows where a token stands. learned: a vector for each of max_seq_len places is
+    added to the embedding. rope: queries and keys are rotated by angles that grow with the place,
+    so that they see the distance between two tokens."""
+
+    norm: Literal["layernorm", "rmsnorm"] = model(
+        "layernorm",
+        "norm",
+        usual="rmsnorm in models of the last years",
+        change="rmsnorm is a little faster and learns as well",
+        interactions="rmsnorm has no biases, whatever bias says",
+    )
+    """What the input of each sublayer and of the head is normed by. layernorm: mean and variance.
+    rmsnorm: the root of the mean square."""
+
+    activation: Literal["gelu", "relu_squared", "swiglu"] = model(
+        "gelu",
+        "activation",
+        usual="swiglu in large models, relu_squared in small ones that are trained fast",
+        change="relu_squared costs less time than gelu; swiglu learns more in each step",
+        interactions="swiglu has a third matrix of d_ff x d_model in each block: with two thirds "
+        "of the d_ff it has as many parameters as the others",
+    )
+    """What the hidden layer of each MLP makes of its input: the exact GELU, the square of what is
+    above zero, or SwiGLU, one half of the layer times the SiLU of the other."""
+
+    qk_norm: bool = model(
+        False,
+        "qk_norm",
+        usual="true with large learning rates",
+        change="true where training is not stable, or to try a larger learning_rate",
+        interactions="costs no parameters; with position rope it comes before the rotation",
+    )
+    """Whether each head's queries and keys are divided by the root of their mean square, which
+    keeps attention from growing sharp all at once."""
+
+    tie_embeddings: bool = model(
+        True,
+        "tie_embeddings",
+        usual="true in small models, false in large ones",
+        change="false where the vocabulary is small, or the model is large",
+        interactions="false adds as many parameters as the token embedding has",
+    )
+    """Whether the output head is the token embedding. false: it is a matrix of its own."""
+
+    bias: bool = model(
+        True,
+        "bias",
+        usual="false in models of the last years",
+        change="false is a little faster and learns as well",
+        interactions="norm rmsnorm has no biases in any case",
+    )
+    """Whether linear layers and LayerNorms have biases; the output head never has."""
+
+    logit_softcap: float | None = model(
+        None,
+        "logit_softcap",
+        gt=0,
+        usual="15 to 30",
+        change="set it where training is not stable, or logits grow without end",
+        interactions="z_loss is another way to keep logits small",
+    )
+    """Bound that the logits come near and never pass: c tanh(logit / c). null: there is none."""
+
     max_steps: int = training(
         10_000,
         "max_steps",
@@ -141,15 +214,120 @@ class Hyperparameters(BaseModel):
     )
     """Windows of the corpus in each step's batch."""
 
+    accumulation_steps: int = training(
+        1,
+        "accumulation_steps",
+        ge=1,
+        le=LARGEST_SIZE,
+        usual="1 to 64",
+        change="more where the activations of a batch do not fit into memory",
+        interactions="divides batch_size; gradients are those of the whole batch, but for "
+        "rounding, and a step takes a little longer",
+    )
+    """Equal parts of a batch that are computed one after the other, each with memory for itself."""
+
+    optimizer: Literal["adamw", "muon"] = training(
+        "adamw",
+        "optimizer",
+        usual="adamw; muon where steps are to be few",
+        change="muon needs fewer steps, and each takes a little longer",
+        interactions="muon_learning_rate and muon_momentum are Muon's; learning_rate, beta1 and "
+        "beta2 are AdamW's in both cases; weight_decay is that of both",
+    )
+    """What makes updates of gradients. adamw: AdamW, for all parameters. muon: Muon for the
+    matrices of the blocks, AdamW for embeddings, norms, biases and the output head."""
+
     learning_rate: float = training(
         3e-4,
         "learning_rate",
         gt=0,
         usual="1e-4 to 3e-3",
         change="before anything else; too small learns slowly, too large diverges",
-        interactions="smaller for wider models (d_model), larger for larger batches (batch_size)",
+        interactions="smaller for wider models (d_model), larger for larger batches (batch_size); "
+        "learning_rate_schedule and warmup_steps lower it in some steps",
     )
-    """Step size of AdamW, the same in every step."""
+    """Step size of AdamW, the largest of the run."""
+
+    learning_rate_schedule: Shape = training(
+        "constant",
+        "learning_rate_schedule",
+        usual="cosine, or linear down to zero",
+        change="any that falls gives a better loss at the end than constant",
+        interactions="falls until decay_steps to min_learning_rate_ratio times the learning rates "
+        "(learning_rate and muon_learning_rate); warmup_steps come first in each of them",
+    )
+    """How the learning rate falls over the run. constant: not at all. linear and cosine: from the
+    end of warm-up on, in a line or half a cosine. warmup_stable_decay: in a line, in the last part
+    alone, decay_share."""
+
+    warmup_steps: int = training(
+        0,
+        "warmup_steps",
+        ge=0,
+        le=LARGEST_STEP,
+        usual="0, or a hundredth to a tenth of max_steps",
+        change="more where training diverges early on or the learning rate is large",
+        interactions="at most decay_steps",
+    )
+    """Steps in which the learning rate rises in a line, to reach its full size in the last of
+    them."""
+
+    decay_steps: int | None = training(
+        None,
+        "decay_steps",
+        ge=1,
+        le=LARGEST_STEP,
+        usual="null",
+        change="set it to stop in the middle of a curve, or to go on behind its end",
+        interactions="means nothing with learning_rate_schedule constant; null becomes max_steps "
+        "when a run starts, and stays so when it goes on with more steps",
+    )
+    """The step in which the learning rate is at its smallest, and stays there. null: max_steps."""
+
+    decay_share: float = training(
+        0.2,
+        "decay_share",
+        gt=0,
+        le=1,
+        usual="0.1 to 0.4",
+        change="larger for short runs",
+        interactions="means something with learning_rate_schedule warmup_stable_decay only",
+    )
+    """Share of decay_steps, at their end, in which warmup_stable_decay falls."""
+
+    min_learning_rate_ratio: float = training(
+        0.1,
+        "min_learning_rate_ratio",
+        ge=0,
+        le=1,
+        usual="0 to 0.1",
+        change="0 gives the best loss at decay_steps, more learns on after them",
+        interactions="means nothing with learning_rate_schedule constant",
+    )
+    """The smallest learning rate, as a share of the largest."""
+
+    muon_learning_rate: float = training(
+        0.02,
+        "muon_learning_rate",
+        gt=0,
+        usual="0.005 to 0.05",
+        change="before anything else, with optimizer muon",
+        interactions="means something with optimizer muon only; learning_rate_schedule and "
+        "warmup_steps lower it as they do learning_rate",
+    )
+    """Step size of Muon: about how far a step moves each singular value of a matrix."""
+
+    muon_momentum: float = training(
+        0.95,
+        "muon_momentum",
+        ge=0,
+        lt=1,
+        usual="0.9 to 0.95",
+        change="rarely",
+        interactions="means something with optimizer muon only; averages over about "
+        "1 / (1 - muon_momentum) steps",
+    )
+    """Muon's decay of the mean of the gradient."""
 
     weight_decay: float = training(
         0.1,
@@ -157,9 +335,10 @@ class Hyperparameters(BaseModel):
         ge=0,
         usual="0 to 0.1",
         change="smaller for short runs, larger against learning the corpus by heart",
-        interactions="a step takes the share learning_rate x weight_decay off the matrices",
+        interactions="a step takes the share learning_rate x weight_decay off the matrices "
+        "(muon_learning_rate x weight_decay off those of Muon)",
     )
-    """Decoupled weight decay of AdamW, on matrices only, not on norms, biases and embeddings."""
+    """Decoupled weight decay, on matrices only, not on norms, biases and embeddings."""
 
     beta1: float = training(
         0.9,
@@ -182,6 +361,51 @@ class Hyperparameters(BaseModel):
         interactions="averages over about 1 / (1 - beta2) steps, so it wants more steps than that",
     )
     """AdamW's decay of the mean of the squared gradient."""
+
+    max_grad_norm: float | None = training(
+        None,
+        "max_grad_norm",
+        gt=0,
+        usual="1",
+        change="set it where single batches throw training back",
+        interactions="grad_norm in metrics.jsonl is the norm before; update hooks on gradients "
+        "come before it; Muon's steps do not depend on the size of gradients",
+    )
+    """Largest norm of all gradients together: larger ones are scaled down to it. null: none are."""
+
+    label_smoothing: float = training(
+        0.0,
+        "label_smoothing",
+        ge=0,
+        lt=1,
+        usual="0 to 0.1",
+        change="more against learning the corpus by heart; it makes probabilities less sharp",
+        interactions="train_loss and val_loss in metrics.jsonl are without it",
+    )
+    """Share of the probability that a target gives to all tokens alike."""
+
+    z_loss: float = training(
+        0.0,
+        "z_loss",
+        ge=0,
+        usual="0, or 1e-4",
+        change="set it where logits drift away in long runs",
+        interactions="train_loss in metrics.jsonl is without it; logit_softcap is another way",
+    )
+    """Factor of the squared logarithm of the softmax's normaliser, which is added to the loss."""
+
+    ema_decay: float | None = training(
+        None,
+        "ema_decay",
+        gt=0,
+        lt=1,
+        usual="0.99 to 0.9999",
+        change="set it for a better loss where the learning rate does not fall to zero",
+        interactions="averages over about 1 / (1 - ema_decay) steps; a checkpoint is a third to a "
+        "half larger",
+    )
+    """Decay of an exponential average of the weights over the steps. With it, evaluations, samples
+    and the model in checkpoints are of the average. null: there is none."""
 
     max_skipped_batches: int = training(
         0,
@@ -288,6 +512,18 @@ class Hyperparameters(BaseModel):
     """Share of the corpus, from its start, that is trained on; the rest is held out for
     validation."""
 
+    data_order: Literal["random", "shuffled"] = field(
+        "random",
+        "Trainer.data_order",
+        "Dataset",
+        usual="random",
+        change="shuffled to see every window equally often",
+        interactions="shuffled leaves out what is shorter than max_seq_len + 1 at the end of the "
+        "training part",
+    )
+    """Which windows a batch is made of. random: windows that start anywhere. shuffled: windows that
+    follow each other, each once an epoch, in an order of the seed's."""
+
     eval_cadence: int | None = field(
         None,
         "Trainer.eval_cadence",
@@ -301,6 +537,20 @@ class Hyperparameters(BaseModel):
         "null",
     )
     """Evaluate every so many steps. null: only after the last step."""
+
+    early_stopping_evaluations: int | None = field(
+        None,
+        "Trainer.early_stopping_evaluations",
+        "Evaluation",
+        ge=1,
+        le=LARGEST_STEP,
+        usual="3 to 10",
+        change="set it where the model begins to learn the corpus by heart before max_steps",
+        interactions="needs eval_cadence; the best checkpoint is kept, whatever checkpoint_cadence "
+        "says, and is what --mode=sample and --mode=evaluate take; a resume may change it",
+    )
+    """Stop after so many evaluations in a row without a better validation loss; the best checkpoint
+    is the run's result. null: never."""
 
     sampling_cadence: int | None = field(
         None,
@@ -441,6 +691,17 @@ def broken_rules(values: Mapping[str, Any]) -> list[BrokenRule]:
     broken = []
     if values["d_model"] % values["n_heads"]:
         broken.append(BrokenRule("d_model", "is not divisible by", "n_heads"))
+    d_head = values["d_model"] // values["n_heads"]
+    if values["position"] == "rope" and d_head % 2:
+        relation = f"makes heads {d_head} wide, which position rope cannot rotate in pairs, with"
+        broken.append(BrokenRule("d_model", relation, "n_heads"))
+    if values["batch_size"] % values["accumulation_steps"]:
+        broken.append(BrokenRule("batch_size", "is not divisible by", "accumulation_steps"))
+    if values["decay_steps"] is not None and values["warmup_steps"] > values["decay_steps"]:
+        broken.append(BrokenRule("warmup_steps", "is more than", "decay_steps"))
+    if values["early_stopping_evaluations"] is not None and values["eval_cadence"] is None:
+        relation = "needs evaluations while it trains, and there are none with"
+        broken.append(BrokenRule("early_stopping_evaluations", relation, "eval_cadence"))
     if values["tokenizer"] == "ascii" and not values["sampling_prompt"].isascii():
         broken.append(BrokenRule("sampling_prompt", "has characters unknown to", "tokenizer"))
     return broken

@@ -1,16 +1,18 @@
 """Windows of tokens: random ones to train on, and all of them, once, to validate."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
+from lm_core.data.permutation import permuted
 from lm_core.errors import InputError
 from lm_core.randomness import keyed_generator
 
 
-class RandomBatches:
-    """Batches of windows that start anywhere in the training part, each equally likely.
+class Batches(ABC):
+    """Batches of windows of the training part; each is a function of the seed and the step alone.
 
     Args:
         tokens: The training part, ``(n_tokens,)``.
@@ -19,6 +21,7 @@ class RandomBatches:
         seed: The run's seed.
 
     Attributes:
+        batch_size: As given.
         n_tokens: Tokens of a batch, each of them a target once.
 
     Raises:
@@ -28,21 +31,53 @@ class RandomBatches:
     def __init__(self, tokens: np.ndarray, batch_size: int, seq_len: int, seed: int) -> None:
         require_window(tokens, seq_len, "training")
         self._tokens = tokens
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self.n_tokens = batch_size * seq_len
         self._offsets = np.arange(seq_len + 1)
-        self._n_starts = len(tokens) - seq_len
+        self._seq_len = seq_len
         self._seed = seed
 
+    @abstractmethod
+    def _starts(self, step: int) -> np.ndarray:
+        """Where the windows of a step start, ``(batch_size,)``."""
+
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets of a step; a function of the seed and the step alone.
+        """Inputs and targets of a step, counted from 1.
 
         Returns:
             Two int64 tensors ``(batch_size, seq_len)``; targets are the inputs' next tokens.
         """
+        return _inputs_and_targets(self._tokens[self._starts(step)[:, None] + self._offsets])
+
+
+class RandomBatches(Batches):
+    """Windows that start anywhere in the training part, each place equally likely."""
+
+    def _starts(self, step: int) -> np.ndarray:
         generator = keyed_generator(self._seed, "batches", step)
-        starts = generator.integers(0, self._n_starts, size=(self._batch_size, 1))
-        return _inputs_and_targets(self._tokens[starts + self._offsets])
+        return generator.integers(0, len(self._tokens) - self._seq_len, size=self.batch_size)
+
+
+class ShuffledBatches(Batches):
+    """Windows that follow each other in the training part, each once an epoch, in random order.
+
+    Every epoch has an order of its own. What is left at the end of the training part, less than a
+    window, is never seen.
+    """
+
+    def _starts(self, step: int) -> np.ndarray:
+        n_windows = (len(self._tokens) - 1) // self._seq_len
+        first = (step - 1) * self.batch_size
+        epochs, places = np.divmod(np.arange(first, first + self.batch_size), n_windows)
+        windows = np.empty(self.batch_size, np.int64)
+        for epoch in np.unique(epochs):
+            own = epochs == epoch
+            windows[own] = permuted(places[own], n_windows, self._seed, "data_order", int(epoch))
+        return windows * self._seq_len
+
+
+# The orders in which windows may be trained on.
+ORDERS: dict[str, type[Batches]] = {"random": RandomBatches, "shuffled": ShuffledBatches}
 
 
 def validation_windows(

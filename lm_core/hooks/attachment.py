@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from lm_core.hooks.registry import ForwardHook, Hook, HookEntry, UpdateHook, rea
 from lm_core.model.sites import ForwardContext, Site, SiteHook
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
-from lm_core.training.optimizer import AdamW
 from lm_core.training.tensor_files import require_storable
 
 
@@ -67,21 +66,21 @@ class Hooks:
         """Whether any hook wants to see proposed updates, which costs a copy of the weights."""
         return bool(self._on_updates)
 
-    def step(self, optimizer: AdamW, key: StepKey) -> None:
+    def step(self, update: Callable[[], None], key: StepKey) -> None:
         """Lets the optimizer make its step, and each hook in turn change what it adds.
 
         Args:
-            optimizer: The optimizer of all parameters.
+            update: Updates all parameters, as the optimizer proposes.
             key: The step.
 
         Raises:
             InputError: A hook returned what is no update of this model.
         """
         if not self.transforms_updates:
-            optimizer.step()
+            update()
             return
         before = {name: p.detach().clone() for name, p in self._parameters.items()}
-        optimizer.step()
+        update()
         self.transform_updates(before, key)
 
     def transform_gradients(self, key: StepKey) -> None:

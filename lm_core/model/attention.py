@@ -4,9 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lm_core.model.architecture import Architecture
 from lm_core.model.causal_attention import causal_attention, n_attention_weights
 from lm_core.model.dropout import Dropout
 from lm_core.model.linear import Linear
+from lm_core.model.rotary import prepared
 from lm_core.model.sites import ForwardContext, Sites
 
 
@@ -61,8 +63,7 @@ class Attention(nn.Module):
 
     Args:
         layer: Index of the block.
-        d_model: Width of the residual stream.
-        n_heads: Heads.
+        architecture: Tells widths, heads, and what happens to queries and keys.
         weight_dropout: Dropout of the attention weights.
         output_dropout: Dropout of what is added to the residual stream.
         sites: Gets the named places of this layer.
@@ -71,17 +72,19 @@ class Attention(nn.Module):
     def __init__(
         self,
         layer: int,
-        d_model: int,
-        n_heads: int,
+        architecture: Architecture,
         weight_dropout: Dropout,
         output_dropout: Dropout,
         sites: Sites,
     ) -> None:
         super().__init__()
         self.layer = layer
-        self.n_heads = n_heads
-        self.query_key_value = Linear(d_model, 3 * d_model)
-        self.projection = Linear(d_model, d_model)
+        self.n_heads = architecture.n_heads
+        self._rotates = architecture.position == "rope"
+        self._norms = architecture.qk_norm
+        d_model, bias = architecture.d_model, architecture.bias
+        self.query_key_value = Linear(d_model, 3 * d_model, bias, n_parts=3)
+        self.projection = Linear(d_model, d_model, bias)
         self.weight_dropout = weight_dropout
         self.output_dropout = output_dropout
         name = f"blocks.{layer}.attention"
@@ -108,6 +111,8 @@ class Attention(nn.Module):
         """
         batch, time, d_model = x.shape
         projected = self.query_key_value(x, context.dtype)
+        n_before = 0 if cache is None else cache.n_tokens
+        projected = prepared(projected, self.n_heads, n_before, self._rotates, self._norms)
         if cache is None and x.device.type == "cpu":
             heads = self._on_cpu(projected, context)
         else:

@@ -6,12 +6,16 @@ what ``Transformer`` does with a cache, where no hook wants to see it (``tests/t
 compares them).
 """
 
+from typing import Any
+
 import numpy as np
 import torch
+from torch import nn
 
-from lm_core.kernels.decoding import decode, decode_in_threads
+from lm_core.kernels.decoding import ACTIVATIONS, decode, decode_in_threads
 from lm_core.kernels.tiles import packed, padded
 from lm_core.model.attention import KeyValueCache
+from lm_core.model.rotary import HEAD_NORM_EPSILON, rotations
 from lm_core.model.transformer import Transformer
 
 # A block's vectors that are as wide as the residual stream, in the order of the kernel.
@@ -30,8 +34,8 @@ _MATRICES = (
     "mlp.expansion.weight",
     "mlp.projection.weight",
 )
-# Its other vectors, likewise.
-_WIDE_BIASES = ("attention.query_key_value.bias", "mlp.expansion.bias")
+# The layers whose biases are wider than it, likewise.
+_WIDE_LAYERS = ("attention.query_key_value", "mlp.expansion")
 
 
 class Decoder:
@@ -48,10 +52,9 @@ class Decoder:
     def __init__(self, model: Transformer, cache: KeyValueCache, batch_size: int) -> None:
         self._cache, self._stored = cache, cache.stored.numpy()
         self._weights = _weights(model)
-        self._epsilon = np.float32(model.final_norm.eps)
-        _, _, vectors, wide, widest, *_ = self._weights
-        d_model = vectors.shape[-1]
-        product = max(wide.shape[1], widest.shape[1])
+        self._choices = _choices(model)
+        d_model = model.architecture.d_model
+        product = max(model.blocks[0].get_submodule(name).out_features for name in _WIDE_LAYERS)
         sizes = d_model, d_model, padded(d_model), padded(product), cache.most_tokens
         self._memory = tuple(np.empty((batch_size, size), np.float32) for size in sizes)
         self._vocab_size = model.vocab_size
@@ -85,7 +88,7 @@ class Decoder:
         if not ((tokens >= 0) & (tokens < self._vocab_size)).all():
             raise IndexError(f"{tokens} are no tokens below {self._vocab_size}")
         logits = np.empty((len(tokens), padded(self._vocab_size)), np.float32)
-        arguments = tokens, n_before, self._weights, self._epsilon, self._stored, self._memory
+        arguments = tokens, n_before, self._weights, self._choices, self._stored, self._memory
         if self._n_threads == 1:
             decode(*arguments, logits)
         else:
@@ -94,19 +97,60 @@ class Decoder:
         return logits[:, : self._vocab_size]
 
 
-def _weights(model: Transformer) -> tuple[np.ndarray, ...]:
+def _weights(model: Transformer) -> tuple[Any, ...]:
     """What the kernel takes as weights."""
-    blocks = [
-        {name: value.detach().numpy() for name, value in block.named_parameters()}
-        for block in model.blocks
-    ]
-    embedding = model.token_embedding.weight.detach().numpy()
-    vectors = np.zeros((len(blocks) + 1, len(_VECTORS), embedding.shape[1]), np.float32)
+    d_model = model.architecture.d_model
+    blocks = [_Numbers(block) for block in model.blocks]
+    # Places without a parameter stay zero.
+    vectors = np.zeros((len(blocks) + 1, len(_VECTORS), d_model), np.float32)
     for row, block in zip(vectors, blocks, strict=False):
-        row[:] = [block[name] for name in _VECTORS]
-    vectors[-1, 0], vectors[-1, 1] = (p.detach().numpy() for p in model.final_norm.parameters())
-    biases = [np.stack([block[name] for block in blocks]) for name in _WIDE_BIASES]
+        row[:] = [block.vector(name, d_model) for name in _VECTORS]
+    final = _Numbers(model.final_norm)
+    vectors[-1, 0], vectors[-1, 1] = (final.vector(name, d_model) for name in ("weight", "bias"))
+    biases = tuple(
+        np.stack([block.vector(f"{name}.bias", block.n_outputs(name)) for block in blocks])
+        for name in _WIDE_LAYERS
+    )
     matrices = [packed([block.get_parameter(name) for block in model.blocks]) for name in _MATRICES]
-    positions = model.position_embedding.weight.detach().numpy()
-    (head,) = packed([model.token_embedding.weight])
-    return embedding, positions, vectors, *biases, *matrices, head
+    (head,) = packed([model.head_weight])
+    return *_embeddings(model), vectors, *biases, *matrices, head
+
+
+class _Numbers:
+    """The parameters of a module as numbers."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._parameters = {name: p.detach().numpy() for name, p in module.named_parameters()}
+
+    def vector(self, name: str, size: int) -> np.ndarray:
+        """A vector, or zeros where there is no such parameter."""
+        return self._parameters.get(name, np.zeros(size, np.float32))
+
+    def n_outputs(self, layer: str) -> int:
+        """How many numbers a linear layer makes."""
+        return len(self._parameters[f"{layer}.weight"])
+
+
+def _embeddings(model: Transformer) -> tuple[np.ndarray, ...]:
+    """The vectors of tokens and places, and the rotations of places."""
+    n_places, d_head = model.max_seq_len, model.d_head
+    embedding = model.token_embedding.weight.detach().numpy()
+    if model.position_embedding is not None:
+        none = np.zeros((n_places, 0), np.float32)
+        return embedding, model.position_embedding.weight.detach().numpy(), none, none
+    places = np.zeros((n_places, embedding.shape[1]), np.float32)
+    return embedding, places, *rotations(0, n_places, d_head, torch.float32)
+
+
+def _choices(model: Transformer) -> tuple[Any, ...]:
+    """What the kernel takes as choices."""
+    architecture = model.architecture
+    return (
+        architecture.norm == "rmsnorm",
+        ACTIVATIONS[architecture.activation],
+        architecture.qk_norm,
+        architecture.position == "rope",
+        np.float32(HEAD_NORM_EPSILON),
+        np.float32(model.final_norm.eps),
+        np.float32(model.logit_softcap or 0),
+    )

@@ -20,7 +20,19 @@ class Linear(nn.Linear):
     """A linear layer that multiplies in the precision it is told.
 
     Weights and their gradients keep their own dtype; only the products run in the given one.
+
+    Args:
+        in_features: Width of the input.
+        out_features: Width of the output.
+        bias: Whether something is added to each output.
+        n_parts: Layers that are kept in this one, whose outputs stand side by side.
     """
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, n_parts: int = 1
+    ) -> None:
+        super().__init__(in_features, out_features, bias)
+        self.n_parts = n_parts
 
     def forward(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """``x @ weight.T + bias``.

@@ -1,13 +1,13 @@
-"""The Transformer: decoder-only, pre-norm, causal; the block is GPT-2's.
+"""The Transformer: decoder-only, pre-norm, causal; by default, the block is GPT-2's.
 
 Radford et al., "Language Models are Unsupervised Multitask Learners" (2019): learned positions,
 LayerNorm before each sublayer and at the end, exact GELU, biases, and an output head that is the
-token embedding.
+token embedding. Each of these can be replaced alone.
 """
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gin
@@ -17,11 +17,12 @@ from torch import nn
 
 from lm_core.config.checks import require_valid
 from lm_core.errors import InputError, MachineError, one_line, shown
-from lm_core.model.activations import gelu
+from lm_core.model.activations import gelu, relu_squared, swiglu
+from lm_core.model.architecture import Architecture
 from lm_core.model.attention import Attention, KeyValueCache
 from lm_core.model.dropout import Dropout, seed_device
 from lm_core.model.linear import Linear, linear
-from lm_core.model.norm import Norm
+from lm_core.model.norm import Norm, RMSNorm
 from lm_core.model.sites import ForwardContext, Sites
 from lm_core.randomness import LARGEST_SEED, StepKey, keyed_generator
 
@@ -34,16 +35,31 @@ _WRITES_A_BLOCK = 2
 _DROPOUTS_A_BLOCK = 3
 # GPT-2's, and PyTorch's default: keeps the division by a variance of zero finite.
 _NORM_EPSILON = 1e-5
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "gelu": gelu,
+    "relu_squared": relu_squared,
+    "swiglu": swiglu,
+}
+
+
+def _norm(architecture: Architecture) -> Norm | RMSNorm:
+    if architecture.norm == "rmsnorm":
+        return RMSNorm(architecture.d_model, eps=_NORM_EPSILON)
+    return Norm(architecture.d_model, eps=_NORM_EPSILON, bias=architecture.bias)
 
 
 class MLP(nn.Module):
-    """Two linear layers with an exact GELU between them."""
+    """Two linear layers with an activation between them."""
 
-    def __init__(self, layer: int, d_model: int, d_ff: int, dropout: float, sites: Sites) -> None:
+    def __init__(self, layer: int, architecture: Architecture, sites: Sites) -> None:
         super().__init__()
-        self.expansion = Linear(d_model, d_ff)
-        self.projection = Linear(d_ff, d_model)
-        self.output_dropout = Dropout(dropout, _DROPOUTS_A_BLOCK * (layer + 1))
+        d_model, d_ff, bias = architecture.d_model, architecture.d_ff, architecture.bias
+        # The gate stands beside what it opens for.
+        n_parts = 2 if architecture.activation == "swiglu" else 1
+        self.expansion = Linear(d_model, n_parts * d_ff, bias, n_parts)
+        self.activation = _ACTIVATIONS[architecture.activation]
+        self.projection = Linear(d_ff, d_model, bias)
+        self.output_dropout = Dropout(architecture.dropout, _DROPOUTS_A_BLOCK * (layer + 1))
         name = f"blocks.{layer}.mlp"
         self.hidden_site = sites.add(f"{name}.hidden", "(batch, time, d_ff)")
         self.output_site = sites.add(name, "(batch, time, d_model)")
@@ -55,24 +71,22 @@ class MLP(nn.Module):
 
         Both are ``(batch, time, d_model)``, as is their sum.
         """
-        hidden = self.hidden_site(gelu(self.expansion(x, context.dtype)), context)
+        hidden = self.hidden_site(self.activation(self.expansion(x, context.dtype)), context)
         output = self.projection(hidden, context.dtype)
         return self.output_dropout.add(residual, output, self.output_site, context)
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each added to the residual stream after a LayerNorm of its input."""
+    """Attention, then an MLP, each added to the residual stream after a norm of its input."""
 
-    def __init__(
-        self, layer: int, d_model: int, n_heads: int, d_ff: int, dropout: float, sites: Sites
-    ) -> None:
+    def __init__(self, layer: int, architecture: Architecture, sites: Sites) -> None:
         super().__init__()
-        self.attention_norm = Norm(d_model, eps=_NORM_EPSILON)
+        self.attention_norm = _norm(architecture)
         first = 1 + _DROPOUTS_A_BLOCK * layer
-        dropouts = Dropout(dropout, first), Dropout(dropout, first + 1)
-        self.attention = Attention(layer, d_model, n_heads, *dropouts, sites)
-        self.mlp_norm = Norm(d_model, eps=_NORM_EPSILON)
-        self.mlp = MLP(layer, d_model, d_ff, dropout, sites)
+        dropouts = (Dropout(architecture.dropout, index) for index in (first, first + 1))
+        self.attention = Attention(layer, architecture, *dropouts, sites)
+        self.mlp_norm = _norm(architecture)
+        self.mlp = MLP(layer, architecture, sites)
         self.output_site = sites.add(f"blocks.{layer}", "(batch, time, d_model)")
 
     def forward(
@@ -103,11 +117,21 @@ class Transformer(nn.Module):
         d_ff: Width of the hidden layer of each MLP.
         dropout: Share of activations zeroed in training.
         max_seq_len: Longest context in tokens.
+        position: ``learned`` vectors that are added to the embedding, or ``rope``, a rotation of
+            queries and keys.
+        norm: ``layernorm`` or ``rmsnorm``.
+        activation: Of the MLPs: ``gelu``, ``relu_squared`` or ``swiglu``.
+        qk_norm: Whether each head's queries and keys are normed.
+        tie_embeddings: Whether the output head is the token embedding.
+        bias: Whether linear layers and LayerNorms have biases; the head has none.
+        logit_softcap: What logits come near and never pass, in either direction (Gemma Team 2024,
+            "Gemma 2", section 2). None: there is no such bound.
         seed: The initial weights are a function of it. None: they stay as memory happens to be,
             for a model that is given its weights or only asked for its shapes.
 
     Attributes:
         arguments: All arguments but the seed, enough to build the same model again.
+        architecture: What the blocks are made of.
         sites: The named places for forward hooks.
 
     Raises:
@@ -123,6 +147,13 @@ class Transformer(nn.Module):
         d_ff: int = 1024,
         dropout: float = 0.1,
         max_seq_len: int = 256,
+        position: str = "learned",
+        norm: str = "layernorm",
+        activation: str = "gelu",
+        qk_norm: bool = False,
+        tie_embeddings: bool = True,
+        bias: bool = True,
+        logit_softcap: float | None = None,
         seed: int | None = 0,
     ) -> None:
         super().__init__()
@@ -133,6 +164,13 @@ class Transformer(nn.Module):
             "d_ff": d_ff,
             "dropout": dropout,
             "max_seq_len": max_seq_len,
+            "position": position,
+            "norm": norm,
+            "activation": activation,
+            "qk_norm": qk_norm,
+            "tie_embeddings": tie_embeddings,
+            "bias": bias,
+            "logit_softcap": logit_softcap,
         }
         require_valid(hyperparameters)
         _require_integer("vocab_size", vocab_size, 1)
@@ -140,20 +178,30 @@ class Transformer(nn.Module):
             _require_integer("seed", seed, 0)
         if d_model % n_heads:
             raise InputError(f"d_model {d_model} is not divisible by n_heads {n_heads}")
-        self.arguments: dict[str, int | float] = {"vocab_size": vocab_size, **hyperparameters}
+        if position == "rope" and d_model // n_heads % 2:
+            width = f"d_model {d_model} makes heads {d_model // n_heads} wide"
+            raise InputError(f"{width}, which position rope cannot rotate in pairs")
+        self.arguments: dict[str, Any] = {"vocab_size": vocab_size, **hyperparameters}
+        self.architecture = Architecture(
+            d_model, n_heads, d_ff, dropout, position, norm, activation, qk_norm, bias
+        )
         self.vocab_size, self.max_seq_len = vocab_size, max_seq_len
-        self.n_heads, self.d_head = n_heads, d_model // n_heads
+        self.n_heads, self.d_head = n_heads, self.architecture.d_head
+        self.logit_softcap = logit_softcap
         self.sites = Sites()
         self._is_compiled = False
         self.token_embedding = nn.Embedding(vocab_size, d_model)
-        self.position_embedding = nn.Embedding(max_seq_len, d_model)
+        self.position_embedding = None
+        if position == "learned":
+            self.position_embedding = nn.Embedding(max_seq_len, d_model)
         self.embedding_dropout = Dropout(dropout, 0)
         self._embedding_site = self.sites.add("embedding", "(batch, time, d_model)")
         self.blocks = nn.ModuleList(
-            Block(layer, d_model, n_heads, d_ff, dropout, self.sites) for layer in range(n_layers)
+            Block(layer, self.architecture, self.sites) for layer in range(n_layers)
         )
-        self.final_norm = Norm(d_model, eps=_NORM_EPSILON)
+        self.final_norm = _norm(self.architecture)
         self._final_norm_site = self.sites.add("final_norm", "(batch, time, d_model)")
+        self.head = None if tie_embeddings else Linear(d_model, vocab_size, bias=False)
         self._logits_site = self.sites.add("logits", "(batch, time, vocab_size)")
         if seed is not None:
             self._initialise(seed)
@@ -178,8 +226,13 @@ class Transformer(nn.Module):
         return self.token_embedding.weight.device
 
     @property
+    def head_weight(self) -> nn.Parameter:
+        """The matrix of the output head, ``(vocab_size, d_model)``."""
+        return (self.token_embedding if self.head is None else self.head).weight
+
+    @property
     def n_parameters(self) -> int:
-        """Number of trained values; the head is the token embedding and counts once."""
+        """Number of trained values; a head that is the token embedding counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def compile_blocks(self, **options: Any) -> None:
@@ -281,8 +334,10 @@ class Transformer(nn.Module):
             if self._is_compiled and not self.sites.have_hooks:
                 # What is compiled would be compiled anew for each key.
                 context = context._replace(key=None)
-        positions = torch.arange(n_before, n_tokens, device=tokens.device)
-        x = self.token_embedding(tokens) + self.position_embedding(positions)
+        x = self.token_embedding(tokens)
+        if self.position_embedding is not None:
+            positions = torch.arange(n_before, n_tokens, device=tokens.device)
+            x = x + self.position_embedding(positions)
         x = self._embedding_site(self.embedding_dropout(x, context), context)
         for block in self.blocks:
             x = block(x, context, cache)
@@ -291,7 +346,10 @@ class Transformer(nn.Module):
         x = x[:, -1:] if last_only else x
         normed, _ = self.final_norm(x, own_dtype)
         x = self._final_norm_site(normed, context)
-        logits = linear(x.to(context.dtype), self.token_embedding.weight)
+        logits = linear(x.to(context.dtype), self.head_weight)
+        if self.logit_softcap is not None:
+            ratio = logits.to(own_dtype) / self.logit_softcap
+            logits = (self.logit_softcap * ratio.tanh()).to(context.dtype)
         logits = self._logits_site(logits, context)
         if targets is None:
             return logits

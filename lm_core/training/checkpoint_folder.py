@@ -137,6 +137,26 @@ def chosen_checkpoint(folder: Path, which: str, report: Callable[[str], None]) -
     return _settled(folder, look)
 
 
+def best_checkpoint(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
+    """The checkpoint of the best evaluation; the newest one, if there was none.
+
+    Args:
+        folder: As of ``chosen_checkpoint``.
+        report: As of ``chosen_checkpoint``.
+
+    Returns:
+        As of ``chosen_checkpoint``.
+
+    Raises:
+        InputError: As of ``chosen_checkpoint``.
+        MachineError: As of ``chosen_checkpoint``.
+    """
+    newest = newest_sound_checkpoint(folder, report)
+    if newest is None or RunState.from_json(newest.state, newest.step).best_step is None:
+        return newest
+    return chosen_checkpoint(folder, "best", report)
+
+
 def _best_step(folder: Path, report: Callable[[str], None]) -> str:
     newest = newest_sound_checkpoint(folder, report)
     best = RunState.from_json(newest.state, newest.step).best_step if newest else None

@@ -15,17 +15,20 @@ def named(numbers: Mapping[str, torch.Tensor]) -> str:
     return " and ".join(f"{name} {float(value.detach())}" for name, value in numbers.items())
 
 
-def divergence_told(what: str, good_checkpoint: str, learning_rate: float, advice: str = "") -> str:
+def divergence_told(
+    what: str, good_checkpoint: str, learning_rates: Mapping[str, float], advice: str = ""
+) -> str:
     """The sentences about a run that has diverged.
 
     Args:
         what: Where, and by which values.
         good_checkpoint: Words about the last good one.
-        learning_rate: The run's.
+        learning_rates: The run's, by the names of their hyperparameters.
         advice: More to try, after a smaller learning rate.
     """
-    rate = f"Try a smaller learning_rate (now {learning_rate}) in a new run"
-    return f"training diverged at {what}; {good_checkpoint}. {rate}{advice}"
+    rates = " or ".join(f"{name} (now {rate})" for name, rate in learning_rates.items())
+    smaller = f"Try a smaller {rates} in a new run"
+    return f"training diverged at {what}; {good_checkpoint}. {smaller}{advice}"
 
 
 def advice_to_skip(step: int, n_skipped: int, good_before: int) -> str:

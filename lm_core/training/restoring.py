@@ -7,14 +7,13 @@ import torch
 from pydantic import ValidationError
 
 from lm_core.config.training_config import TrainingConfig
-from lm_core.costs import count_parameters, without_content
+from lm_core.costs import count_parameters, model_arguments, without_content
 from lm_core.data.tokenizer import Tokenizer, tokenizer_from_dict
 from lm_core.errors import InputError, LabError, MachineError, shown
-from lm_core.hooks import Hooks
 from lm_core.model.transformer import Transformer
 from lm_core.training.checkpoint import Checkpoint
-from lm_core.training.optimizer import AdamW, load_optimizer_tensors
 from lm_core.training.run_state import RunState
+from lm_core.training.trained import Trained
 
 # All blocks of a model have the same weights, under names that begin with their own.
 _FIRST_BLOCK = "blocks.0."
@@ -23,19 +22,14 @@ _ONE_BLOCK = 1
 
 
 def restore_training(
-    checkpoint: Checkpoint,
-    model: Transformer,
-    optimizer: AdamW,
-    hooks: Hooks,
-    **parts: Any,
+    checkpoint: Checkpoint, trained: Trained, max_steps: int, **parts: Any
 ) -> RunState:
     """Gives everything that is trained the state that a checkpoint has of it.
 
     Args:
         checkpoint: The checkpoint.
-        model: Takes its weights.
-        optimizer: Takes its state.
-        hooks: Take theirs.
+        trained: Takes it.
+        max_steps: The last step that is to be done.
         **parts: What else has to be as it was, by its name in the checkpoint's state; the model's
             arguments are looked at in any case.
 
@@ -43,26 +37,40 @@ def restore_training(
         What the run knew beside its tensors.
 
     Raises:
-        InputError: The checkpoint is of another seed, model or tokenizer; tells what differs.
+        InputError: The checkpoint is past the last step, or of another seed, model or tokenizer;
+            tells what differs.
         MachineError: Its tensors do not fit, or it holds what cannot be.
     """
+    if checkpoint.step > max_steps:
+        raise InputError(
+            f"the run is at step {checkpoint.step} already, past max_steps {max_steps}; "
+            "a larger --max_steps goes on with it"
+        )
+    model = trained.model
     where = checkpoint.path or f"the checkpoint of step {checkpoint.step}"
     differences = [
         line
         for name, value in {**parts, "model": model.arguments}.items()
-        for line in _differences(name, checkpoint.state.get(name), value)
+        for line in _differences(name, _stored(name, checkpoint), value)
     ]
     if differences:
         lines = "\n  ".join(differences)
         raise InputError(f"{where} is of another experiment:\n  {lines}")
     try:
         state = RunState.from_json(checkpoint.state, checkpoint.step)
-        model.load(checkpoint.model)
-        load_optimizer_tensors(optimizer, model, checkpoint.optimizer)
+        trained.load(checkpoint.model, checkpoint.optimizer)
     except MachineError as error:
         raise MachineError(f"{where}: {error.message}; move it away to do without it") from error
-    hooks.load_state(checkpoint.hooks)
+    trained.hooks.load_state(checkpoint.hooks)
     return state
+
+
+def _stored(name: str, checkpoint: Checkpoint) -> Any:
+    """A part of a checkpoint's state; a model's arguments that it lacks have their defaults."""
+    stored = checkpoint.state.get(name)
+    if name == "model" and isinstance(stored, Mapping):
+        return {**model_arguments(TrainingConfig()), **stored}
+    return stored
 
 
 def _differences(name: str, then: Any, now: Any) -> list[str]:

@@ -20,6 +20,7 @@ class RunState:
     Attributes:
         best_validation_loss: The smallest so far, in nats per token; None before the first.
         best_step: The step it was found at.
+        evaluations_since_best: Evaluations since then, none of which was better.
         good_before: The weights after any earlier step than this have given a finite loss, or were
             followed by some that have.
         skipped_batches: How many batches were left out, since a number of theirs was not finite.
@@ -31,6 +32,7 @@ class RunState:
 
     best_validation_loss: float | None = None
     best_step: int | None = None
+    evaluations_since_best: int = 0
     good_before: int = 0
     skipped_batches: int = 0
     row: dict[str, Any] | None = None
@@ -51,8 +53,10 @@ class RunState:
         """
         best = math.inf if self.best_validation_loss is None else self.best_validation_loss
         if not validation_loss < best:
+            self.evaluations_since_best += 1
             return False
         self.best_validation_loss, self.best_step = validation_loss, step
+        self.evaluations_since_best = 0
         return True
 
     def to_json(self) -> dict[str, Any]:
@@ -80,6 +84,7 @@ class RunState:
         sound = {
             "best_validation_loss": _is_loss(state.best_validation_loss),
             "best_step": _is_count(state.best_step, step) or state.best_step is None,
+            "evaluations_since_best": _is_count(state.evaluations_since_best, step),
             "good_before": _is_count(state.good_before, step + 1),
             "skipped_batches": _is_count(state.skipped_batches, step),
             "row": row is None or _is_row(row, step),

@@ -31,7 +31,6 @@ class Steps:
         hooks: May change gradients and report numbers.
         recorder: Gets a row of metrics for each step.
         seed: The run's seed.
-        learning_rate: Step size, for the metrics and for advice.
         max_skipped_batches: How many batches may be left out.
 
     Attributes:
@@ -46,11 +45,10 @@ class Steps:
         hooks: Hooks,
         recorder: Recorder,
         seed: int,
-        learning_rate: float,
         max_skipped_batches: int,
     ) -> None:
         self._update, self._hooks, self._recorder = update, hooks, recorder
-        self._seed, self._learning_rate = seed, learning_rate
+        self._seed = seed
         self._max_skipped_batches = max_skipped_batches
         self._unseen: list[Gradient] = []
         self.step, self.state = _NONE_DONE, RunState()
@@ -118,15 +116,16 @@ class Steps:
         is_sound = are_finite(*numbers.values())
         if is_sound and self._hooks.transforms_gradients:
             self._hooks.transform_gradients(key)
-            numbers["grad_norm after hooks"] = self._update.norm()
+            gradient = gradient._replace(norm=self._update.norm())
+            numbers["grad_norm after hooks"] = gradient.norm
             is_sound = are_finite(*numbers.values())
         if is_sound or are_finite(gradient.loss):
             self.note_finite_loss(key.step)
         if is_sound:
-            self._update.apply(key)
+            self._update.apply(gradient)
             return None
         self._leave_out(key.step, numbers)
-        self._update.discard()
+        self._update.leave_out(key)
         return self.state.skipped_batches
 
     def _finish(self, gradient: Gradient, n_skipped: int | None, seconds: float) -> None:
@@ -137,7 +136,7 @@ class Steps:
             {
                 "step": self.step,
                 "train_loss": gradient.loss,
-                "learning_rate": self._learning_rate,
+                **self._update.learning_rates(self.step),
                 "grad_norm": gradient.norm,
                 "tokens_per_second": self._update.n_tokens / seconds,
                 **({} if n_skipped is None else {"skipped_batches": n_skipped}),
@@ -182,4 +181,4 @@ class Steps:
             more_advice: More to try, after a smaller learning rate.
         """
         good = self._recorder.good_checkpoint(self.state.good_before)
-        return divergence_told(what, good, self._learning_rate, more_advice)
+        return divergence_told(what, good, self._update.highest_learning_rates, more_advice)

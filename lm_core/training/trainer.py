@@ -9,29 +9,33 @@ import gin
 import numpy as np
 import torch
 
-from lm_core.compute import chosen_device, chosen_precision
+from lm_core.compute import DTYPES, chosen_device, chosen_precision
 from lm_core.config.checks import require_valid
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.table import gin_parameter
-from lm_core.data.batches import RandomBatches
+from lm_core.data.batches import ORDERS
 from lm_core.data.tokenizer import Tokenizer
-from lm_core.errors import DivergenceError, InputError, StoppedError
+from lm_core.errors import DivergenceError, StoppedError
 from lm_core.evaluation import Evaluation
 from lm_core.hooks import Hooks
 from lm_core.model.transformer import Transformer
 from lm_core.progress import TrainingProgress
 from lm_core.randomness import draw_seed
 from lm_core.record import RunDirectory
+from lm_core.training.averaging import WeightAverage
 from lm_core.training.cadences import Cadences
 from lm_core.training.checkpoint import Checkpoint
 from lm_core.training.looks import Due, Look, Looks
-from lm_core.training.optimizer import build_adamw, optimizer_tensors
+from lm_core.training.objective import Objective
+from lm_core.training.optimizer import OptimizerSettings, build_optimizer
 from lm_core.training.recorder import Recorder
 from lm_core.training.restoring import restore_training
 from lm_core.training.run_state import RunState
+from lm_core.training.schedule import Schedule, end_of_decay
 from lm_core.training.signals import CheckStop, StopRequested, StopSignals
 from lm_core.training.steps import Steps
-from lm_core.training.update import Update
+from lm_core.training.trained import Trained
+from lm_core.training.update import Update, UpdateSettings
 
 
 class TrainingResult(NamedTuple):
@@ -50,7 +54,7 @@ class TrainingResult(NamedTuple):
 
 @gin.configurable(denylist=["model", "tokens", "evaluate", "sample", "tokenizer"])
 class Trainer:
-    """Trains a model on windows of tokens, with AdamW at a constant learning rate.
+    """Trains a model on windows of tokens.
 
     Step ``s`` is a function of the weights, the optimizer's state, the seed and ``s``: to go on
     from a checkpoint is to have never stopped.
@@ -61,11 +65,26 @@ class Trainer:
         evaluate: Called at evaluations; None: there are none.
         sample: Called for the samples of a step; None: there are none.
         tokenizer: Stored in checkpoints, so that they can be used alone.
+        optimizer: ``adamw``, or ``muon`` for the matrices of the blocks and AdamW for all others.
         learning_rate: Step size of AdamW.
+        learning_rate_schedule: What both step sizes do over the run, by a name of ``Schedule``.
+        warmup_steps: Steps in which they rise from 0, before.
+        decay_steps: The step in which they are smallest. None: ``max_steps``.
+        decay_share: Share of ``decay_steps`` in which ``warmup_stable_decay`` falls, at the end.
+        min_learning_rate_ratio: The smallest, as a share of the largest.
+        muon_learning_rate: Step size of Muon.
+        muon_momentum: Muon's decay of the mean of the gradient.
         weight_decay: Decoupled weight decay, on matrices only.
         beta1: AdamW's decay of the mean of the gradient.
         beta2: AdamW's decay of the mean of the squared gradient.
+        max_grad_norm: Gradients of a larger norm are scaled down to it. None: none are.
+        ema_decay: Decay of an average of the weights, which is evaluated, sampled from and saved as
+            the model. None: there is none.
+        label_smoothing: Share of the probability that a target gives to all tokens alike.
+        z_loss: Factor of the squared logarithm of the softmax's normaliser.
         batch_size: Windows in a batch.
+        accumulation_steps: Equal parts of a batch that are computed one after the other.
+        data_order: Of windows: ``random`` ones, or ``shuffled``, each once an epoch.
         max_steps: Steps in the whole run.
         checkpoint_cadence: Steps from one checkpoint to the next; an evaluation that is the best
             so far saves too, and so does the last step. None: only the last step.
@@ -73,6 +92,7 @@ class Trainer:
             only the last step.
         sampling_cadence: Steps from one sample to the next, and one after the last step. None:
             never.
+        early_stopping_evaluations: So many without a better one end training. None: none do.
         keep_checkpoints: How many of the newest checkpoints stay, and the one of the best
             evaluation besides. None: all.
         max_skipped_batches: How many batches a run may leave out, whose loss or gradient norm is
@@ -99,14 +119,29 @@ class Trainer:
         evaluate: Callable[[CheckStop], Evaluation] | None = None,
         sample: Callable[[CheckStop], list[str]] | None = None,
         tokenizer: Tokenizer | None = None,
+        optimizer: str = "adamw",
         learning_rate: float = 3e-4,
+        learning_rate_schedule: str = "constant",
+        warmup_steps: int = 0,
+        decay_steps: int | None = None,
+        decay_share: float = 0.2,
+        min_learning_rate_ratio: float = 0.1,
+        muon_learning_rate: float = 0.02,
+        muon_momentum: float = 0.95,
         weight_decay: float = 0.1,
         beta1: float = 0.9,
         beta2: float = 0.95,
+        max_grad_norm: float | None = None,
+        ema_decay: float | None = None,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
         batch_size: int = 16,
+        accumulation_steps: int = 1,
+        data_order: str = "random",
         max_steps: int = 10_000,
         checkpoint_cadence: int | None = 1000,
         eval_cadence: int | None = None,
+        early_stopping_evaluations: int | None = None,
         sampling_cadence: int | None = None,
         keep_checkpoints: int | None = 3,
         max_skipped_batches: int = 0,
@@ -123,16 +158,29 @@ class Trainer:
         self.seed = draw_seed() if seed is None else seed
         self.max_steps = max_steps
         self._tokenizer = tokenizer
-        self._cadences = Cadences(max_steps, checkpoint_cadence, eval_cadence, sampling_cadence)
-        self._batches = RandomBatches(tokens, batch_size, model.max_seq_len, self.seed)
-        self._optimizer = build_adamw(model, learning_rate, weight_decay, beta1, beta2)
+        cadences = checkpoint_cadence, eval_cadence, sampling_cadence, early_stopping_evaluations
+        self._cadences = Cadences(max_steps, *cadences)
         self._hooks = Hooks(hooks, model)
+        momenta = beta1, beta2, muon_learning_rate, muon_momentum
+        steps_of = OptimizerSettings(optimizer, learning_rate, weight_decay, *momenta)
+        updating = build_optimizer(model, steps_of, DTYPES[self.precision])
+        average = None if ema_decay is None else WeightAverage(model, ema_decay)
+        self._trained = Trained(model, updating, self._hooks, average)
         self._looks = Looks(self._cadences, self._hooks, evaluate, sample)
         self._recorder = Recorder(keep_checkpoints)
-        update = Update(model, self._batches, self._optimizer, self._hooks, self.precision, compile)
-        self._steps = Steps(
-            update, self._hooks, self._recorder, self.seed, learning_rate, max_skipped_batches
+        end = end_of_decay(decay_steps, warmup_steps, max_steps)
+        curve = learning_rate_schedule, warmup_steps, end, decay_share, min_learning_rate_ratio
+        settings = UpdateSettings(
+            precision=self.precision,
+            compiles=compile,
+            objective=Objective(label_smoothing, z_loss),
+            accumulation_steps=accumulation_steps,
+            max_grad_norm=max_grad_norm,
+            schedule=Schedule(*curve),
         )
+        batches = ORDERS[data_order](tokens, batch_size, model.max_seq_len, self.seed)
+        update = Update(self._trained, batches, settings)
+        self._steps = Steps(update, self._hooks, self._recorder, self.seed, max_skipped_batches)
         # The last step that the newest checkpoint knows to be done with.
         self._safe_step: int | None = None
 
@@ -157,9 +205,18 @@ class Trainer:
         return self.step - 1 if is_unfinished else self.step
 
     @property
+    def has_stopped_early(self) -> bool:
+        """Whether there were as many evaluations without a better one as there may be."""
+        return self._cadences.stops_after(self._state.evaluations_since_best)
+
+    @property
+    def _is_over(self) -> bool:
+        return self.step == self.max_steps or self.has_stopped_early
+
+    @property
     def is_complete(self) -> bool:
         """Whether all is done and saved."""
-        return self._safe_step == self.max_steps
+        return self._is_over and self._safe_step == self.step
 
     def rewind(self, run: RunDirectory) -> int:
         """Takes a run's record back to where the trainer is.
@@ -186,15 +243,10 @@ class Trainer:
             InputError: The checkpoint is past ``max_steps``, or of another experiment.
             MachineError: Its tensors do not fit this model.
         """
-        if checkpoint.step > self.max_steps:
-            raise InputError(
-                f"the run is at step {checkpoint.step} already, past max_steps {self.max_steps}; "
-                "a larger --max_steps goes on with it"
-            )
-        tokenizer = {"tokenizer": self._tokenizer.to_dict()} if self._tokenizer else {}
-        state = restore_training(
-            checkpoint, self.model, self._optimizer, self._hooks, seed=self.seed, **tokenizer
-        )
+        parts: dict[str, Any] = {"seed": self.seed}
+        if self._tokenizer:
+            parts["tokenizer"] = self._tokenizer.to_dict()
+        state = restore_training(checkpoint, self._trained, self.max_steps, **parts)
         self._steps.go_on_from(checkpoint.step, state)
         self._recorder.go_on_from(self.step, self._state)
         self._safe_step = self.recorded_step
@@ -225,7 +277,7 @@ class Trainer:
             if self.recorded_step < self.step:
                 result = self._after_step(signals)
             first_step = self.step + 1
-            while self.step < self.max_steps:
+            while not self._is_over:
                 self.train_step()
                 if self.step == first_step:
                     # What a hook keeps and cannot be saved is told now, not at the first save.
@@ -279,7 +331,8 @@ class Trainer:
         if look.samples is not None:
             self._recorder.add_samples(self.step, look.samples, self._looks.sample)
         self._recorder.flush()
-        if self._cadences.saves(self.step) or (is_best and self._cadences.save_the_best):
+        is_kept = is_best and self._cadences.save_the_best
+        if is_kept or self._is_over or self._cadences.saves(self.step):
             self._save(self._hooks.state())
         if self._state.good_before > self.step:
             self._recorder.remove_superseded()
@@ -299,8 +352,10 @@ class Trainer:
             StopRequested: A signal came.
             DivergenceError: The weights give no finite numbers.
         """
+        average = self._trained.average
         try:
-            return self._looks.look(due, signals.check)
+            with nullcontext() if average is None else average.in_place_of_weights():
+                return self._looks.look(due, signals.check)
         except DivergenceError as error:
             self._recorder.flush(force=True)
             what = f"step {self.step}: {error.message}"
@@ -317,7 +372,7 @@ class Trainer:
             MachineError: It cannot be saved.
         """
         self._recorder.flush(force=True)
-        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+        if not self._trained.is_finite:
             found = f"the weights after step {self.step}: not finite"
             raise DivergenceError(self._steps.divergence(found))
         self._state.row = self._recorder.newest_row
@@ -327,13 +382,7 @@ class Trainer:
             "tokenizer": self._tokenizer.to_dict() if self._tokenizer else None,
             **self._state.to_json(),
         }
-        checkpoint = Checkpoint(
-            step=self.step,
-            model=dict(self.model.state_dict()),
-            optimizer=optimizer_tensors(self._optimizer, self.model),
-            hooks=hooks,
-            state=state,
-        )
+        checkpoint = Checkpoint(step=self.step, hooks=hooks, state=state, **self._trained.tensors())
         self._recorder.save(checkpoint, self._state)
         if self.saved_step == self.step:
             self._safe_step = self.recorded_step
