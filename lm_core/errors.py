@@ -104,11 +104,15 @@ def unknown(name: str, known: Iterable[str], what: str) -> str:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that is most like another, if any is.
 
-    Capital letters make no distance, and where no name is near, nor does the order of the words.
+    Capital letters make no distance. A name of the same words in another order is the nearest, and
+    where no name is near, their order makes no distance either.
     """
     spellings = list(known)
     if len(spellings) > _MOST_COMPARED:
         return None
+    same_words = {_words_sorted(spelling): spelling for spelling in spellings}
+    if _words_sorted(name) in same_words and name.lower() not in map(str.lower, spellings):
+        return same_words[_words_sorted(name)]
     for spelled in (str.lower, _words_sorted):
         names = {spelled(spelling): spelling for spelling in spellings}
         near = difflib.get_close_matches(spelled(name), list(names), 1)

@@ -45,7 +45,7 @@ def test_a_macro_that_looks_like_a_hyperparameter_leads_to_it():
     assert unused_macro("width").endswith("nothing uses")
 
 
-@pytest.mark.parametrize("name", ["zzz", "epochs", "warmup_steps", "vocab_size", "no-such-name"])
+@pytest.mark.parametrize("name", ["zzz", "epochs", "n_workers_x", "vocab_size", "no-such-name"])
 def test_a_name_that_means_nothing_here_leads_nowhere(name):
     assert meant_parameter(name) is None
 

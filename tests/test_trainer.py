@@ -39,7 +39,7 @@ def test_recorded_loss_and_gradient_norm_are_those_of_the_batch(tmp_path):
     run = new_run(tmp_path / "run")
     build(dropout=0.0, max_steps=1, precision="float32").train(run)
     model = Transformer(TOKENIZER.vocab_size, **SIZES, dropout=0.0, seed=4)
-    inputs, targets = build()._batches.batch(1)
+    inputs, targets = build()._steps._update._batches.batch(1)
     loss = model(inputs, targets)
     loss.backward()
     norm = sum(float((p.grad.double() ** 2).sum()) for p in model.parameters()) ** 0.5
@@ -239,7 +239,7 @@ def test_reports_in_evaluation_and_sampling_stand_in_the_line_of_their_step(tmp_
 
 def test_the_columns_of_the_lab_itself_are_those_that_hooks_cannot_take(tmp_path):
     run = new_run(tmp_path / "run")
-    poisoned(build(max_steps=1, max_skipped_batches=1), 1).train(run)
+    poisoned(build(max_steps=1, max_skipped_batches=1, optimizer="muon"), 1).train(run)
     assert tuple(rows(run.metrics)[0]) == COLUMNS
 
 
@@ -275,7 +275,7 @@ def test_a_step_in_float32_is_that_of_the_formulas():
     betas = {"beta1": 0.8, "beta2": 0.9}
     trainer = build(dropout=0.0, max_steps=1, precision="float32", weight_decay=0.2, **betas)
     reference = Transformer(TOKENIZER.vocab_size, **SIZES, dropout=0.0, seed=4).double()
-    inputs, targets = trainer._batches.batch(1)
+    inputs, targets = trainer._steps._update._batches.batch(1)
     reference(inputs, targets).backward()
     trainer.train()
     trained = dict(trainer.model.named_parameters())

@@ -13,6 +13,7 @@ from lm_core.model.transformer import Transformer
 from lm_core.record import RunDirectory
 from lm_core.sampling import Sampler
 from lm_core.training.checkpoint_folder import list_checkpoints
+from lm_core.training.objective import Loss
 from lm_core.training.optimizer import OptimizerSettings, build_optimizer
 from lm_core.training.trainer import Trainer
 
@@ -110,13 +111,14 @@ def build(dropout=0.1, with_parts=True, **settings):
 
 def poisoned(trainer, *steps, value=math.nan):
     """The trainer with losses that are not finite in these steps."""
-    forward = trainer.model.forward
+    update = trainer._steps._update
+    loss_of = update._loss
 
-    def poisoned_forward(*arguments, key=None, **options):
-        loss = forward(*arguments, key=key, **options)
-        return loss * value if key is not None and key.step in steps else loss
+    def poisoned_loss(inputs, targets, key):
+        loss = loss_of(inputs, targets, key)
+        return Loss(*(part * value for part in loss)) if key.step in steps else loss
 
-    trainer.model.forward = poisoned_forward
+    update._loss = poisoned_loss
     return trainer
 
 

@@ -26,12 +26,18 @@ class Linear(nn.Linear):
         out_features: Width of the output.
         bias: Whether something is added to each output.
         n_parts: Layers that are kept in this one, whose outputs stand side by side.
+        dtype: Of the weights; None: PyTorch's default.
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, n_parts: int = 1
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        n_parts: int = 1,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(in_features, out_features, bias)
+        super().__init__(in_features, out_features, bias, dtype=dtype)
         self.n_parts = n_parts
 
     def forward(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -49,7 +49,7 @@ class Trouble(UpdateHook):
         if key.step > int(after):
             troubles = {
                 "none": lambda: None,
-                "size": lambda: no_larger_files(4000),
+                "size": lambda: no_larger_files(8000),
                 "smaller": lambda: no_larger_files(700),
                 "all": lose_permissions,
                 "checkpoints": lambda: lose_permissions("out"),

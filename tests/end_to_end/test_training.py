@@ -84,7 +84,7 @@ def test_the_recorded_configuration_has_every_value_and_its_source(trained):
     gin_lines = (path / "config.gin").read_text().splitlines()
     assert "Transformer.n_layers = 1  # --gin_bindings" in gin_lines
     assert "Trainer.max_steps = 6  # --max_steps" in gin_lines
-    (rate,) = [line for line in gin_lines if line.startswith("Trainer.learning_rate")]
+    (rate,) = [line for line in gin_lines if line.startswith("Trainer.learning_rate ")]
     assert re.fullmatch(r"Trainer.learning_rate = 0.0003  # .*configs/default.yaml:\d+", rate)
 
 
