@@ -104,7 +104,9 @@ class Muon:
             # Nesterov's: the mean as it will be if the gradient stays as it is.
             ahead = parameter.grad.lerp(mean, self._momentum)
             for part, result in zip(ahead.chunk(n_parts), direction.chunk(n_parts), strict=True):
-                pieces[tuple(part.shape)].append((part, result))
+                # Lying, tall matrices go together with wide ones, and products are smaller.
+                pair = (part.T, result.T) if len(part) > part.shape[1] else (part, result)
+                pieces[tuple(pair[0].shape)].append(pair)
         for pairs in pieces.values():
             found = orthogonalised(torch.stack([part for part, _ in pairs]), self._dtype)
             for (_, result), matrix in zip(pairs, found, strict=True):
@@ -129,7 +131,7 @@ def orthogonalised(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     products, no decomposition, and singular values of about 0.7 to 1.2, which is as good as 1.
 
     Args:
-        matrices: ``(n, rows, columns)``.
+        matrices: ``(n, rows, columns)``; products are smallest where rows are not more.
         dtype: Of the products.
 
     Returns:
@@ -137,10 +139,8 @@ def orthogonalised(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """
     norms = torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True)
     x = (matrices / norms.clamp(min=_LEAST_NORM)).to(dtype)
-    is_tall = x.shape[1] > x.shape[2]
-    x = x.transpose(1, 2).contiguous() if is_tall else x
     for _ in range(_ITERATIONS):
         gram = torch.bmm(x, x.transpose(1, 2))
         polynomial = torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C)
         x = torch.baddbmm(x, polynomial, x, beta=_A)
-    return x.transpose(1, 2) if is_tall else x
+    return x
