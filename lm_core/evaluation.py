@@ -15,7 +15,7 @@ from lm_core.model.transformer import Transformer
 from lm_core.training.signals import CheckStop
 
 # Enough to fill matrix products; the result depends on it only by rounding.
-_WINDOWS_A_BATCH = 16
+_TOKENS_A_BATCH = 4096
 
 
 class Evaluation(NamedTuple):
@@ -67,7 +67,8 @@ class Evaluator:
         next(self._windows())
 
     def _windows(self):  # noqa: ANN202 -- the iterator of validation_windows
-        return validation_windows(self._tokens, self._model.max_seq_len, _WINDOWS_A_BATCH)
+        length = self._model.max_seq_len
+        return validation_windows(self._tokens, length, max(1, _TOKENS_A_BATCH // length))
 
     @cached_property
     def _n_bytes(self) -> int:

@@ -82,9 +82,9 @@ NAMED_IN_THE_WIRING = {
     "_PROBE_SEED",
     "_PROBE_SHAPE",
     "_SECONDS_BETWEEN_FLUSHES",
+    "_TOKENS_A_BATCH",
     "_TYPICAL_PROGRAM",
     "_WHOLE",
-    "_WINDOWS_A_BATCH",
 }
 
 
