@@ -27,6 +27,7 @@ from lm_core.output import print_table
 from lm_core.progress import duration
 from lm_core.request import Request
 from lm_core.sampling import Sampler
+from lm_core.training.schedule import Schedule, end_of_decay
 from lm_core.training.trainer import Trainer
 
 # Steps that are measured, after a first one that nobody counts.
@@ -41,6 +42,10 @@ _MEASURED_TOKENS = 16
 _TYPICAL_PROGRAM = 240 * 2**20
 # The unit in which people read bytes.
 _MEBIBYTE = 2**20
+# The learning rate is drawn at so many steps, or at all where there are fewer.
+_DRAWN_STEPS = 40
+# Letters for heights from nothing to all.
+_HEIGHTS = "▁▂▃▄▅▆▇█"
 # The units in which people read arithmetic, the largest first.
 _ARITHMETIC = ((10**12, "TFLOP"), (10**9, "GFLOP"), (10**6, "MFLOP"))
 
@@ -65,6 +70,7 @@ def plan(request: Request) -> None:
             "flops": flops_a_step(values, vocab_size),
         },
         "run": _run(values, data),
+        "learning_rate": _learning_rates(values),
         "memory": {**memory._asdict(), "total": memory.total, "available": available},
         "disk": _disk(values, vocab_size),
         "seconds": _measured(config, data) if fits else None,
@@ -100,6 +106,24 @@ def _run(values: TrainingConfig, data: Data) -> dict[str, Any]:
         + _times(values.max_steps, values.sampling_cadence),
         "samples_each_time": values.sampling_num_samples,
     }
+
+
+def _learning_rates(values: TrainingConfig) -> list[dict[str, float]]:
+    """The learning rate at steps from the first to the last."""
+    end = end_of_decay(values.decay_steps, values.warmup_steps, values.max_steps)
+    curve = values.decay_share, values.min_learning_rate_ratio
+    schedule = Schedule(values.learning_rate_schedule, values.warmup_steps, end, *curve)
+    n_drawn = min(_DRAWN_STEPS, values.max_steps)
+    parts = max(n_drawn - 1, 1)
+    steps = [1 + i * (values.max_steps - 1) // parts for i in range(n_drawn)]
+    return [{"step": s, "learning_rate": values.learning_rate * schedule(s)} for s in steps]
+
+
+def _drawn(rates: list[dict[str, float]]) -> str:
+    """A curve as a line of letters, the largest rate as high as they are."""
+    largest = max(point["learning_rate"] for point in rates) or 1
+    highest = len(_HEIGHTS) - 1
+    return "".join(_HEIGHTS[round(highest * p["learning_rate"] / largest)] for p in rates)
 
 
 def _times(max_steps: int, cadence: int | None) -> int:
@@ -177,6 +201,7 @@ def _lines(plan: dict[str, Any], data: Data) -> list[tuple[str, ...]]:
     step, run, memory, disk = plan["step"], plan["run"], plan["memory"], plan["disk"]
     parts = dict(plan["parameters"])
     available = memory["available"]
+    rates = [point["learning_rate"] for point in plan["learning_rate"]]
     passes = f"{run['passes']:.3g} passes over the training part of {data.corpus.description}"
     of = "" if available is None else f"of {available / _MEBIBYTE:,.0f} MiB that there are"
     return [
@@ -186,6 +211,7 @@ def _lines(plan: dict[str, Any], data: Data) -> list[tuple[str, ...]]:
         ("arithmetic a step", _arithmetic(step["flops"]), "matrix products"),
         ("steps", f"{run['steps']:,}", ""),
         ("tokens in all", f"{run['tokens']:,}", passes),
+        ("learning rate", f"{max(rates):.3g}", f"at most; {_drawn(plan['learning_rate'])}"),
         ("peak of memory", _mebibytes(memory["total"]), f"estimated, {of}".rstrip(", ")),
         *((f"  {name}", _mebibytes(memory[name]), "") for name in MemoryEstimate._fields),
         ("a checkpoint", _mebibytes(disk["checkpoint"]), ""),

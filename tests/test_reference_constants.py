@@ -58,6 +58,7 @@ WIRING = [
 # epsilon, on which the field agrees. One that does belongs into the table of hyperparameters.
 NAMED_IN_THE_WIRING = {
     "DONE",
+    "_DRAWN_STEPS",
     "HELP_INDENT",
     "HELP_WIDTH",
     "INTERRUPTED",
