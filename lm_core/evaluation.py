@@ -68,7 +68,7 @@ class Evaluator:
 
     def _windows(self):  # noqa: ANN202 -- the iterator of validation_windows
         length = self._model.max_seq_len
-        return validation_windows(self._tokens, length, max(1, _TOKENS_A_BATCH // length))
+        return validation_windows(self._tokens, length, -(-_TOKENS_A_BATCH // length))
 
     @cached_property
     def _n_bytes(self) -> int:

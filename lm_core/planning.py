@@ -78,7 +78,7 @@ def plan(request: Request) -> None:
     if request.format == "json":
         print(json.dumps(document, indent=2))
     else:
-        print_table(_lines(document, data))
+        print_table(_lines(document, data, values.learning_rate))
 
 
 def _resident_bytes() -> int:
@@ -113,17 +113,16 @@ def _learning_rates(values: TrainingConfig) -> list[dict[str, float]]:
     end = end_of_decay(values.decay_steps, values.warmup_steps, values.max_steps)
     curve = values.decay_share, values.min_learning_rate_ratio
     schedule = Schedule(values.learning_rate_schedule, values.warmup_steps, end, *curve)
-    n_drawn = min(_DRAWN_STEPS, values.max_steps)
-    parts = max(n_drawn - 1, 1)
-    steps = [1 + i * (values.max_steps - 1) // parts for i in range(n_drawn)]
+    stride = -(-values.max_steps // _DRAWN_STEPS)
+    # The last one is always among them.
+    steps = range(values.max_steps % stride or stride, values.max_steps + 1, stride)
     return [{"step": s, "learning_rate": values.learning_rate * schedule(s)} for s in steps]
 
 
-def _drawn(rates: list[dict[str, float]]) -> str:
-    """A curve as a line of letters, the largest rate as high as they are."""
-    largest = max(point["learning_rate"] for point in rates) or 1
+def _drawn(rates: list[dict[str, float]], full: float) -> str:
+    """A curve as a line of letters, a full learning rate as high as they are."""
     highest = len(_HEIGHTS) - 1
-    return "".join(_HEIGHTS[round(highest * p["learning_rate"] / largest)] for p in rates)
+    return "".join(_HEIGHTS[round(highest * p["learning_rate"] / full)] for p in rates)
 
 
 def _times(max_steps: int, cadence: int | None) -> int:
@@ -196,12 +195,11 @@ def _seconds_of_samples(trainer: Trainer, data: Data, values: TrainingConfig) ->
     return (time.perf_counter() - start) * n_batches * values.sampling_max_length / n_tokens
 
 
-def _lines(plan: dict[str, Any], data: Data) -> list[tuple[str, ...]]:
+def _lines(plan: dict[str, Any], data: Data, full: float) -> list[tuple[str, ...]]:
     """The plan as people read it, one row for each fact."""
     step, run, memory, disk = plan["step"], plan["run"], plan["memory"], plan["disk"]
     parts = dict(plan["parameters"])
     available = memory["available"]
-    rates = [point["learning_rate"] for point in plan["learning_rate"]]
     passes = f"{run['passes']:.3g} passes over the training part of {data.corpus.description}"
     of = "" if available is None else f"of {available / _MEBIBYTE:,.0f} MiB that there are"
     return [
@@ -211,7 +209,7 @@ def _lines(plan: dict[str, Any], data: Data) -> list[tuple[str, ...]]:
         ("arithmetic a step", _arithmetic(step["flops"]), "matrix products"),
         ("steps", f"{run['steps']:,}", ""),
         ("tokens in all", f"{run['tokens']:,}", passes),
-        ("learning rate", f"{max(rates):.3g}", f"at most; {_drawn(plan['learning_rate'])}"),
+        ("learning rate", f"{full:.3g}", f"at most; {_drawn(plan['learning_rate'], full)}"),
         ("peak of memory", _mebibytes(memory["total"]), f"estimated, {of}".rstrip(", ")),
         *((f"  {name}", _mebibytes(memory[name]), "") for name in MemoryEstimate._fields),
         ("a checkpoint", _mebibytes(disk["checkpoint"]), ""),

@@ -1,6 +1,7 @@
 """What a run would take, asked for as the command line asks but in this process."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -83,6 +84,28 @@ def test_the_number_of_checkpoints_is_the_most_there_can_be(
         Trainer__keep_checkpoints=keep,
     )
     assert plan["disk"]["checkpoints"] == n_checkpoints
+
+
+@pytest.mark.parametrize("max_steps", [1, 3, 40, 41, 1000])
+def test_a_plan_draws_the_learning_rate(tmp_path, capsys, max_steps):
+    table = {
+        "Trainer__max_steps": max_steps,
+        "Trainer__learning_rate": 0.5,
+        "Trainer__learning_rate_schedule": "linear",
+        "Trainer__min_learning_rate_ratio": 0.0,
+        "Trainer__warmup_steps": 1,
+    }
+    ask = request(tmp_path, **table)
+    planning.plan(replace(ask, format="json"))
+    points = json.loads(capsys.readouterr().out)["learning_rate"]
+    assert points[-1]["step"] == max_steps
+    assert 1 <= len(points) <= 40
+    for point in points:
+        share = (max_steps - point["step"]) / (max_steps - 1) if max_steps > 1 else 1
+        assert point["learning_rate"] == pytest.approx(0.5 * share)
+    planning.plan(ask)
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("learning rate")]
+    assert re.search(r"0\.5 +at most; [▁▂▃▄▅▆▇█]+$", line)
 
 
 def test_a_plan_is_read_by_people(tmp_path, capsys):
