@@ -21,11 +21,14 @@ from lm_core.config.table import gin_parameter
 from lm_core.config.training_config import TrainingConfig
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
+from lm_core.training.muon import NUMBERS_AT_ONCE
 
 # Weights, gradients and the optimizer are in float32.
 FLOAT32_BYTES = 4
 # AdamW keeps two means for each parameter, Muon one.
 _MEANS_OF_ADAMW, _MEANS_OF_MUON = 2, 1
+# A mean with the gradient, the iterate and its products: copies of the matrices that Muon moves.
+_COPIES_OF_MUON = 5
 # A multiplication and an addition for each weight and token.
 _FLOPS_A_WEIGHT = 2
 # Backward makes two products of the size of each of forward's: for its weights and its inputs.
@@ -100,6 +103,15 @@ def flops_a_step(config: TrainingConfig, vocab_size: int) -> int:
     attention = n_layers * _PRODUCTS_OF_ATTENTION * d_model * config.max_seq_len
     n_tokens = config.batch_size * config.max_seq_len
     return _PASSES * _FLOPS_A_WEIGHT * n_tokens * (weights + attention)
+
+
+def _values_of_a_move(config: TrainingConfig) -> int:
+    """Numbers that the optimizer holds while it moves the weights."""
+    if config.optimizer != "muon":
+        return 0
+    largest = config.d_model * max(config.d_model, config.d_ff)
+    all_of_them = config.n_layers * _weights_a_block(config)
+    return _COPIES_OF_MUON * max(largest, min(all_of_them, NUMBERS_AT_ONCE))
 
 
 def _weights_a_block(config: TrainingConfig) -> int:
@@ -211,7 +223,8 @@ class MemoryEstimate(NamedTuple):
         program: Python, PyTorch and the text, and what the first step loads.
         weights: The model.
         gradients: As many again.
-        optimizer: The means that it keeps of gradients, and the average of the weights.
+        optimizer: The means that it keeps of gradients, what it computes with, and the average of
+            the weights.
         activations: What autograd keeps from forward to backward.
         fragments: What the C library's allocator holds and cannot use.
     """
@@ -238,12 +251,13 @@ def estimate_memory(config: TrainingConfig, vocab_size: int, program: int) -> Me
         program: Bytes that the process holds before the model is built.
     """
     weights = FLOAT32_BYTES * count_parameters(config, vocab_size)
+    n_optimizer_values = optimizer_values(config, vocab_size) + _values_of_a_move(config)
     activations = activation_bytes(config, vocab_size)
     return MemoryEstimate(
         program=program + _RUNTIME_BYTES,
         weights=weights,
         gradients=weights,
-        optimizer=FLOAT32_BYTES * optimizer_values(config, vocab_size),
+        optimizer=FLOAT32_BYTES * n_optimizer_values,
         activations=activations,
         fragments=round(_SHARE_OF_FRAGMENTS * activations),
     )

@@ -261,14 +261,17 @@ def _best_result(run: RunDirectory, parts: Parts, last: TrainingResult) -> Train
     if parts.trainer.has_stopped_early:
         say(f"stopped early after step {last.step:,}: the validation loss gets no better")
     checkpoint = best_checkpoint(run.checkpoints, warn)
-    if checkpoint is None or checkpoint.step == last.step:
+    values = parts.config.values
+    is_sampled = values.sampling_cadence is not None
+    if checkpoint is None:
         return last
-    say(f"the result is the best checkpoint, that of step {checkpoint.step:,}")
+    if checkpoint.step == last.step and (last.samples or not is_sampled):
+        return last
+    say(f"the result is the checkpoint of step {checkpoint.step:,}")
     model, tokenizer = _restored(checkpoint, parts.config)
-    precision = parts.config.values.precision
     with memory_explained():
-        evaluation = Evaluator(model, parts.data.validation, tokenizer, precision)()
-        samples = None if last.samples is None else Sampler(model, tokenizer)()
+        evaluation = Evaluator(model, parts.data.validation, tokenizer, values.precision)()
+        samples = Sampler(model, tokenizer)() if is_sampled else None
     return TrainingResult(checkpoint.step, evaluation, samples)
 
 

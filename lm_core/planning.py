@@ -78,7 +78,7 @@ def plan(request: Request) -> None:
     if request.format == "json":
         print(json.dumps(document, indent=2))
     else:
-        print_table(_lines(document, data, values.learning_rate))
+        print_table(_lines(document, data, values))
 
 
 def _resident_bytes() -> int:
@@ -109,14 +109,20 @@ def _run(values: TrainingConfig, data: Data) -> dict[str, Any]:
 
 
 def _learning_rates(values: TrainingConfig) -> list[dict[str, float]]:
-    """The learning rate at steps from the first to the last."""
+    """The learning rates at steps up to the last."""
     end = end_of_decay(values.decay_steps, values.warmup_steps, values.max_steps)
     curve = values.decay_share, values.min_learning_rate_ratio
     schedule = Schedule(values.learning_rate_schedule, values.warmup_steps, end, *curve)
     stride = -(-values.max_steps // _DRAWN_STEPS)
     # The last one is always among them.
     steps = range(values.max_steps % stride or stride, values.max_steps + 1, stride)
-    return [{"step": s, "learning_rate": values.learning_rate * schedule(s)} for s in steps]
+    rates = {"learning_rate": values.learning_rate}
+    if values.optimizer == "muon":
+        rates["muon_learning_rate"] = values.muon_learning_rate
+    return [
+        {"step": step} | {name: rate * schedule(step) for name, rate in rates.items()}
+        for step in steps
+    ]
 
 
 def _drawn(rates: list[dict[str, float]], full: float) -> str:
@@ -140,6 +146,9 @@ def _disk(values: TrainingConfig, vocab_size: int) -> dict[str, int]:
     if None not in cadences:
         n_checkpoints += _times(values.max_steps, values.eval_cadence)
         n_checkpoints -= _times(values.max_steps, math.lcm(*cadences))
+    elif values.early_stopping_evaluations is not None:
+        # The best is saved in any case.
+        n_checkpoints += _times(values.max_steps, values.eval_cadence)
     if values.keep_checkpoints is not None:
         n_best = int(values.eval_cadence is not None)
         n_checkpoints = min(n_checkpoints, values.keep_checkpoints + n_best + 1)
@@ -195,11 +204,12 @@ def _seconds_of_samples(trainer: Trainer, data: Data, values: TrainingConfig) ->
     return (time.perf_counter() - start) * n_batches * values.sampling_max_length / n_tokens
 
 
-def _lines(plan: dict[str, Any], data: Data, full: float) -> list[tuple[str, ...]]:
+def _lines(plan: dict[str, Any], data: Data, values: TrainingConfig) -> list[tuple[str, ...]]:
     """The plan as people read it, one row for each fact."""
     step, run, memory, disk = plan["step"], plan["run"], plan["memory"], plan["disk"]
     parts = dict(plan["parameters"])
     available = memory["available"]
+    full, has_muon = values.learning_rate, values.optimizer == "muon"
     passes = f"{run['passes']:.3g} passes over the training part of {data.corpus.description}"
     of = "" if available is None else f"of {available / _MEBIBYTE:,.0f} MiB that there are"
     return [
@@ -210,6 +220,7 @@ def _lines(plan: dict[str, Any], data: Data, full: float) -> list[tuple[str, ...
         ("steps", f"{run['steps']:,}", ""),
         ("tokens in all", f"{run['tokens']:,}", passes),
         ("learning rate", f"{full:.3g}", f"at most; {_drawn(plan['learning_rate'], full)}"),
+        *([("  of Muon", f"{values.muon_learning_rate:.3g}", "likewise")] if has_muon else []),
         ("peak of memory", _mebibytes(memory["total"]), f"estimated, {of}".rstrip(", ")),
         *((f"  {name}", _mebibytes(memory[name]), "") for name in MemoryEstimate._fields),
         ("a checkpoint", _mebibytes(disk["checkpoint"]), ""),

@@ -34,7 +34,7 @@ FIELDS = {
     "qk_norm": st.booleans(),
     "tie_embeddings": st.booleans(),
     "bias": st.booleans(),
-    "logit_softcap": st.none() | positive,
+    "logit_softcap": st.none() | st.floats(1e-3, allow_infinity=False),
     "accumulation_steps": size,
     "optimizer": st.sampled_from(["adamw", "muon"]),
     "learning_rate_schedule": st.sampled_from(

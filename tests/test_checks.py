@@ -157,7 +157,7 @@ EDGES = {
     "max_steps": CADENCES,
     "batch_size": SIZES,
     "learning_rate": (ABOVE_0, 0.0, LARGEST, math.inf),
-    "logit_softcap": (ABOVE_0, 0.0, LARGEST, math.inf),
+    "logit_softcap": (1e-3, math.nextafter(1e-3, 0), LARGEST, math.inf),
     "accumulation_steps": SIZES,
     "warmup_steps": (0, -1, 99_999_999, 100_000_000),
     "decay_steps": CADENCES,

@@ -46,6 +46,14 @@ def test_it_equals_the_exact_model_for_any_sizes(n_cached, batch, vocab_size, he
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5 * expected.abs().max().item())
 
 
+@pytest.mark.parametrize("cap", [1.0, 30.0, 1e3, 1e6, 1e12])
+def test_a_cap_costs_no_digits_however_large_it_is(cap):
+    model = shaken(build(logit_softcap=cap))
+    tokens = tokens_of(model)
+    found, expected = decoded(model, tokens, 3), exact(model, tokens)[:, 3:]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5 * expected.abs().max().item())
+
+
 def test_its_rounding_is_like_that_of_the_model():
     model = shaken(build(d_model=96, d_ff=384, max_seq_len=40))
     tokens = tokens_of(model, batch=6)

@@ -21,6 +21,14 @@ def test_the_least_is_parameters_four_times_and_logits_and_residual_stream_of_a_
     assert least_training_bytes(SMALL, vocab_size=7) == expected
 
 
+def test_a_batch_in_parts_needs_the_memory_of_one_part_and_muon_keeps_one_mean():
+    parts = TrainingConfig(**SIZES, batch_size=6, accumulation_steps=2)
+    assert least_training_bytes(parts, 7) == least_training_bytes(SMALL, 7)
+    muon = TrainingConfig(**SIZES, batch_size=3, optimizer="muon")
+    n_hidden = sum(p.numel() for p in Transformer(7, **SIZES).blocks.parameters() if p.dim() == 2)
+    assert least_training_bytes(SMALL, 7) - least_training_bytes(muon, 7) == 4 * n_hidden
+
+
 def test_what_cannot_fit_is_refused_and_what_may_fit_is_not():
     least = least_training_bytes(SMALL, 7)
     require_memory(SMALL, 7, available=least)

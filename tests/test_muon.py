@@ -6,6 +6,7 @@ from torch import nn
 
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
+from lm_core.training import muon as muon_module
 from lm_core.training.muon import Matrix, Muon, orthogonalised
 from tests.tiny_trainer import optimizer_of
 
@@ -93,6 +94,18 @@ def test_it_is_that_of_pytorch_within_the_precision_of_its_products():
         torch.testing.assert_close(
             muon.state[p]["momentum_buffer"], reference.state[q]["momentum_buffer"]
         )
+
+
+def test_few_at_once_are_moved_as_many_are(monkeypatch):
+    both = matrices(), matrices()
+    for n_numbers, parameters in zip((2**21, 1), both, strict=True):
+        monkeypatch.setattr(muon_module, "NUMBERS_AT_ONCE", n_numbers)
+        muon = Muon([Matrix(p, 1) for p in parameters], 0.02, 0.9, 0.1, torch.float32)
+        for step in (1, 2):
+            give_gradients(parameters, step)
+            muon.step(1.0)
+    for one, other in zip(*both, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_matrices_in_one_parameter_are_updated_as_if_they_were_apart():

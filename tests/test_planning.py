@@ -86,6 +86,21 @@ def test_the_number_of_checkpoints_is_the_most_there_can_be(
     assert plan["disk"]["checkpoints"] == n_checkpoints
 
 
+def test_a_plan_tells_both_learning_rates_of_muon(tmp_path, capsys):
+    table = {"Trainer__optimizer": "muon", "Trainer__muon_learning_rate": 0.25}
+    (*_, last) = planned(capsys, tmp_path, **table)["learning_rate"]
+    assert last == {"step": 3, "learning_rate": 3e-4, "muon_learning_rate": 0.25}
+    planning.plan(request(tmp_path, **table))
+    assert re.search(r"^  of Muon +0\.25 +likewise$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_plan_knows_of_the_best_checkpoint_of_a_run_that_may_stop_early(tmp_path, capsys):
+    table = {"eval_cadence": 2, "early_stopping_evaluations": 2, "checkpoint_cadence": None}
+    table = {f"Trainer__{name}": value for name, value in table.items()}
+    plan = planned(capsys, tmp_path, Trainer__max_steps=40, Trainer__keep_checkpoints=1, **table)
+    assert plan["disk"]["checkpoints"] == 3
+
+
 @pytest.mark.parametrize("max_steps", [1, 3, 40, 41, 1000])
 def test_a_plan_draws_the_learning_rate(tmp_path, capsys, max_steps):
     table = {

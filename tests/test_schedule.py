@@ -25,6 +25,7 @@ def closed_form(shape, step, warmup, end, share, ratio):
     if shape == "cosine":
         cosine = math.cos(math.pi * (step - warmup) / (end - warmup))
         return (1 + ratio) / 2 + (1 - ratio) / 2 * cosine
+    # A decay that would begin in warm-up begins after it.
     start = max(warmup, round(end * (1 - share)))
     return 1.0 if step <= start else ((end - step) + ratio * (step - start)) / (end - start)
 
@@ -33,7 +34,7 @@ curves = st.tuples(
     st.sampled_from(SHAPES),
     st.integers(0, 50),
     st.integers(1, 200),
-    st.floats(0.01, 1),
+    st.floats(1e-6, 1),
     st.floats(0, 1),
 ).filter(lambda curve: curve[1] <= curve[2])
 
@@ -61,6 +62,20 @@ def test_it_rises_to_one_in_warm_up_and_never_rises_again(curve):
 def test_a_constant_one_without_warm_up_changes_no_bit():
     factors = {Schedule("constant", 0, 10, 0.2, 0.1)(step) for step in (1, 5, 10, 11)}
     assert factors == {1.0}
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2])
+@pytest.mark.parametrize("share", [1e-9, 0.2, 0.24, 0.26, 1.0])
+def test_a_decay_of_less_than_a_step_falls_in_the_last_one(warmup, share):
+    schedule = Schedule("warmup_stable_decay", warmup, 2, share, 0.25)
+    assert schedule(3) == 0.25
+    assert schedule(2) == (1 if warmup == 2 else 0.25)
+    assert 0 < schedule(1) <= 1
+
+
+def test_a_decay_that_would_begin_in_warm_up_begins_after_it():
+    schedule = Schedule("warmup_stable_decay", 60, 100, 0.8, 0.0)
+    assert [schedule(step) for step in (30, 60, 80, 100)] == [0.5, 1, 0.5, 0]
 
 
 def test_the_stable_part_ends_where_the_share_begins():

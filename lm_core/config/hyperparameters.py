@@ -184,7 +184,7 @@ class Hyperparameters(BaseModel):
     logit_softcap: float | None = model(
         None,
         "logit_softcap",
-        gt=0,
+        ge=1e-3,
         usual="15 to 30",
         change="set it where training is not stable, or logits grow without end",
         interactions="z_loss is another way to keep logits small",
@@ -534,7 +534,7 @@ class Hyperparameters(BaseModel):
         change="set it to see the validation loss fall, and when it no longer does",
         interactions="an evaluation takes the time of a forward pass over the validation part, "
         "1 - train_ratio of the corpus; the best one so far is saved unless checkpoint_cadence is "
-        "null",
+        "null and early_stopping_evaluations too",
     )
     """Evaluate every so many steps. null: only after the last step."""
 
@@ -663,7 +663,8 @@ class Hyperparameters(BaseModel):
         usual="1 to 5",
         change="more, or null, to look at how a model learned; 1 where the disk is small",
         interactions="eval_cadence decides how often there is a best one, and with "
-        "checkpoint_cadence null it is not saved; a resume may change it, from its next save on",
+        "checkpoint_cadence null it is not saved, unless early_stopping_evaluations is set; a "
+        "resume may change it, from its next save on",
     )
     """How many of the newest checkpoints stay; the one with the best validation loss stays besides.
     null: all of them stay."""

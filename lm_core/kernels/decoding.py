@@ -64,8 +64,7 @@ def _cap(logits, bound):
     """The bound times the hyperbolic tangent of each logit divided by it; 0: there is none."""
     if bound > 0:
         for i in range(len(logits)):
-            share = sigmoid(_F(2) * logits[i] / bound)
-            logits[i] = bound * (_F(2) * share - _F(1))
+            logits[i] = bound * np.tanh(logits[i] / bound)
 
 
 @inlined

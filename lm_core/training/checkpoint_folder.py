@@ -138,7 +138,7 @@ def chosen_checkpoint(folder: Path, which: str, report: Callable[[str], None]) -
 
 
 def best_checkpoint(folder: Path, report: Callable[[str], None]) -> Checkpoint | None:
-    """The checkpoint of the best evaluation; the newest one, if there was none.
+    """The checkpoint of the best evaluation; the newest one, if there was none or it is not there.
 
     Args:
         folder: As of ``chosen_checkpoint``.
@@ -152,7 +152,13 @@ def best_checkpoint(folder: Path, report: Callable[[str], None]) -> Checkpoint |
         MachineError: As of ``chosen_checkpoint``.
     """
     newest = newest_sound_checkpoint(folder, report)
-    if newest is None or RunState.from_json(newest.state, newest.step).best_step is None:
+    if newest is None:
+        return None
+    best = RunState.from_json(newest.state, newest.step).best_step
+    if best is None or best == newest.step:
+        return newest
+    if best not in (step for step, _ in list_checkpoints(folder)):
+        report(f"the best checkpoint, that of step {best}, was not kept; the newest is taken")
         return newest
     return chosen_checkpoint(folder, "best", report)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,6 +16,9 @@ _ITERATIONS = 5
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 # The least norm that a gradient is divided by, from the same source.
 _LEAST_NORM = 1e-7
+# Matrices of one shape are multiplied at once, up to so many numbers: more would be no faster, and
+# a few copies of them take memory.
+NUMBERS_AT_ONCE = 2**21
 # Under this name Muon keeps the mean of a matrix's gradient, as PyTorch's does.
 _MEAN = "momentum_buffer"
 
@@ -30,6 +33,22 @@ class Matrix(NamedTuple):
 
     parameter: nn.Parameter
     n_parts: int
+
+
+class _Piece(NamedTuple):
+    """A matrix that is updated as one, lying if it is tall: views of what belongs to it.
+
+    Attributes:
+        weight: The matrix.
+        gradient: Its gradient.
+        mean: The mean of its gradients.
+        scale: The factor of its learning rate.
+    """
+
+    weight: torch.Tensor
+    gradient: torch.Tensor
+    mean: torch.Tensor
+    scale: float
 
 
 class Muon:
@@ -82,46 +101,46 @@ class Muon:
             is_off: A scalar on their device; where it is true, nothing changes. Nobody waits for
                 it. None: false.
         """
-        matrices = [matrix for matrix in self._matrices if matrix.parameter.grad is not None]
-        directions = self._directions(matrices, is_off)
         rate = self.learning_rate * factor
-        for (parameter, n_parts), direction in zip(matrices, directions, strict=True):
-            rows, columns = parameter.shape[0] // n_parts, parameter.shape[1]
-            scale = rate * math.sqrt(max(1, rows / columns))
-            updated = (parameter * (1 - rate * self._weight_decay)).sub_(direction, alpha=scale)
-            if is_off is not None:
-                updated = torch.where(is_off, parameter, updated)
-            parameter.copy_(updated)
+        for pieces in self._groups():
+            self._update(pieces, rate, is_off)
 
-    def _directions(
-        self, matrices: Sequence[Matrix], is_off: torch.Tensor | None
-    ) -> list[torch.Tensor]:
-        """The semi-orthogonal matrices along which parameters move, each in their shape."""
-        directions = [torch.empty_like(matrix.parameter) for matrix in matrices]
-        pieces: dict[tuple[int, int], list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
-        for (parameter, n_parts), direction in zip(matrices, directions, strict=True):
-            mean = self._mean_with(parameter, is_off)
-            # Nesterov's: the mean as it will be if the gradient stays as it is.
-            ahead = parameter.grad.lerp(mean, self._momentum)
-            for part, result in zip(ahead.chunk(n_parts), direction.chunk(n_parts), strict=True):
+    def _groups(self) -> Iterator[list[_Piece]]:
+        """What is updated, in groups of matrices of one shape that take little memory at once."""
+        by_shape: dict[tuple[int, ...], list[_Piece]] = defaultdict(list)
+        for parameter, n_parts in self._matrices:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            if not state:
+                state[_MEAN] = torch.zeros_like(parameter)
+            triples = (x.chunk(n_parts) for x in (parameter, parameter.grad, state[_MEAN]))
+            for parts in zip(*triples, strict=True):
+                rows, columns = parts[0].shape
                 # Lying, tall matrices go together with wide ones, and products are smaller.
-                pair = (part.T, result.T) if len(part) > part.shape[1] else (part, result)
-                pieces[tuple(pair[0].shape)].append(pair)
-        for pairs in pieces.values():
-            found = orthogonalised(torch.stack([part for part, _ in pairs]), self._dtype)
-            for (_, result), matrix in zip(pairs, found, strict=True):
-                result.copy_(matrix)
-        return directions
+                views = (x.T for x in parts) if rows > columns else parts
+                piece = _Piece(*views, math.sqrt(max(1, rows / columns)))
+                by_shape[tuple(piece.weight.shape)].append(piece)
+        for (rows, columns), pieces in by_shape.items():
+            n_at_once = max(1, NUMBERS_AT_ONCE // (rows * columns))
+            for first in range(0, len(pieces), n_at_once):
+                yield pieces[first : first + n_at_once]
 
-    def _mean_with(self, parameter: nn.Parameter, is_off: torch.Tensor | None) -> torch.Tensor:
-        """The mean of a parameter's gradient, with the newest one."""
-        state = self.state[parameter]
-        if not state:
-            state[_MEAN] = torch.zeros_like(parameter)
-        mean = state[_MEAN]
-        newer = mean.lerp(parameter.grad, 1 - self._momentum)
-        mean.copy_(newer if is_off is None else torch.where(is_off, mean, newer))
-        return mean
+    def _update(self, pieces: list[_Piece], rate: float, is_off: torch.Tensor | None) -> None:
+        """Moves matrices of one shape."""
+        ahead = []
+        for piece in pieces:
+            newer = piece.mean.lerp(piece.gradient, 1 - self._momentum)
+            piece.mean.copy_(newer if is_off is None else torch.where(is_off, piece.mean, newer))
+            # Nesterov's: the mean as it will be if the gradient stays as it is.
+            ahead.append(piece.gradient.lerp(newer, self._momentum))
+        directions = orthogonalised(torch.stack(ahead), self._dtype)
+        for piece, direction in zip(pieces, directions, strict=True):
+            updated = piece.weight * (1 - rate * self._weight_decay)
+            updated.sub_(direction, alpha=rate * piece.scale)
+            if is_off is not None:
+                updated = torch.where(is_off, piece.weight, updated)
+            piece.weight.copy_(updated)
 
 
 def orthogonalised(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -66,4 +66,5 @@ class Schedule:
         """How much of the decay that follows a step is over: 0 to 1."""
         if step >= self.decay_steps:
             return _WHOLE
-        return max(step - start, 0) / (self.decay_steps - start)
+        # What begins in its last step has no steps between.
+        return (step - start) / (self.decay_steps - start) if step > start else 0.0

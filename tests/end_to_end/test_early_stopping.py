@@ -79,13 +79,29 @@ def test_the_best_checkpoint_is_the_runs_result(tmp_path, capsys):
     last = max(losses)
     assert best < last < 40
     assert f"stopped early after step {last}" in told
-    assert f"the result is the best checkpoint, that of step {best}" in told
+    assert f"the result is the checkpoint of step {best}\n" in told
+    assert "sample:\nThe" in told
     assert f"final validation loss: {losses[best]:.4f} nats per token" in told
     assert json.loads((run_path / "manifest.json").read_text())["outcome"] == "completed"
     experiment.evaluate(looking_at(tmp_path))
     told = capsys.readouterr().out
     assert f"checkpoint: step {best} of" in told
     assert f"validation loss: {losses[best]:.4f} nats per token" in told
+
+
+def test_a_best_one_that_was_never_saved_is_told_and_the_newest_taken(tmp_path, capsys):
+    before = {**SETTINGS, "Trainer__checkpoint_cadence": None, "Trainer__max_steps": 16}
+    del before["Trainer__early_stopping_evaluations"]
+    experiment.train(request(tmp_path, **before))
+    found = rows(tmp_path / "run" / "metrics.jsonl")
+    losses = {row["step"]: row["val_loss"] for row in found if "val_loss" in row}
+    assert min(losses, key=losses.get) < 16
+    after = {**SETTINGS, "Trainer__checkpoint_cadence": None}
+    experiment.train(request(tmp_path, resume=True, **after))
+    experiment.evaluate(looking_at(tmp_path))
+    told = capsys.readouterr()
+    assert "was not kept; the newest is taken" in told.err
+    assert "checkpoint: step 16 of" in told.out
 
 
 def test_the_newest_one_can_be_asked_for(tmp_path, capsys):
