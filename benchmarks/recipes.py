@@ -26,9 +26,12 @@ from typing import Any, NamedTuple
 
 from benchmarks.harness import print_result, world
 from benchmarks.time_to_loss import RUN, loss_in
+from lm_core.config.hyperparameters import KEYS
+from lm_core.config.names import unknown_key
 from lm_core.config.resolution import ConfigSources, FileArgument, resolve
 from lm_core.config.table import default, gin_parameter
 from lm_core.config.training_config import TrainingConfig
+from lm_core.errors import InputError
 
 CONFIGS = Path(RUN).parent / "configs"
 SEEDS = 3
@@ -84,6 +87,24 @@ def changes_of(values: TrainingConfig) -> dict[str, dict[str, Any]]:
         name = ", ".join(f"{name}: {json.dumps(new)}" for name, new in changed.items())
         changes[name.replace('"', "")] = changed
     return changes
+
+
+def change_of(text: str) -> dict[str, Any]:
+    """The values of a ``--change``.
+
+    Raises:
+        SystemExit: It is no JSON object of hyperparameters.
+    """
+    try:
+        changed = json.loads(text)
+    except ValueError:
+        changed = None
+    if not isinstance(changed, dict) or not changed:
+        raise SystemExit(f'--change={text}: it takes JSON such as {{"norm": "layernorm"}}')
+    for key in changed:
+        if key not in KEYS:
+            raise SystemExit(f"--change: {key}: {unknown_key(key)}")
+    return changed
 
 
 def bindings_of(changed: Mapping[str, Any]) -> list[str]:
@@ -234,9 +255,13 @@ def main() -> None:
     sources = ConfigSources(
         files=[FileArgument("--config", given.config)], yaml_folders=[Path(), CONFIGS]
     )
-    changes = {text: json.loads(text) for text in given.change}
+    changes = {text: change_of(text) for text in given.change}
+    try:
+        recipe = resolve(sources).values
+    except InputError as error:
+        raise SystemExit(error.message) from error
     if given.ablate:
-        changes = changes_of(resolve(sources).values)
+        changes = changes_of(recipe)
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)
     if changes:

@@ -57,7 +57,7 @@ KINDS_OF_OPERATIONS = {
     "products of linear layers": ("mm", "addmm", "mkldnn::_linear_pointwise", "_LinearBackward"),
     "products of attention": ("bmm", "baddbmm_"),
     "attention in compiled loops": ("_InBlocks", "_InBlocksBackward"),
-    "GELU": ("gelu", "gelu_backward", "_Gelu", "_GeluBackward"),
+    "GELU": ("gelu", "gelu_backward", "_Elementwise", "_ElementwiseBackward"),
     "softmax of attention, and its masks": ("_InStrips", "_InStripsBackward"),
     "LayerNorm": ("_Norm", "_NormBackward"),
     "drawing masks": ("keep_mask",),

@@ -30,6 +30,15 @@ def test_each_choice_is_taken_back_alone_and_sizes_are_left():
     assert set(KEYS) >= recipes.NO_CHOICES
 
 
+def test_a_change_that_is_none_is_told_before_anything_runs():
+    assert recipes.change_of('{"bias": true}') == {"bias": True}
+    with pytest.raises(SystemExit, match="did you mean norm"):
+        recipes.change_of('{"nrom": "layernorm"}')
+    for text in ("norm=layernorm", "3", "{}"):
+        with pytest.raises(SystemExit, match="it takes JSON"):
+            recipes.change_of(text)
+
+
 def test_changes_become_bindings():
     flags = bindings_of({"norm": "layernorm", "ema_decay": None, "bias": True})
     assert flags == [

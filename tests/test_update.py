@@ -141,7 +141,7 @@ def test_a_gradient_that_is_left_out_is_gone():
     parts = Parts()
     before = parts.everything()
     assert isinstance(parts.update.gradient(KEY), Gradient)
-    parts.update.leave_out(KEY)
+    parts.update.end_step(KEY)
     assert all(p.grad is None for p in parts.model.parameters())
     assert equal(parts.everything(), before)
 
@@ -231,7 +231,7 @@ def test_a_step_that_is_left_out_counts_for_the_average_with_the_weights_as_they
     steps(parts, "apply", 2)
     weights = {name: p.detach().clone() for name, p in parts.model.named_parameters()}
     average = {name: a.clone() for name, a in parts.trained.average.weights.items()}
-    parts.update.leave_out(KEY._replace(step=3))
+    parts.update.end_step(KEY._replace(step=3))
     for name, found in parts.trained.average.weights.items():
         share = 0.5 / (1 - 0.5**3)
         torch.testing.assert_close(found, average[name].lerp(weights[name], share))

@@ -3,6 +3,7 @@
 For the exact GELU in bfloat16, PyTorch's own loop is as good on a CPU.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from lm_core.kernels.activations import (
     SWIGLU,
     SWIGLU_BACKWARD,
 )
+from lm_core.kernels.kernel import Kernel
 from lm_core.kernels.tensors import has_content, numbers_of, type_of
 
 
@@ -28,7 +30,7 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
         x: Any shape, floating point.
     """
     if x.device.type == "cpu" and type_of(x.dtype) in GELU:
-        return _Gelu.apply(x)
+        return _Elementwise.apply(x, GELU, GELU_BACKWARD)
     return F.gelu(x)
 
 
@@ -39,7 +41,7 @@ def relu_squared(x: torch.Tensor) -> torch.Tensor:
         x: Any shape, floating point.
     """
     if x.device.type == "cpu" and type_of(x.dtype) in RELU_SQUARED:
-        return _ReluSquared.apply(x)
+        return _Elementwise.apply(x, RELU_SQUARED, RELU_SQUARED_BACKWARD)
     return reference_relu_squared(x)
 
 
@@ -69,47 +71,32 @@ def reference_swiglu(x: torch.Tensor) -> torch.Tensor:
     return F.silu(gates) * rest
 
 
-class _Gelu(torch.autograd.Function):
-    """``F.gelu``, which in float32 takes three times as long to go backward."""
+class _Elementwise(torch.autograd.Function):
+    """A function of each number alone, in one pass forward and one backward.
+
+    Of GELU in float32, PyTorch's own takes three times as long to go backward.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, x: torch.Tensor, kernels: Mapping[str, Kernel], backward: Mapping[str, Kernel]
+    ) -> torch.Tensor:
         x = x.contiguous()
         ctx.save_for_backward(x)
+        ctx.kernels = backward
         y = torch.empty_like(x)
         if has_content(x):
-            GELU[type_of(x.dtype)](numbers_of(x, -1), numbers_of(y, -1))
+            kernels[type_of(x.dtype)](numbers_of(x, -1), numbers_of(y, -1))
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        (x,) = ctx.saved_tensors
-        gradient, of_x = gradient.contiguous(), torch.empty_like(x)
-        GELU_BACKWARD[type_of(x.dtype)](*(numbers_of(part, -1) for part in (x, gradient, of_x)))
-        return of_x
-
-
-class _ReluSquared(torch.autograd.Function):
-    """``reference_relu_squared`` in one pass, and one backward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        x = x.contiguous()
-        ctx.save_for_backward(x)
-        y = torch.empty_like(x)
-        if has_content(x):
-            RELU_SQUARED[type_of(x.dtype)](numbers_of(x, -1), numbers_of(y, -1))
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (x,) = ctx.saved_tensors
         of_x = torch.empty_like(x)
         parts = x, gradient.contiguous(), of_x
-        RELU_SQUARED_BACKWARD[type_of(x.dtype)](*(numbers_of(part, -1) for part in parts))
-        return of_x
+        ctx.kernels[type_of(x.dtype)](*(numbers_of(part, -1) for part in parts))
+        return of_x, None, None
 
 
 class _Swiglu(torch.autograd.Function):

@@ -125,7 +125,7 @@ class Steps:
             self._update.apply(gradient)
             return None
         self._leave_out(key.step, numbers)
-        self._update.leave_out(key)
+        self._update.end_step(key)
         return self.state.skipped_batches
 
     def _finish(self, gradient: Gradient, n_skipped: int | None, seconds: float) -> None:

@@ -147,9 +147,9 @@ class Update:
         self._clip(gradient.norm)
         factor = self._settings.schedule(gradient.key.step)
         self._hooks.step(partial(self._optimizer.step, factor), gradient.key)
-        self.leave_out(gradient.key)
+        self.end_step(gradient.key)
 
-    def leave_out(self, key: StepKey) -> None:
+    def end_step(self, key: StepKey) -> None:
         """Ends a step: the average takes the weights as they are, and the gradient is forgotten."""
         if self._average is not None:
             self._average.take(key.step)
