@@ -5,26 +5,27 @@
     python -m benchmarks.recipes --config=speedrun.yaml --corpus=tinyshakespeare.txt --ablate
 
 Each run is ``python run.py`` in a process of its own, and its seconds are those of the whole
-process. ``--out`` names a folder for what is worth keeping of the recipe's runs: each one's
-configuration and last line of metrics, the losses as a picture, a sample of the first, and
-``result.json``, or ``ablation.json``, with all that was measured. In an ablation, a choice is each
-value that is not the default's, sizes and what belongs to the text aside; it gets the default's
-value, with the partners that ``PARTNERS`` gives it. ``--change`` runs changes of one's own instead.
+process. ``--out`` names a folder for what is worth keeping of the runs
+(``benchmarks/recipe_records.py``). What it has already of the same recipe, on the same machine, is
+not run again: seeds can be measured one at a time, and a call that was ended goes on.
+
+In an ablation, a choice is each value that is not the default's, sizes and what belongs to the text
+aside; it gets the default's value, with the partners that ``PARTNERS`` gives it. ``--change`` adds
+a change of one's own. ``--max_steps`` makes all runs shorter.
 """
 
 import argparse
 import json
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks.harness import print_result, world
+from benchmarks.recipe_records import Results, Run, draw, keep, rows_of
 from benchmarks.time_to_loss import RUN, loss_in
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.names import unknown_key
@@ -34,7 +35,7 @@ from lm_core.config.training_config import TrainingConfig
 from lm_core.errors import InputError
 
 CONFIGS = Path(RUN).parent / "configs"
-SEEDS = 3
+SEEDS = "1,2,3"
 # Values that say how large and how long, on what, or when to look: no choices of a method.
 NO_CHOICES = frozenset(
     {
@@ -52,23 +53,10 @@ NO_CHOICES = frozenset(
 PARTNERS: dict[str, dict[str, Any]] = {"optimizer": {"learning_rate": 4e-3}}
 # Two matrices of this many times the width have as many parameters as three.
 WIDTH_WITHOUT_A_GATE = 1.5
-# How the losses of a run are drawn: training losses as means of so many parts of it.
-N_POINTS = 60
-FIGURE_INCHES = (7, 4)
-
-
-class Run(NamedTuple):
-    """What a run came to.
-
-    Attributes:
-        seed: Its seed.
-        loss: Validation loss in nats per token.
-        seconds: From the start of the process to its end.
-    """
-
-    seed: int
-    loss: float
-    seconds: float
+# The name of what is changed nowhere, and whose sample is kept, with which options.
+RECIPE = "the recipe"
+SAMPLED = 1
+SAMPLING = ("--gin.Sampler.max_length=400", "--gin.Sampler.temperature=0.8")
 
 
 def changes_of(values: TrainingConfig) -> dict[str, dict[str, Any]]:
@@ -84,9 +72,13 @@ def changes_of(values: TrainingConfig) -> dict[str, dict[str, Any]]:
         changed = {key: default(key), **PARTNERS.get(key, {})}
         if key == "activation" and value == "swiglu":
             changed["d_ff"] = round(values.d_ff * WIDTH_WITHOUT_A_GATE)
-        name = ", ".join(f"{name}: {json.dumps(new)}" for name, new in changed.items())
-        changes[name.replace('"', "")] = changed
+        changes[name_of(changed)] = changed
     return changes
+
+
+def name_of(changed: Mapping[str, Any]) -> str:
+    """What the table calls a change."""
+    return ", ".join(f"{key}: {json.dumps(new)}" for key, new in changed.items()).replace('"', "")
 
 
 def change_of(text: str) -> dict[str, Any]:
@@ -135,94 +127,67 @@ def trained(words: Sequence[str], run_dir: Path, seed: int, name: str) -> Run:
     return Run(seed, loss_in(name, done.stdout), seconds)
 
 
-def keep(run_dir: Path, folder: Path, corpus: Path) -> None:
-    """Keeps a run's configuration, without the place of the text, and its last line of metrics."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = (run_dir / "config.yaml").read_text()
-    for place in (str(corpus.resolve()), str(corpus)):
-        text = text.replace(place, corpus.name)
-    lines = text.replace(f"{run_dir}/", "").splitlines(keepends=True)
-    root = f"{Path(RUN).parent}/"
-    (folder / "config.yaml").write_text("".join(line.replace(root, "") for line in lines))
-    (folder / "metrics.jsonl").write_text(
-        (run_dir / "metrics.jsonl").read_text().splitlines(keepends=True)[-1]
-    )
-
-
-def draw(curves: Mapping[int, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """Draws the losses of some runs, by their seeds, against the step."""
-    import matplotlib.pyplot as plt
-
-    plt.rcParams["svg.hashsalt"] = "recipes"
-    figure, panel = plt.subplots(figsize=FIGURE_INCHES, layout="constrained")
-    for index, (seed, rows) in enumerate(curves.items()):
-        size = max(1, len(rows) // N_POINTS)
-        parts = [rows[i : i + size] for i in range(0, len(rows), size)]
-        steps = [part[-1]["step"] for part in parts]
-        means = [statistics.mean(row["train_loss"] for row in part) for part in parts]
-        panel.plot(steps, means, color=f"C{index}", alpha=0.6, label=f"training, seed {seed}")
-        evaluated = [(row["step"], row["val_loss"]) for row in rows if "val_loss" in row]
-        panel.plot(*zip(*evaluated, strict=True), "o", color=f"C{index}", label="validation")
-    panel.set(xlabel="step", ylabel="nats per token")
-    panel.legend(ncols=len(curves))
-    figure.savefig(path, metadata={"Date": None})
-
-
-def recipe_runs(words: Sequence[str], given: argparse.Namespace) -> list[Run]:
+def run_recipe(words: Sequence[str], given: argparse.Namespace, results: Results) -> None:
     """The recipe with each seed; what is worth keeping goes into the folder, if there is one."""
-    runs, curves = [], {}
-    with tempfile.TemporaryDirectory() as place:
-        for seed in range(1, given.seeds + 1):
+    for seed in given.seeds:
+        if (RECIPE, seed) in results:
+            continue
+        with tempfile.TemporaryDirectory() as place:
             run_dir = Path(place) / f"seed-{seed}"
-            runs.append(trained(words, run_dir, seed, "the recipe"))
-            lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-            curves[seed] = [json.loads(line) for line in lines]
-            if given.out is not None and given.corpus is not None:
+            run = trained(words, run_dir, seed, RECIPE)
+            if given.out is not None:
                 keep(run_dir, given.out / run_dir.name, given.corpus)
-        if given.out is not None:
-            draw(curves, given.out / "losses.svg")
-            sampled = [sys.executable, RUN, "--mode=sample", f"--run_dir={place}/seed-1"]
-            options = ["--gin.Sampler.max_length=400", "--gin.Sampler.temperature=0.8"]
-            with (given.out / "sample.txt").open("w") as file:
-                subprocess.run([*sampled, *options], stdout=file, check=True)
-    return runs
+                if seed == SAMPLED:
+                    (given.out / "sample.txt").write_text(sampled(run_dir))
+            results.add(RECIPE, run)
+            if given.out is not None:
+                draw(given.out, [run.seed for run in results.runs()[RECIPE]])
 
 
-def changed_runs(
-    words: Sequence[str], changes: Mapping[str, Mapping[str, Any]], n_seeds: int
-) -> dict[str, list[Run]]:
+def sampled(run_dir: Path) -> str:
+    """A text that a run's model writes."""
+    command = [sys.executable, RUN, "--mode=sample", f"--run_dir={run_dir}", *SAMPLING]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def run_changes(
+    words: Sequence[str],
+    changes: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+    results: Results,
+) -> None:
     """Each change with each seed; seeds come first, so that a part of the table is of use."""
-    runs: dict[str, list[Run]] = {name: [] for name in ("the recipe", *changes)}
-    with tempfile.TemporaryDirectory() as place:
-        for seed in range(1, n_seeds + 1):
-            for index, name in enumerate(runs):
-                run_dir = Path(place) / f"{index}-{seed}"
+    for seed in seeds:
+        for name in (RECIPE, *changes):
+            if (name, seed) in results:
+                continue
+            with tempfile.TemporaryDirectory() as place:
                 flags = bindings_of(changes.get(name, {}))
-                runs[name].append(trained([*words, *flags], run_dir, seed, name))
-                shutil.rmtree(run_dir)
-    return runs
+                results.add(name, trained([*words, *flags], Path(place) / "run", seed, name))
 
 
-def rows_of(runs: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
-    """A row for each change: its losses, and how much is lost by it."""
-    means = {name: statistics.mean(run.loss for run in mine) for name, mine in runs.items()}
-    first = next(iter(means.values()))
-    return [
-        {
-            "run": name,
-            "seeds": str(len(mine)),
-            "mean loss": f"{means[name]:.4f}",
-            "standard deviation": f"{deviation(mine):.4f}",
-            "worse by": f"{means[name] - first:+.4f}",
-            "median seconds": statistics.median(run.seconds for run in mine),
-        }
-        for name, mine in runs.items()
-    ]
+def facts_of(given: argparse.Namespace, recipe: TrainingConfig) -> dict[str, Any]:
+    """What the runs are of, for a reader of the records and for a later call that adds to them."""
+    values = {key: value for key, value in recipe.to_dict().items() if value != default(key)}
+    return {
+        "world": world(),
+        "configuration": given.config,
+        "corpus": None if given.corpus is None else given.corpus.name,
+        "steps": given.max_steps or recipe.max_steps,
+        "recipe": values,
+    }
 
 
-def deviation(runs: Sequence[Run]) -> float:
-    """The standard deviation of losses; 0 of a lone one."""
-    return statistics.stdev(run.loss for run in runs) if len(runs) > 1 else 0.0
+def seeds_of(text: str) -> list[int]:
+    """The seeds that a flag names.
+
+    Raises:
+        ArgumentTypeError: They are no numbers from 0 on.
+    """
+    words = text.split(",")
+    if not all(word.isascii() and word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"{text}: it takes numbers with commas, such as {SEEDS}")
+    return [int(word) for word in words]
 
 
 def parsed() -> argparse.Namespace:
@@ -232,7 +197,12 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--config", required=True, help="the recipe, a file in configs/")
     parser.add_argument("--corpus", type=Path, help="the text; left out: the recipe's own")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"from 1 on (default {SEEDS})")
+    parser.add_argument(
+        "--seeds",
+        type=seeds_of,
+        default=seeds_of(SEEDS),
+        help=f"those of the runs, with commas between them (default {SEEDS})",
+    )
     parser.add_argument("--max_steps", type=int, help="fewer steps than the recipe has")
     parser.add_argument("--out", type=Path, help="a folder for what is worth keeping")
     parser.add_argument("--ablate", action="store_true", help="the recipe less each of its choices")
@@ -255,25 +225,24 @@ def main() -> None:
     sources = ConfigSources(
         files=[FileArgument("--config", given.config)], yaml_folders=[Path(), CONFIGS]
     )
-    changes = {text: change_of(text) for text in given.change}
+    own = [change_of(text) for text in given.change]
     try:
         recipe = resolve(sources).values
     except InputError as error:
         raise SystemExit(error.message) from error
-    if given.ablate:
-        changes = changes_of(recipe)
+    changes = changes_of(recipe) if given.ablate else {}
+    changes |= {name_of(changed): changed for changed in own}
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)
+    facts = facts_of(given, recipe)
+    name = "ablation.json" if changes else "result.json"
+    results = Results(None if given.out is None else given.out / name, facts)
     if changes:
-        runs, name = changed_runs(words, changes, given.seeds), "ablation.json"
+        run_changes(words, changes, given.seeds, results)
     else:
-        runs, name = {"the recipe": recipe_runs(words, given)}, "result.json"
-    facts = {"configuration": given.config, "steps": given.max_steps or "all"}
-    if given.out is not None:
-        table = {label: [run._asdict() for run in mine] for label, mine in runs.items()}
-        document = {"world": world(), **facts, "runs": table}
-        (given.out / name).write_text(json.dumps(document, indent=2) + "\n")
-    print_result(world(), rows_of(runs), given.json, facts)
+        run_recipe(words, given, results)
+    told = {key: facts[key] for key in ("configuration", "steps")}
+    print_result(facts["world"], rows_of((RECIPE, *changes), results.runs()), given.json, told)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The program that runs recipes and takes choices away, and the figures that the pages show."""
 
+import argparse
 import json
 import re
 import statistics
@@ -7,7 +8,8 @@ import statistics
 import pytest
 
 from benchmarks import recipes
-from benchmarks.recipes import Run, bindings_of, changes_of, keep, rows_of
+from benchmarks.recipe_records import Results, Run, curve_of, draw, keep, rows_of
+from benchmarks.recipes import RECIPE, bindings_of, changes_of
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.resolution import ConfigSources, FileArgument, resolve
 from lm_core.config.training_config import TrainingConfig
@@ -48,23 +50,78 @@ def test_changes_become_bindings():
     ]
 
 
+def test_a_change_is_called_by_its_values():
+    assert recipes.name_of({"norm": "layernorm", "d_ff": 9}) == "norm: layernorm, d_ff: 9"
+
+
+def test_seeds_are_numbers_with_commas():
+    assert recipes.seeds_of("3,1") == [3, 1]
+    for text in ("", "1,", "-1", "1.5", "a"):
+        with pytest.raises(argparse.ArgumentTypeError, match="numbers with commas"):
+            recipes.seeds_of(text)
+
+
 def test_a_row_tells_what_a_choice_is_worth():
-    runs = {"the recipe": [Run(1, 1.0, 5.0), Run(2, 2.0, 6.0)], "x": [Run(1, 1.75, 9.0)]}
-    first, second = rows_of(runs)
+    runs = {RECIPE: [Run(1, 1.0, 5.0), Run(2, 2.0, 6.0)], "x": [Run(1, 1.75, 9.0)]}
+    first, second, third = rows_of((RECIPE, "x", "y"), runs)
     assert first["mean loss"] == "1.5000"
     assert first["standard deviation"] == f"{statistics.stdev([1.0, 2.0]):.4f}"
-    assert second["worse by"] == "+0.2500"
-    assert second["standard deviation"] == "0.0000"
+    assert second["standard deviation"] == ""
+    # Against the recipe with the same seed, not against its mean.
+    assert second["worse by"] == "+0.7500"
+    assert list(third.values()) == ["y", "0", "", "", "", ""]
+
+
+def test_results_are_kept_after_each_run_and_gone_on_with(tmp_path):
+    path, facts = tmp_path / "result.json", {"steps": 9, "recipe": {"norm": "rmsnorm"}}
+    first = Results(path, facts)
+    first.add(RECIPE, Run(2, 1.5, 3.0))
+    second = Results(path, facts)
+    assert (RECIPE, 2) in second
+    assert (RECIPE, 1) not in second
+    second.add(RECIPE, Run(1, 1.25, 4.0))
+    assert Results(path, facts).runs() == {RECIPE: [Run(1, 1.25, 4.0), Run(2, 1.5, 3.0)]}
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_results_of_something_else_are_not_added_to(tmp_path):
+    path = tmp_path / "result.json"
+    Results(path, {"steps": 9}).add(RECIPE, Run(1, 1.5, 3.0))
+    with pytest.raises(SystemExit, match=r"another steps \(9, not 10\); remove it"):
+        Results(path, {"steps": 10})
 
 
 def test_what_is_kept_of_a_run_has_no_place_of_this_machine(tmp_path):
     run, corpus = tmp_path / "run", tmp_path / "texts" / "a.txt"
     run.mkdir()
     (run / "config.yaml").write_text(f"# --config={run}/config.yaml\ncorpus: {corpus}\n")
-    (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+    lines = ['{"step": 1, "train_loss": 3.0}', '{"step": 2, "train_loss": 2.0, "val_loss": 2.5}']
+    (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     keep(run, tmp_path / "kept", corpus)
     assert (tmp_path / "kept/config.yaml").read_text() == "# --config=config.yaml\ncorpus: a.txt\n"
-    assert (tmp_path / "kept/metrics.jsonl").read_text() == '{"step": 2}\n'
+    assert (tmp_path / "kept/metrics.jsonl").read_text() == lines[1] + "\n"
+    curve = json.loads((tmp_path / "kept/curve.json").read_text())
+    assert curve == {"training": [[1, 3.0], [2, 2.0]], "validation": [[2, 2.5]]}
+
+
+def test_a_long_curve_is_means_of_its_parts():
+    rows = [{"step": step, "train_loss": float(step)} for step in range(1, 601)]
+    points = list(curve_of(iter(rows))["training"])
+    assert len(points) == 60
+    assert points[0] == (10, 5.5)
+    assert points[-1] == (600, 595.5)
+
+
+def test_the_picture_shows_every_seed(tmp_path):
+    pytest.importorskip("matplotlib")
+    for seed in (1, 4):
+        (tmp_path / f"seed-{seed}").mkdir()
+        curve = {"training": [[1, 3.0], [2, 2.0]], "validation": [[2, 2.5]]}
+        (tmp_path / f"seed-{seed}" / "curve.json").write_text(json.dumps(curve))
+    draw(tmp_path, [1, 4])
+    picture = (tmp_path / "losses.svg").read_text()
+    assert "training, seed 1" in picture
+    assert "training, seed 4" in picture
 
 
 @pytest.mark.parametrize("folder", RECORDS, ids=lambda path: path.name)
@@ -73,10 +130,9 @@ def test_the_figures_on_the_page_are_those_of_the_records(folder):
         document = json.loads((folder / name).read_text())
         assert document["configuration"] == f"{folder.name}.yaml"
         table = {label: [Run(**run) for run in mine] for label, mine in document["runs"].items()}
-        for row in rows_of(table):
-            label, *cells = (row[column] for column in row)
-            cells[-1] = f"{cells[-1]:.1f}"
-            label = label if label == "the recipe" else f"`{label}`"
+        for row in rows_of(list(table), table):
+            label, *cells = row.values()
+            label = label if label == RECIPE else f"`{label}`"
             assert f"| {' | '.join([label, *cells])} |" in PAGE
 
 
@@ -84,7 +140,7 @@ def test_the_figures_on_the_page_are_those_of_the_records(folder):
 def test_the_records_are_of_the_recipe_as_it_is(folder):
     file = FileArgument("--config", f"{folder.name}.yaml")
     recipe = resolve(ConfigSources(files=[file], yaml_folders=[PROJECT / "configs"])).values
-    runs = json.loads((folder / "result.json").read_text())["runs"]["the recipe"]
+    runs = json.loads((folder / "result.json").read_text())["runs"][RECIPE]
     # What the start of a run fills in.
     filled = {"corpus", "seed", "precision", "decay_steps"}
     for run in runs:
