@@ -16,6 +16,7 @@ a change of one's own. ``--max_steps`` makes all runs shorter.
 
 import argparse
 import json
+import platform
 import subprocess
 import sys
 import tempfile
@@ -57,6 +58,8 @@ WIDTH_WITHOUT_A_GATE = 1.5
 RECIPE = "the recipe"
 SAMPLED = 1
 SAMPLING = ("--gin.Sampler.max_length=400", "--gin.Sampler.temperature=0.8")
+# The built-in corpus differs between versions of Python.
+BUILT_IN = f"the documentation of Python {platform.python_version()}"
 
 
 def changes_of(values: TrainingConfig) -> dict[str, dict[str, Any]]:
@@ -172,7 +175,7 @@ def facts_of(given: argparse.Namespace, recipe: TrainingConfig) -> dict[str, Any
     return {
         "world": world(),
         "configuration": given.config,
-        "corpus": None if given.corpus is None else given.corpus.name,
+        "corpus": BUILT_IN if given.corpus is None else given.corpus.name,
         "steps": given.max_steps or recipe.max_steps,
         "recipe": values,
     }

@@ -21,6 +21,7 @@ EXPECTED = {
     "large-model.yaml": {"n_layers": 6, "d_model": 512},
     "fast-training.yaml": {"max_steps": 750, "batch_size": 32},
     "speedrun.yaml": {"optimizer": "muon", "position": "rope"},
+    "python-docs.yaml": {"corpus": None, "max_steps": 1200, "sampling_cadence": 100},
     "detailed-eval.yaml": {"eval_cadence": 100, "sampling_cadence": 100},
 }
 
