@@ -7,7 +7,7 @@ run's ``config.yaml``, the last line of its ``metrics.jsonl``, and ``curve.json`
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,15 +48,19 @@ class Results:
         self._runs: dict[str, dict[int, Run]] = {}
         if path is None or not path.exists():
             return
-        document = json.loads(path.read_text())
-        for name, value in self._facts.items():
-            if document.get(name) != value:
-                raise SystemExit(
-                    f"{path}: its runs are of another {name} ({json.dumps(document.get(name))}, "
-                    f"not {json.dumps(value)}); remove it to measure anew, or give another --out"
-                )
-        for name, runs in document["runs"].items():
-            self._runs[name] = {run["seed"]: Run(**run) for run in runs}
+        way_out = "remove it to measure anew, or give another --out"
+        try:
+            document = json.loads(path.read_text())
+            other = [name for name, value in self._facts.items() if document[name] != value]
+            for name, runs in document["runs"].items():
+                self._runs[name] = {run["seed"]: Run(**run) for run in runs}
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise SystemExit(f"{path}: these are no results of recipes; {way_out}") from error
+        if other:
+            before, now = (json.dumps(facts[other[0]]) for facts in (document, self._facts))
+            raise SystemExit(
+                f"{path}: its runs are of another {other[0]}, {before} and not {now}; {way_out}"
+            )
 
     def __contains__(self, name_and_seed: tuple[str, int]) -> bool:
         name, seed = name_and_seed
@@ -94,23 +98,22 @@ def keep(run_dir: Path, folder: Path, corpus: Path | None) -> None:
     (folder / "config.yaml").write_text(text)
     lines = (run_dir / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text(lines[-1])
-    curve = {kind: list(points) for kind, points in curve_of(map(json.loads, lines)).items()}
+    curve = curve_of([json.loads(line) for line in lines])
     (folder / "curve.json").write_text(json.dumps(curve) + "\n")
 
 
-def curve_of(rows: Iterator[Mapping[str, Any]]) -> dict[str, Iterator[tuple[int, float]]]:
+def curve_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
     """The losses of a run, as steps and nats per token: means in training, and all validations."""
-    rows = list(rows)
     size = max(1, len(rows) // N_POINTS)
     parts = [rows[i : i + size] for i in range(0, len(rows), size)]
     return {
-        "training": (
+        "training": [
             (part[-1]["step"], round(statistics.mean(row["train_loss"] for row in part), 4))
             for part in parts
-        ),
-        "validation": (
+        ],
+        "validation": [
             (row["step"], round(row["val_loss"], 4)) for row in rows if "val_loss" in row
-        ),
+        ],
     }
 
 

@@ -20,14 +20,13 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import print_result, world
 from benchmarks.recipe_records import Results, Run, draw, keep, rows_of
-from benchmarks.time_to_loss import RUN, loss_in
+from benchmarks.time_to_loss import RUN, end_children_on_termination, turn
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.names import unknown_key
 from lm_core.config.resolution import ConfigSources, FileArgument, resolve
@@ -102,6 +101,20 @@ def change_of(text: str) -> dict[str, Any]:
     return changed
 
 
+def resolved(config: str, changed: Mapping[str, Any]) -> TrainingConfig:
+    """The values of a recipe with a change to it.
+
+    Raises:
+        SystemExit: They make no configuration.
+    """
+    file = FileArgument("--config", config)
+    try:
+        sources = ConfigSources(files=[file], overrides=changed, yaml_folders=[Path(), CONFIGS])
+        return resolve(sources).values
+    except InputError as error:
+        raise SystemExit(error.message) from error
+
+
 def bindings_of(changed: Mapping[str, Any]) -> list[str]:
     """The flags that make changes to a recipe."""
     return [f"--gin_bindings={gin_parameter(key)} = {value!r}" for key, value in changed.items()]
@@ -119,15 +132,10 @@ def trained(words: Sequence[str], run_dir: Path, seed: int, name: str) -> Run:
     Raises:
         SystemExit: It failed.
     """
-    command = [sys.executable, RUN, *words, f"--gin.Trainer.seed={seed}", f"--run_dir={run_dir}"]
-    start = time.perf_counter()
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    seconds = time.perf_counter() - start
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise SystemExit(f"{name} with seed {seed} ended with {done.returncode}: {last}")
-    print(f"{name}, seed {seed}: {seconds:.1f} s", file=sys.stderr, flush=True)
-    return Run(seed, loss_in(name, done.stdout), seconds)
+    words = [RUN, *words, f"--gin.Trainer.seed={seed}", f"--run_dir={run_dir}"]
+    done = turn(f"{name} with seed {seed}", words)
+    print(f"{name}, seed {seed}: {done.seconds:.1f} s", file=sys.stderr, flush=True)
+    return Run(seed, done.loss, done.seconds)
 
 
 def run_recipe(words: Sequence[str], given: argparse.Namespace, results: Results) -> None:
@@ -221,22 +229,23 @@ def parsed() -> argparse.Namespace:
 
 def main() -> None:
     """Runs and prints."""
+    end_children_on_termination()
     given = parsed()
     words = [f"--config={given.config}"]
     words += [] if given.corpus is None else [f"--corpus={given.corpus}"]
     words += [] if given.max_steps is None else [f"--max_steps={given.max_steps}"]
-    sources = ConfigSources(
-        files=[FileArgument("--config", given.config)], yaml_folders=[Path(), CONFIGS]
-    )
-    own = [change_of(text) for text in given.change]
-    try:
-        recipe = resolve(sources).values
-    except InputError as error:
-        raise SystemExit(error.message) from error
+    recipe = resolved(given.config, {})
     changes = changes_of(recipe) if given.ablate else {}
-    changes |= {name_of(changed): changed for changed in own}
+    changes |= {name_of(changed): changed for changed in map(change_of, given.change)}
+    # A mistake in the last one is told before the first one runs for an hour.
+    fewer = {} if given.max_steps is None else {"max_steps": given.max_steps}
+    for changed in ({}, *changes.values()):
+        resolved(given.config, changed | fewer)
     if given.out is not None:
-        given.out.mkdir(parents=True, exist_ok=True)
+        try:
+            given.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SystemExit(f"--out={given.out}: {error.strerror}; give a folder") from error
     facts = facts_of(given, recipe)
     name = "ablation.json" if changes else "result.json"
     results = Results(None if given.out is None else given.out / name, facts)

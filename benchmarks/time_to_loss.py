@@ -22,6 +22,7 @@ lets them sleep soon. With ``GOMP_SPINCOUNT=1000`` in the environment, the peer'
 
 import argparse
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -81,6 +82,11 @@ def finished(name: str, words: Sequence[str]) -> tuple[float, str]:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise SystemExit(f"{name} ended with {done.returncode}: {last}")
     return seconds, done.stdout
+
+
+def end_children_on_termination() -> None:
+    """Makes SIGTERM an exception, on which ``finished`` ends the process that it waits for."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def loss_in(name: str, printed: str) -> float:
@@ -191,6 +197,7 @@ def parsed() -> argparse.Namespace:
 
 def main() -> None:
     """Measures and prints."""
+    end_children_on_termination()
     given = parsed()
     # The quick one first: where transformers is not installed, nobody waits to read it.
     finished("the import of transformers", IMPORT)

@@ -87,8 +87,36 @@ def test_results_are_kept_after_each_run_and_gone_on_with(tmp_path):
 def test_results_of_something_else_are_not_added_to(tmp_path):
     path = tmp_path / "result.json"
     Results(path, {"steps": 9}).add(RECIPE, Run(1, 1.5, 3.0))
-    with pytest.raises(SystemExit, match=r"another steps \(9, not 10\); remove it"):
+    with pytest.raises(SystemExit, match="another steps, 9 and not 10; remove it"):
         Results(path, {"steps": 10})
+
+
+@pytest.mark.parametrize("text", ["", "3", "{}", '{"steps": 9, "runs": 3}', '{"steps": 9'])
+def test_a_file_that_holds_no_results_is_told_and_left(tmp_path, text):
+    path = tmp_path / "result.json"
+    path.write_text(text)
+    with pytest.raises(SystemExit, match="no results of recipes; remove it"):
+        Results(path, {"steps": 9})
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--config=nope.yaml"], "'nope.yaml': unknown file"),
+        (["--config=python-docs.yaml", '--change={"dropout": "a"}'], "dropout"),
+        (["--config=python-docs.yaml", "--max_steps=0"], "max_steps: 0 is less than 1"),
+        (["--config=python-docs.yaml", "--out=file"], "--out=file: File exists"),
+    ],
+)
+def test_mistakes_are_told_before_the_first_run(tmp_path, monkeypatch, words, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("sys.argv", ["recipes.py", *words])
+    monkeypatch.setattr(recipes, "trained", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(recipes, "end_children_on_termination", lambda: None)
+    with pytest.raises(SystemExit, match=re.escape(told)):
+        recipes.main()
 
 
 def test_what_is_kept_of_a_run_has_no_place_of_this_machine(tmp_path):
@@ -106,7 +134,7 @@ def test_what_is_kept_of_a_run_has_no_place_of_this_machine(tmp_path):
 
 def test_a_long_curve_is_means_of_its_parts():
     rows = [{"step": step, "train_loss": float(step)} for step in range(1, 601)]
-    points = list(curve_of(iter(rows))["training"])
+    points = curve_of(rows)["training"]
     assert len(points) == 60
     assert points[0] == (10, 5.5)
     assert points[-1] == (600, 595.5)

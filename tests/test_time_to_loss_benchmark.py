@@ -3,7 +3,11 @@
 import dataclasses
 import json
 import math
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -20,6 +24,7 @@ from benchmarks.nanogpt_recipe import (
 )
 from benchmarks.peer import gpt2
 from benchmarks.time_to_loss import LAB, PEER, Turn, facts, finished, loss_in, rows
+from tests.config_sources import PROJECT
 
 TEXT = "the cat sat on the mat. " * 40
 TINY = Recipe(
@@ -44,6 +49,15 @@ with pathlib.Path("started").open("a") as file:
     print(*sys.argv[1:], file=file)
 print("final validation loss: 9.0000 nats per token")
 print("final validation loss: {loss} nats per token, 2.7 bits per byte")
+"""
+
+
+# Waits for a process that says that it lives, and would for a minute.
+WAITING = """
+from benchmarks.time_to_loss import end_children_on_termination, finished
+end_children_on_termination()
+child = "import os, pathlib, time; pathlib.Path('child').write_text(str(os.getpid())); time.sleep(60)"
+finished("the child", ["-c", child])
 """
 
 
@@ -257,3 +271,15 @@ def test_what_cannot_be_measured_is_told_before_anything_runs(
         started(monkeypatch, option)
     assert message in capsys.readouterr().err
     assert not (programs / "started").exists()
+
+
+def test_what_is_terminated_leaves_no_process_behind(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    parent = subprocess.Popen([sys.executable, "-c", WAITING], cwd=tmp_path, env=environment)
+    told = tmp_path / "child"
+    while parent.poll() is None and not (told.exists() and told.read_text()):
+        time.sleep(0.05)
+    parent.terminate()
+    assert parent.wait() == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)
