@@ -56,7 +56,7 @@ print("final validation loss: {loss} nats per token, 2.7 bits per byte")
 WAITING = """
 from benchmarks.time_to_loss import end_children_on_termination, finished
 end_children_on_termination()
-child = "import os, pathlib, time; pathlib.Path('child').write_text(str(os.getpid())); time.sleep(60)"
+child = "import os, time; print(os.getpid(), file=open('child', 'w'), flush=True); time.sleep(60)"
 finished("the child", ["-c", child])
 """
 
