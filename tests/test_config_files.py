@@ -21,6 +21,7 @@ EXPECTED = {
     "large-model.yaml": {"n_layers": 6, "d_model": 512},
     "fast-training.yaml": {"max_steps": 750, "batch_size": 32},
     "speedrun.yaml": {"optimizer": "muon", "position": "rope"},
+    "shakespeare.yaml": {"max_seq_len": 512, "weight_decay": 1.0},
     "python-docs.yaml": {"corpus": None, "max_steps": 1200, "sampling_cadence": 100},
     "detailed-eval.yaml": {"eval_cadence": 100, "sampling_cadence": 100},
 }
@@ -99,7 +100,7 @@ def test_the_example_of_macros_states_one_number_once():
     [*itertools.product(["--config"], YAML_FILES), *itertools.product(["--gin_file"], GIN_FILES)],
 )
 def test_each_file_trains_a_few_steps(folder, flag, name):
-    (folder / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 200)
+    (folder / "text.txt").write_text("The quick brown fox jumps over the lazy dog. " * 200)
     config = ConfigSources(
         files=[FileArgument(flag, name)],
         overrides={"max_steps": 2, "corpus": "text.txt"},

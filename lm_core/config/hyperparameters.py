@@ -333,7 +333,7 @@ class Hyperparameters(BaseModel):
         0.1,
         "weight_decay",
         ge=0,
-        usual="0 to 0.1",
+        usual="0 to 0.1; with muon up to 1",
         change="smaller for short runs, larger against learning the corpus by heart",
         interactions="a step takes the share learning_rate x weight_decay off the matrices "
         "(muon_learning_rate x weight_decay off those of Muon)",
