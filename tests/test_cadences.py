@@ -16,6 +16,13 @@ def test_a_cadence_counts_from_the_start_and_the_last_step_does_everything(last,
     assert cadences.samples(step) == (due and cadence is not None)
 
 
+@given(steps, steps, st.none() | steps)
+def test_what_a_cadence_calls_for_does_not_depend_on_the_end(last, step, cadence):
+    cadences = Cadences(last, evaluation=cadence)
+    step = min(step, last)
+    assert cadences.calls_for_evaluation(step) == (cadence is not None and step % cadence == 0)
+
+
 @pytest.mark.parametrize("step", [1, 7, 8])
 def test_without_a_cadence_there_are_no_samples_and_the_rest_is_left_to_the_end(step):
     cadences = Cadences(8)

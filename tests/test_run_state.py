@@ -32,6 +32,16 @@ def test_evaluations_are_counted_from_the_best_on():
     assert counts == [0, 0, 1, 2, 0, 1]
 
 
+def test_an_evaluation_beside_the_cadence_may_be_the_best_and_is_not_counted():
+    state = RunState()
+    found = [(3.0, True), (1.0, False), (2.0, True), (2.5, True), (0.5, True)]
+    counts = []
+    for step, (loss, at_cadence) in enumerate(found, 1):
+        state.take(step, loss, at_cadence)
+        counts.append((state.best_step, state.evaluations_since_best))
+    assert counts == [(1, 0), (2, 0), (2, 0), (2, 1), (5, 0)]
+
+
 @given(losses, st.integers(0, 50), st.none() | st.just(ROW))
 def test_what_is_stored_comes_back(loss, skipped, row):
     state = RunState(skipped_batches=skipped, row=row)
@@ -46,7 +56,9 @@ def test_a_row_keeps_its_order():
 
 
 def test_what_an_older_lab_did_not_store_is_as_in_a_run_without_it():
-    assert RunState.from_json({"best_validation_loss": 2.0}, 5) == RunState(2.0, good_before=5)
+    assert RunState.from_json({"best_validation_loss": 2.0}, 5) == RunState(
+        2.0, best_at_cadence=2.0, good_before=5
+    )
     assert RunState.from_json({"skipped_batches": 1}, 5) == RunState(skipped_batches=1)
     row = {"step": 5, "train_loss": 1.0, "tokens_per_second": 2.0}
     stored = {"unfinished_row": [*row.items()]}
@@ -63,6 +75,7 @@ def test_what_an_older_lab_did_not_store_is_as_in_a_run_without_it():
         ("best_step", -1),
         ("best_step", "../../x"),
         ("best_step", True),
+        ("best_at_cadence", math.nan),
         ("evaluations_since_best", -1),
         ("evaluations_since_best", 6),
         ("evaluations_since_best", None),

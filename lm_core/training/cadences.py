@@ -30,6 +30,10 @@ class Cadences:
         """Whether a step evaluates."""
         return self._is_due(step, self.evaluation, at_end=True)
 
+    def calls_for_evaluation(self, step: int) -> bool:
+        """Whether a step evaluates wherever the run ends."""
+        return self._is_due(step, self.evaluation, at_end=False)
+
     def samples(self, step: int) -> bool:
         """Whether a step samples."""
         return self._is_due(step, self.sampling, at_end=self.sampling is not None)
@@ -45,6 +49,4 @@ class Cadences:
         return self.most_fruitless is not None and n_fruitless >= self.most_fruitless
 
     def _is_due(self, step: int, cadence: int | None, at_end: bool) -> bool:
-        if step == self.max_steps:
-            return at_end
-        return cadence is not None and step % cadence == 0
+        return (at_end and step == self.max_steps) or (cadence is not None and step % cadence == 0)

@@ -20,7 +20,9 @@ class RunState:
     Attributes:
         best_validation_loss: The smallest so far, in nats per token; None before the first.
         best_step: The step it was found at.
-        evaluations_since_best: Evaluations since then, none of which was better.
+        best_at_cadence: The smallest of those evaluations that the cadence calls for, so that when
+            a run stops early does not depend on where it ended in the meantime.
+        evaluations_since_best: Such evaluations since then, none of which was better.
         good_before: The weights after any earlier step than this have given a finite loss, or were
             followed by some that have.
         skipped_batches: How many batches were left out, since a number of theirs was not finite.
@@ -32,6 +34,7 @@ class RunState:
 
     best_validation_loss: float | None = None
     best_step: int | None = None
+    best_at_cadence: float | None = None
     evaluations_since_best: int = 0
     good_before: int = 0
     skipped_batches: int = 0
@@ -44,19 +47,21 @@ class RunState:
         """Whether there is a best step, and which is not known: format 1 stored its loss alone."""
         return self.best_validation_loss is not None and self.best_step is None
 
-    def take(self, step: int, validation_loss: float) -> bool:
+    def take(self, step: int, validation_loss: float, at_cadence: bool = True) -> bool:
         """Notes an evaluation, and tells whether it is the best so far; one of NaN never is.
 
         Args:
             step: The step.
             validation_loss: Its loss, in nats per token.
+            at_cadence: Whether the cadence calls for it, and not only the end of the run.
         """
-        best = math.inf if self.best_validation_loss is None else self.best_validation_loss
-        if not validation_loss < best:
+        if at_cadence:
             self.evaluations_since_best += 1
+            if _is_better(validation_loss, self.best_at_cadence):
+                self.best_at_cadence, self.evaluations_since_best = validation_loss, 0
+        if not _is_better(validation_loss, self.best_validation_loss):
             return False
         self.best_validation_loss, self.best_step = validation_loss, step
-        self.evaluations_since_best = 0
         return True
 
     def to_json(self) -> dict[str, Any]:
@@ -78,12 +83,14 @@ class RunState:
         # Where no batch was skipped, every step before has given a finite loss.
         good_before = 0 if stored.get("skipped_batches") else step
         row = stored.get(_FORMER_NAME_OF_ROW)
-        stored = {"row": row, "good_before": good_before, **stored}
+        best = stored.get("best_validation_loss")
+        stored = {"row": row, "good_before": good_before, "best_at_cadence": best, **stored}
         state = cls(**{name: stored.get(name, getattr(cls, name)) for name in asdict(cls())})
         row = state.row = _row(state.row)
         sound = {
             "best_validation_loss": _is_loss(state.best_validation_loss),
             "best_step": _is_count(state.best_step, step) or state.best_step is None,
+            "best_at_cadence": _is_loss(state.best_at_cadence),
             "evaluations_since_best": _is_count(state.evaluations_since_best, step),
             "good_before": _is_count(state.good_before, step + 1),
             "skipped_batches": _is_count(state.skipped_batches, step),
@@ -104,6 +111,10 @@ def _row(pairs: Any) -> Any:
         return None if pairs is None else dict(pairs)
     except (TypeError, ValueError):
         return pairs
+
+
+def _is_better(loss: float, best: float | None) -> bool:
+    return loss < (math.inf if best is None else best)
 
 
 def _is_count(value: Any, most: int) -> bool:

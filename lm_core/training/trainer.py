@@ -326,7 +326,8 @@ class Trainer:
         is_best = False
         if look.evaluation is not None:
             self._state.good_before = self.step + 1
-            is_best = self._state.take(self.step, look.evaluation.loss)
+            at_cadence = self._cadences.calls_for_evaluation(self.step)
+            is_best = self._state.take(self.step, look.evaluation.loss, at_cadence)
             self._recorder.note(f"step {self.step}  validation loss {look.evaluation}")
         if look.samples is not None:
             self._recorder.add_samples(self.step, look.samples, self._looks.sample)

@@ -57,6 +57,22 @@ def test_a_run_that_stopped_stays_so_and_goes_on_when_it_may(tmp_path):
     assert further.train().step == 9
 
 
+@pytest.mark.parametrize("end", [4, 5, 7])
+def test_where_a_run_ended_in_the_meantime_does_not_matter(tmp_path, end):
+    # Evaluations after steps 2, 4, 6, ... find 2.0, 1.5, 4.0: it is over after step 6.
+    settings = {"eval_cadence": 2, "checkpoint_cadence": 1}
+    straight = stopping(1, **settings)
+    straight.train()
+    run = new_run(tmp_path / "run")
+    first = stopping(1, max_steps=end, **settings)
+    first.train(run)
+    second = stopping(1, **settings)
+    second.restore(chosen_checkpoint(run.checkpoints, "newest", print))
+    second.train(run)
+    assert straight.has_stopped_early
+    assert second.step == straight.step
+
+
 SETTINGS = {
     "Trainer__eval_cadence": 2,
     "Trainer__early_stopping_evaluations": 2,
@@ -118,13 +134,18 @@ def test_without_evaluations_on_the_way_it_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "expected", "curve"),
-    [("cosine", "3", [0.775, 0.325, 0.1, 0.1, 0.1]), ("constant", "null", [1, 1, 1, 1, 1])],
+    ("schedule", "warmup_steps", "expected", "curve"),
+    [
+        ("cosine", 0, "3", [0.775, 0.325, 0.1, 0.1, 0.1]),
+        ("linear", 4, "4", [0.25, 0.5, 0.75, 1.0, 0.1]),
+        ("constant", 0, "null", [1, 1, 1, 1, 1]),
+    ],
 )
 def test_the_end_of_the_decay_is_recorded_and_kept_by_a_longer_resume(
-    tmp_path, schedule, expected, curve
+    tmp_path, schedule, warmup_steps, expected, curve
 ):
     table = {"Trainer__learning_rate_schedule": schedule, "Trainer__seed": 1}
+    table["Trainer__warmup_steps"] = warmup_steps
     run = tmp_path / "run"
     experiment.train(request(tmp_path, **table))
     assert f"decay_steps: {expected}" in (run / "config.yaml").read_text()
