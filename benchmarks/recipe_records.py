@@ -2,7 +2,8 @@
 
 A recipe's folder has ``result.json`` with each run of it, ``ablation.json`` with the runs that lack
 one of its choices, ``losses.svg``, ``sample.txt`` of one seed, and for each seed a folder with the
-run's ``config.yaml``, the last line of its ``metrics.jsonl``, and ``curve.json``.
+run's ``config.yaml``, the last line of its ``metrics.jsonl``, and ``curve.json``. The runs of an
+ablation have the first two in ``ablation/``, in a folder for each change.
 """
 
 import json
@@ -87,7 +88,7 @@ def keep(run_dir: Path, folder: Path, corpus: Path | None) -> None:
 
     Args:
         run_dir: The record of the run.
-        folder: Where to put its configuration, its last line of metrics and its curve.
+        folder: Where to put its configuration and its last line of metrics.
         corpus: The text as it was given to the lab. None: the recipe's own.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,8 +99,23 @@ def keep(run_dir: Path, folder: Path, corpus: Path | None) -> None:
     (folder / "config.yaml").write_text(text)
     lines = (run_dir / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text(lines[-1])
+
+
+def keep_curve(run_dir: Path, folder: Path) -> None:
+    """Keeps the losses of a run, beside what ``keep`` has put into the folder."""
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
     curve = curve_of([json.loads(line) for line in lines])
     (folder / "curve.json").write_text(json.dumps(curve) + "\n")
+
+
+def folder_of_change(out: Path, name: str) -> Path:
+    """Where the records of a change are, such as ``ablation/activation=gelu,d_ff=480``.
+
+    Args:
+        out: The recipe's folder.
+        name: What the table calls the change.
+    """
+    return out / "ablation" / name.replace(": ", "=").replace(", ", ",").replace(" ", "-")
 
 
 def curve_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:

@@ -11,7 +11,7 @@ not run again: seeds can be measured one at a time, and a call that was ended go
 
 In an ablation, a choice is each value that is not the default's, sizes and what belongs to the text
 aside; it gets the default's value, with the partners that ``PARTNERS`` gives it. ``--change`` adds
-a change of one's own. ``--max_steps`` makes all runs shorter.
+a change of one's own, and may be given several times. ``--max_steps`` makes all runs shorter.
 """
 
 import argparse
@@ -25,13 +25,22 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import print_result, world
-from benchmarks.recipe_records import Results, Run, draw, keep, rows_of
+from benchmarks.recipe_records import (
+    Results,
+    Run,
+    draw,
+    folder_of_change,
+    keep,
+    keep_curve,
+    rows_of,
+)
 from benchmarks.time_to_loss import RUN, end_children_on_termination, turn
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.names import unknown_key
-from lm_core.config.resolution import ConfigSources, FileArgument, resolve
+from lm_core.config.resolution import Binding, ConfigSources, FileArgument, resolve
 from lm_core.config.table import default, gin_parameter
 from lm_core.config.training_config import TrainingConfig
+from lm_core.data.corpus import load_corpus
 from lm_core.errors import InputError
 
 CONFIGS = Path(RUN).parent / "configs"
@@ -40,17 +49,20 @@ SEEDS = "1,2,3"
 NO_CHOICES = frozenset(
     {
         *("n_layers", "d_model", "n_heads", "d_ff", "max_seq_len", "max_steps", "batch_size"),
-        *("learning_rate", "muon_learning_rate", "muon_momentum", "beta1", "beta2"),
-        *("decay_share", "min_learning_rate_ratio", "decay_steps", "warmup_steps", "seed"),
-        *("corpus", "tokenizer", "train_ratio", "eval_cadence", "sampling_cadence"),
-        *("checkpoint_cadence", "keep_checkpoints", "accumulation_steps", "hooks", "precision"),
+        *("decay_steps", "seed", "corpus", "tokenizer", "train_ratio"),
+        *("eval_cadence", "sampling_cadence", "checkpoint_cadence", "keep_checkpoints"),
+        *("accumulation_steps", "hooks", "precision"),
         *("sampling_temperature", "sampling_prompt", "sampling_max_length", "sampling_num_samples"),
         *("sampling_top_k", "sampling_top_p", "sampling_seed", "early_stopping_evaluations"),
     }
 )
-# What goes with a choice that is taken back, so that the rest is not made for the other one: AdamW
-# takes other steps than Muon, and with two matrices an MLP is wider for as many parameters.
-PARTNERS: dict[str, dict[str, Any]] = {"optimizer": {"learning_rate": 4e-3}}
+# What goes with a choice that is taken back, so that the rest is not made for the other one, in a
+# row each: alone, AdamW wants smaller steps than beside Muon, and how small differs by the recipe.
+PARTNERS: dict[str, list[dict[str, Any]]] = {
+    "optimizer": [{"learning_rate": 1e-3}, {"learning_rate": 2e-3}]
+}
+# What flags of this program say, for all runs alike: a change cannot.
+FLAGS = {"seed": "--seeds", "max_steps": "--max_steps", "corpus": "--corpus"}
 # Two matrices of this many times the width have as many parameters as three.
 WIDTH_WITHOUT_A_GATE = 1.5
 # The name of what is changed nowhere, and whose sample is kept, with which options.
@@ -71,10 +83,11 @@ def changes_of(values: TrainingConfig) -> dict[str, dict[str, Any]]:
     for key, value in values.to_dict().items():
         if key in NO_CHOICES or value == default(key):
             continue
-        changed = {key: default(key), **PARTNERS.get(key, {})}
-        if key == "activation" and value == "swiglu":
-            changed["d_ff"] = round(values.d_ff * WIDTH_WITHOUT_A_GATE)
-        changes[name_of(changed)] = changed
+        for partners in PARTNERS.get(key, [{}]):
+            changed = {key: default(key), **partners}
+            if key == "activation" and value == "swiglu":
+                changed["d_ff"] = round(values.d_ff * WIDTH_WITHOUT_A_GATE)
+            changes[name_of(changed)] = changed
     return changes
 
 
@@ -87,7 +100,7 @@ def change_of(text: str) -> dict[str, Any]:
     """The values of a ``--change``.
 
     Raises:
-        SystemExit: It is no JSON object of hyperparameters.
+        SystemExit: It is no JSON object of hyperparameters, or of one that a flag is for.
     """
     try:
         changed = json.loads(text)
@@ -98,26 +111,37 @@ def change_of(text: str) -> dict[str, Any]:
     for key in changed:
         if key not in KEYS:
             raise SystemExit(f"--change: {key}: {unknown_key(key)}")
+        if key in FLAGS:
+            raise SystemExit(f"--change: {key}: {FLAGS[key]} gives it, to all runs")
     return changed
 
 
-def resolved(config: str, changed: Mapping[str, Any]) -> TrainingConfig:
+def resolved(
+    config: str, changed: Mapping[str, Any], max_steps: int | None = None
+) -> TrainingConfig:
     """The values of a recipe with a change to it.
+
+    Args:
+        config: The recipe.
+        changed: The values that differ from it.
+        max_steps: Its steps; None: its own.
 
     Raises:
         SystemExit: They make no configuration.
     """
     file = FileArgument("--config", config)
+    bindings = [Binding("--change", text) for text in statements(changed)]
+    overrides = {} if max_steps is None else {"max_steps": max_steps}
+    places = [Path(), CONFIGS]
     try:
-        sources = ConfigSources(files=[file], overrides=changed, yaml_folders=[Path(), CONFIGS])
-        return resolve(sources).values
+        return resolve(ConfigSources(None, [file], bindings, overrides, places)).values
     except InputError as error:
         raise SystemExit(error.message) from error
 
 
-def bindings_of(changed: Mapping[str, Any]) -> list[str]:
-    """The flags that make changes to a recipe."""
-    return [f"--gin_bindings={gin_parameter(key)} = {value!r}" for key, value in changed.items()]
+def statements(changed: Mapping[str, Any]) -> list[str]:
+    """The gin bindings that make a change to a recipe."""
+    return [f"{gin_parameter(key)} = {value!r}" for key, value in changed.items()]
 
 
 def trained(words: Sequence[str], run_dir: Path, seed: int, name: str) -> Run:
@@ -147,7 +171,9 @@ def run_recipe(words: Sequence[str], given: argparse.Namespace, results: Results
             run_dir = Path(place) / f"seed-{seed}"
             run = trained(words, run_dir, seed, RECIPE)
             if given.out is not None:
-                keep(run_dir, given.out / run_dir.name, given.corpus)
+                folder = given.out / run_dir.name
+                keep(run_dir, folder, given.corpus)
+                keep_curve(run_dir, folder)
                 if seed == SAMPLED:
                     (given.out / "sample.txt").write_text(sampled(run_dir))
             results.add(RECIPE, run)
@@ -164,26 +190,40 @@ def sampled(run_dir: Path) -> str:
 def run_changes(
     words: Sequence[str],
     changes: Mapping[str, Mapping[str, Any]],
-    seeds: Sequence[int],
+    given: argparse.Namespace,
     results: Results,
 ) -> None:
     """Each change with each seed; seeds come first, so that a part of the table is of use."""
-    for seed in seeds:
+    for seed in given.seeds:
         for name in (RECIPE, *changes):
             if (name, seed) in results:
                 continue
             with tempfile.TemporaryDirectory() as place:
-                flags = bindings_of(changes.get(name, {}))
-                results.add(name, trained([*words, *flags], Path(place) / "run", seed, name))
+                flags = [f"--gin_bindings={text}" for text in statements(changes.get(name, {}))]
+                run_dir = Path(place) / f"seed-{seed}"
+                run = trained([*words, *flags], run_dir, seed, name)
+                if given.out is not None:
+                    keep(run_dir, folder_of_change(given.out, name) / run_dir.name, given.corpus)
+                results.add(name, run)
 
 
 def facts_of(given: argparse.Namespace, recipe: TrainingConfig) -> dict[str, Any]:
-    """What the runs are of, for a reader of the records and for a later call that adds to them."""
+    """What the runs are of, for a reader of the records and for a later call that adds to them.
+
+    Raises:
+        SystemExit: The text cannot be read.
+    """
+    path = recipe.corpus if given.corpus is None else str(given.corpus)
+    try:
+        text = load_corpus(path)
+    except InputError as error:
+        raise SystemExit(error.message) from error
     values = {key: value for key, value in recipe.to_dict().items() if value != default(key)}
     return {
         "world": world(),
         "configuration": given.config,
-        "corpus": BUILT_IN if given.corpus is None else given.corpus.name,
+        "corpus": BUILT_IN if path is None else Path(path).name,
+        "sha256 of the corpus": text.sha256,
         "steps": given.max_steps or recipe.max_steps,
         "recipe": values,
     }
@@ -238,9 +278,8 @@ def main() -> None:
     changes = changes_of(recipe) if given.ablate else {}
     changes |= {name_of(changed): changed for changed in map(change_of, given.change)}
     # A mistake in the last one is told before the first one runs for an hour.
-    fewer = {} if given.max_steps is None else {"max_steps": given.max_steps}
     for changed in ({}, *changes.values()):
-        resolved(given.config, changed | fewer)
+        resolved(given.config, changed, given.max_steps)
     if given.out is not None:
         try:
             given.out.mkdir(parents=True, exist_ok=True)
@@ -250,7 +289,7 @@ def main() -> None:
     name = "ablation.json" if changes else "result.json"
     results = Results(None if given.out is None else given.out / name, facts)
     if changes:
-        run_changes(words, changes, given.seeds, results)
+        run_changes(words, changes, given, results)
     else:
         run_recipe(words, given, results)
     told = {key: facts[key] for key in ("configuration", "steps")}

@@ -4,29 +4,50 @@ import argparse
 import json
 import re
 import statistics
+from pathlib import Path
 
 import pytest
 
 from benchmarks import recipes
-from benchmarks.recipe_records import Results, Run, curve_of, draw, keep, rows_of
-from benchmarks.recipes import RECIPE, bindings_of, changes_of
+from benchmarks.recipe_records import (
+    Results,
+    Run,
+    curve_of,
+    draw,
+    folder_of_change,
+    keep,
+    keep_curve,
+    rows_of,
+)
+from benchmarks.recipes import RECIPE, changes_of, statements
 from lm_core.config.hyperparameters import KEYS
-from lm_core.config.resolution import ConfigSources, FileArgument, resolve
+from lm_core.config.resolution import ConfigSources, resolve
 from lm_core.config.training_config import TrainingConfig
-from tests.config_sources import PROJECT
+from tests.config_sources import PROJECT, plain_yaml
 
 PAGE = (PROJECT / "docs" / "recipes.md").read_text()
 RECORDS = sorted((PROJECT / "docs" / "recipes").iterdir())
+ABLATIONS = [folder / "ablation.json" for folder in RECORDS if (folder / "ablation").exists()]
 
 
 def test_each_choice_is_taken_back_alone_and_sizes_are_left():
     recipe = TrainingConfig(
-        d_model=64, activation="swiglu", d_ff=200, norm="rmsnorm", optimizer="muon", max_steps=9
+        d_model=64,
+        activation="swiglu",
+        d_ff=200,
+        norm="rmsnorm",
+        optimizer="muon",
+        max_steps=9,
+        muon_momentum=0.7,
+        learning_rate=0.01,
     )
     assert changes_of(recipe) == {
         "norm: layernorm": {"norm": "layernorm"},
         "activation: gelu, d_ff: 300": {"activation": "gelu", "d_ff": 300},
-        "optimizer: adamw, learning_rate: 0.004": {"optimizer": "adamw", "learning_rate": 4e-3},
+        "optimizer: adamw, learning_rate: 0.001": {"optimizer": "adamw", "learning_rate": 1e-3},
+        "optimizer: adamw, learning_rate: 0.002": {"optimizer": "adamw", "learning_rate": 2e-3},
+        "learning_rate: 0.0003": {"learning_rate": 3e-4},
+        "muon_momentum: 0.95": {"muon_momentum": 0.95},
     }
     assert changes_of(TrainingConfig()) == {}
     assert set(KEYS) >= recipes.NO_CHOICES
@@ -36,22 +57,29 @@ def test_a_change_that_is_none_is_told_before_anything_runs():
     assert recipes.change_of('{"bias": true}') == {"bias": True}
     with pytest.raises(SystemExit, match="did you mean norm"):
         recipes.change_of('{"nrom": "layernorm"}')
+    with pytest.raises(SystemExit, match="seed: --seeds gives it"):
+        recipes.change_of('{"seed": 5}')
     for text in ("norm=layernorm", "3", "{}"):
         with pytest.raises(SystemExit, match="it takes JSON"):
             recipes.change_of(text)
 
 
 def test_changes_become_bindings():
-    flags = bindings_of({"norm": "layernorm", "ema_decay": None, "bias": True})
-    assert flags == [
-        "--gin_bindings=Transformer.norm = 'layernorm'",
-        "--gin_bindings=Trainer.ema_decay = None",
-        "--gin_bindings=Transformer.bias = True",
+    assert statements({"norm": "layernorm", "ema_decay": None, "bias": True}) == [
+        "Transformer.norm = 'layernorm'",
+        "Trainer.ema_decay = None",
+        "Transformer.bias = True",
     ]
 
 
 def test_a_change_is_called_by_its_values():
     assert recipes.name_of({"norm": "layernorm", "d_ff": 9}) == "norm: layernorm, d_ff: 9"
+
+
+def test_each_change_has_a_folder_of_its_own():
+    folder = folder_of_change(Path("out"), "activation: gelu, d_ff: 9")
+    assert folder == Path("out/ablation/activation=gelu,d_ff=9")
+    assert folder_of_change(Path("out"), RECIPE) == Path("out/ablation/the-recipe")
 
 
 def test_seeds_are_numbers_with_commas():
@@ -104,7 +132,8 @@ def test_a_file_that_holds_no_results_is_told_and_left(tmp_path, text):
     ("words", "told"),
     [
         (["--config=nope.yaml"], "'nope.yaml': unknown file"),
-        (["--config=python-docs.yaml", '--change={"dropout": "a"}'], "dropout"),
+        (["--config=python-docs.yaml", '--change={"dropout": "a"}'], "--change"),
+        (["--config=python-docs.yaml", "--corpus=file"], "corpus: 'file' is empty"),
         (["--config=python-docs.yaml", "--max_steps=0"], "max_steps: 0 is less than 1"),
         (["--config=python-docs.yaml", "--out=file"], "--out=file: File exists"),
     ],
@@ -126,6 +155,7 @@ def test_what_is_kept_of_a_run_has_no_place_of_this_machine(tmp_path):
     lines = ['{"step": 1, "train_loss": 3.0}', '{"step": 2, "train_loss": 2.0, "val_loss": 2.5}']
     (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     keep(run, tmp_path / "kept", corpus)
+    keep_curve(run, tmp_path / "kept")
     assert (tmp_path / "kept/config.yaml").read_text() == "# --config=config.yaml\ncorpus: a.txt\n"
     assert (tmp_path / "kept/metrics.jsonl").read_text() == lines[1] + "\n"
     curve = json.loads((tmp_path / "kept/curve.json").read_text())
@@ -168,21 +198,33 @@ def test_the_figures_on_the_page_are_those_of_the_records(folder):
 
 @pytest.mark.parametrize("folder", RECORDS, ids=lambda path: path.name)
 def test_the_records_are_of_the_recipe_as_it_is(folder):
-    file = FileArgument("--config", f"{folder.name}.yaml")
-    recipe = resolve(ConfigSources(files=[file], yaml_folders=[PROJECT / "configs"])).values
-    runs = json.loads((folder / "result.json").read_text())["runs"][RECIPE]
+    recipe = recipes.resolved(f"{folder.name}.yaml", {})
+    for run in json.loads((folder / "result.json").read_text())["runs"][RECIPE]:
+        assert_record_is_of(folder / f"seed-{run['seed']}", recipe, Run(**run))
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.parent.name)
+def test_the_records_of_an_ablation_are_of_one_change_each(path):
+    document, folder = json.loads(path.read_text()), path.parent
+    for name, runs in document["runs"].items():
+        changed = {} if name == RECIPE else plain_yaml(f"{{{name}}}")
+        recipe = recipes.resolved(f"{folder.name}.yaml", changed, document["steps"])
+        for run in runs:
+            kept = folder_of_change(folder, name) / f"seed-{run['seed']}"
+            assert_record_is_of(kept, recipe, Run(**run))
+
+
+def assert_record_is_of(kept, recipe, run):
+    """A run's record has the values of a recipe, and the loss that is told of the run."""
+    recorded = resolve(ConfigSources(base=kept / "config.yaml")).values
+    assert recorded.seed == run.seed
     # What the start of a run fills in.
     filled = {"corpus", "seed", "precision", "decay_steps"}
-    for run in runs:
-        kept = folder / f"seed-{run['seed']}"
-        base = ConfigSources(base=kept / "config.yaml")
-        recorded = resolve(base).values
-        assert recorded.seed == run["seed"]
-        for key in set(KEYS) - filled:
-            assert getattr(recorded, key) == getattr(recipe, key), key
-        last = json.loads((kept / "metrics.jsonl").read_text())
-        assert last["step"] == recipe.max_steps
-        assert f"{last['val_loss']:.4f}" == f"{run['loss']:.4f}"
+    for key in set(KEYS) - filled:
+        assert getattr(recorded, key) == getattr(recipe, key), key
+    last = json.loads((kept / "metrics.jsonl").read_text())
+    assert last["step"] == recipe.max_steps
+    assert f"{last['val_loss']:.4f}" == f"{run.loss:.4f}"
 
 
 def test_the_page_shows_what_is_kept():
