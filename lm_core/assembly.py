@@ -73,7 +73,8 @@ def completed(config: ResolvedConfig) -> ResolvedConfig:
     if values.decay_steps is None and values.learning_rate_schedule != "constant":
         # A run that goes on with more steps keeps its curve.
         end = end_of_decay(None, values.warmup_steps, values.max_steps)
-        config = config.with_value("decay_steps", end, Source("max_steps"))
+        source = Source("max_steps" if end == values.max_steps else "warmup_steps")
+        config = config.with_value("decay_steps", end, source)
     path = config.values.corpus
     if path is not None:
         # The record has to find the text again from any working directory.

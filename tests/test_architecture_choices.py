@@ -27,7 +27,7 @@ CHOICES = {
 COMBINATIONS = [
     dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())
 ]
-# A combination for each pair of choices is enough where all would take too long.
+# Each choice alone, and all of them, are enough where every combination would take too long.
 ONE_AT_A_TIME = [{name: value} for name, values in CHOICES.items() for value in values[1:]]
 SIZES = {"n_layers": 2, "d_model": 12, "n_heads": 2, "d_ff": 20, "max_seq_len": 16}
 TOKENIZER = ByteTokenizer()
@@ -123,6 +123,9 @@ def test_all_combinations_are_their_formula_train_and_write_the_same_with_a_cach
         exact = build(**choices).double().eval()
         exact.load({name: value.double() for name, value in model.state_dict().items()})
         torch.testing.assert_close(exact(tokens), expected, rtol=1e-9, atol=1e-9)
+        cache = exact.new_cache(2)
+        pieces = [exact(tokens[:, a:b], cache=cache) for a, b in ((0, 5), (5, 6), (6, 16))]
+        torch.testing.assert_close(torch.cat(pieces, 1), expected, rtol=1e-9, atol=1e-9)
         cache = model.new_cache(2)
         model(tokens[:, :5], cache=cache)
         decoder = Decoder(model, cache, 2)
@@ -207,7 +210,7 @@ def test_a_cap_is_never_passed():
         ({"activation": "relu"}, "Transformer.activation: 'relu'"),
         ({"bias": 1}, "Transformer.bias: 1"),
         ({"logit_softcap": 0.0}, "Transformer.logit_softcap: 0.0"),
-        ({"position": "rope", "n_heads": 4}, "d_model 12 makes heads 3 wide"),
+        ({"position": "rope", "n_heads": 4}, "Transformer.d_model: 12 makes heads 3 wide"),
     ],
 )
 def test_what_cannot_work_is_told(choices, message):

@@ -6,9 +6,20 @@ from functools import partial
 import pytest
 
 from lm_core import assembly, experiment, planning
+from lm_core.config.resolution import resolve
 from lm_core.data.corpus import load_corpus
 from lm_core.data.token_store import encode_corpus
 from tests.tiny_run import looking_at, request
+
+
+@pytest.mark.parametrize(
+    ("warmup_steps", "end", "source"), [(0, 3, "max_steps"), (3, 3, "max_steps"), (4, 4, "warmup")]
+)
+def test_the_end_of_the_decay_tells_where_it_is_from(tmp_path, warmup_steps, end, source):
+    table = {"Trainer__learning_rate_schedule": "cosine", "Trainer__warmup_steps": warmup_steps}
+    config = assembly.completed(resolve(request(tmp_path, **table).config))
+    assert config.values.decay_steps == end
+    assert str(config.sources["decay_steps"]).startswith(source)
 
 
 def treat_files_as_large(monkeypatch, tmp_path):

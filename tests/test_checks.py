@@ -137,6 +137,13 @@ def test_a_constructors_check_tells_all_by_their_gin_names():
         require_valid({"n_layers": 0, "dropout": 0.1, "batch_size": "x"})
 
 
+def test_a_constructors_check_tells_which_of_its_values_do_not_fit_each_other():
+    with pytest.raises(ValueError, match=r"^Trainer.warmup_steps: 10 is more than decay_steps 5$"):
+        require_valid({"warmup_steps": 10, "decay_steps": 5, "batch_size": 4})
+    # What another constructor gets is not known here.
+    require_valid({"early_stopping_evaluations": 2})
+
+
 SIZES = (1, 0, 2**31 - 1, 2**31)
 CADENCES = (1, 0, 99_999_999, 10**8)
 SEEDS = (0, -1, 2**63 - 1, 2**63)
@@ -157,7 +164,7 @@ EDGES = {
     "max_steps": CADENCES,
     "batch_size": SIZES,
     "learning_rate": (ABOVE_0, 0.0, LARGEST, math.inf),
-    "logit_softcap": (1e-3, math.nextafter(1e-3, 0), LARGEST, math.inf),
+    "logit_softcap": (1e-3, math.nextafter(1e-3, 0), 1e6, math.nextafter(1e6, 1e7)),
     "accumulation_steps": SIZES,
     "warmup_steps": (0, -1, 99_999_999, 100_000_000),
     "decay_steps": CADENCES,
@@ -167,7 +174,7 @@ EDGES = {
     "muon_momentum": (0, BELOW_0, BELOW_1, 1.0),
     "max_grad_norm": (ABOVE_0, 0.0, LARGEST, math.inf),
     "label_smoothing": (0, BELOW_0, BELOW_1, 1.0),
-    "z_loss": (0, BELOW_0, LARGEST, math.inf),
+    "z_loss": (0, BELOW_0, 1e6, math.nextafter(1e6, 1e7)),
     "ema_decay": (ABOVE_0, 0.0, BELOW_1, 1.0),
     "early_stopping_evaluations": CADENCES,
     "weight_decay": (0, BELOW_0, LARGEST, math.inf),

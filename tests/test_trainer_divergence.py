@@ -194,9 +194,17 @@ def test_a_run_that_goes_on_has_not_forgotten_what_it_left_out(tmp_path):
             trainer.train()
 
 
-def test_a_learning_rate_that_is_too_large_diverges_and_is_never_saved(tmp_path):
+@pytest.mark.parametrize(
+    "rates",
+    [
+        {"learning_rate": 1e30},
+        {"optimizer": "muon", "muon_learning_rate": 1e30},
+        {"optimizer": "muon", "muon_learning_rate": 1e39},
+    ],
+)
+def test_a_learning_rate_that_is_too_large_diverges_and_is_never_saved(tmp_path, rates):
     run = new_run(tmp_path / "run")
-    trainer = build(max_steps=50, learning_rate=1e30, checkpoint_cadence=1)
+    trainer = build(max_steps=50, **rates, checkpoint_cadence=1)
     with pytest.raises(DivergenceError, match=r"diverged at step \d+.*smaller learning_rate"):
         trainer.train(run)
     for _, path in list_checkpoints(run.checkpoints):
@@ -204,9 +212,12 @@ def test_a_learning_rate_that_is_too_large_diverges_and_is_never_saved(tmp_path)
     assert rows(run.metrics)[-1]["train_loss"] is None or rows(run.metrics)[-1]["grad_norm"] is None
 
 
-def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+@pytest.mark.parametrize(
+    "rates", [{"learning_rate": 1e39}, {"optimizer": "muon", "muon_learning_rate": 1e300}]
+)
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, rates):
     run = new_run(tmp_path / "run")
-    trainer = build(max_steps=5, learning_rate=1e39, checkpoint_cadence=1, with_parts=False)
+    trainer = build(max_steps=5, **rates, checkpoint_cadence=1, with_parts=False)
     with pytest.raises(
         DivergenceError, match="the weights after step 1: not finite; no checkpoint was"
     ):

@@ -295,7 +295,7 @@ def test_sites_name_every_place_once_and_have_the_shapes_they_say():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"d_model": 13}, "d_model 13 is not divisible by n_heads 3"),
+        ({"d_model": 13}, "Transformer.d_model: 13 is not divisible by n_heads 3"),
         ({"n_layers": 0}, "Transformer.n_layers: 0 is less than 1"),
         ({"d_ff": 2.5}, "Transformer.d_ff: 2.5 is no integer"),
         ({"n_heads": True}, "Transformer.n_heads: true is a truth value"),

@@ -174,6 +174,12 @@ def test_a_batch_in_parts_has_the_gradient_and_the_loss_of_the_whole(n_parts, ob
     torch.testing.assert_close(other.norm, one.norm, rtol=1e-5, atol=0)
 
 
+def test_the_loss_that_is_told_is_without_what_is_added_to_it():
+    plain, more = (Parts(objective=o).update.gradient(KEY) for o in (PLAIN, Objective(0.5, 1.0)))
+    assert torch.equal(plain.loss, more.loss)
+    assert not torch.equal(plain.norm, more.norm)
+
+
 def test_a_batch_is_cut_into_equal_parts_only():
     message = "batch_size 4 is not divisible by accumulation_steps 3"
     with pytest.raises(InputError, match=message):

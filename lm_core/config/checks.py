@@ -107,13 +107,21 @@ def require_valid(values: Mapping[str, Any]) -> None:
         values: Some keys of the table with their values.
 
     Raises:
-        InputError: At least one is wrong; has a line for each, named by its gin parameter.
+        InputError: At least one is wrong, or two do not fit; has a line for each, named by its gin
+            parameter.
     """
     lines = [
         f"{gin_parameter(key)}: {problem.message}"
         for key, value in values.items()
         for problem in check_value(key, value)
     ]
+    if not lines:
+        table = {key: values.get(key, default(key)) for key in KEYS}
+        lines = [
+            f"{gin_parameter(key)}: {shown(table[key])} {relation} {other} {shown(table[other])}"
+            for key, relation, other in broken_rules(table)
+            if key in values and other in values
+        ]
     if lines:
         raise InputError("\n".join(lines))
 

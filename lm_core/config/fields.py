@@ -17,6 +17,8 @@ CATEGORIES = (
 LARGEST_STEP = 99_999_999
 # The largest signed number of 32 bits: sizes of tensors beyond it cannot work on any machine.
 LARGEST_SIZE = 2**31 - 1
+# Far beyond factors of a loss and bounds of logits that do something, far within float32's range.
+LARGEST_FACTOR = 1e6
 
 
 class Entry(NamedTuple):

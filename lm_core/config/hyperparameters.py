@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from lm_core.config.fields import (
+    LARGEST_FACTOR,
     LARGEST_SIZE,
     LARGEST_STEP,
     HooksTable,
@@ -185,6 +186,7 @@ class Hyperparameters(BaseModel):
         None,
         "logit_softcap",
         ge=1e-3,
+        le=LARGEST_FACTOR,
         usual="15 to 30",
         change="set it where training is not stable, or logits grow without end",
         interactions="z_loss is another way to keep logits small",
@@ -252,7 +254,7 @@ class Hyperparameters(BaseModel):
         "constant",
         "learning_rate_schedule",
         usual="cosine, or linear down to zero",
-        change="any that falls gives a better loss at the end than constant",
+        change="where it falls, the loss at the end is mostly better than with constant",
         interactions="falls until decay_steps to min_learning_rate_ratio times the learning rates "
         "(learning_rate and muon_learning_rate); warmup_steps come first in each of them",
     )
@@ -279,8 +281,8 @@ class Hyperparameters(BaseModel):
         le=LARGEST_STEP,
         usual="null",
         change="set it to stop in the middle of a curve, or to go on behind its end",
-        interactions="means nothing with learning_rate_schedule constant; null becomes max_steps "
-        "when a run starts, and stays so when it goes on with more steps",
+        interactions="means nothing with learning_rate_schedule constant; null becomes max_steps, "
+        "or warmup_steps if they are more, when a run starts, and stays so when it goes on",
     )
     """The step in which the learning rate is at its smallest, and stays there. null: max_steps."""
 
@@ -369,7 +371,7 @@ class Hyperparameters(BaseModel):
         usual="1",
         change="set it where single batches throw training back",
         interactions="grad_norm in metrics.jsonl is the norm before; update hooks on gradients "
-        "come before it; Muon's steps do not depend on the size of gradients",
+        "come before it; Muon's steps are of one size in any case, along a mean of these",
     )
     """Largest norm of all gradients together: larger ones are scaled down to it. null: none are."""
 
@@ -388,6 +390,7 @@ class Hyperparameters(BaseModel):
         0.0,
         "z_loss",
         ge=0,
+        le=LARGEST_FACTOR,
         usual="0, or 1e-4",
         change="set it where logits drift away in long runs",
         interactions="train_loss in metrics.jsonl is without it; logit_softcap is another way",
@@ -546,8 +549,9 @@ class Hyperparameters(BaseModel):
         le=LARGEST_STEP,
         usual="3 to 10",
         change="set it where the model begins to learn the corpus by heart before max_steps",
-        interactions="needs eval_cadence; the best checkpoint is kept, whatever checkpoint_cadence "
-        "says, and is what --mode=sample and --mode=evaluate take; a resume may change it",
+        interactions="needs eval_cadence, whose evaluations count, and not one that is only due at "
+        "the end of a run; the best checkpoint is kept, whatever checkpoint_cadence says, and is "
+        "what --mode=sample and --mode=evaluate take; a resume may change it",
     )
     """Stop after so many evaluations in a row without a better validation loss; the best checkpoint
     is the run's result. null: never."""

@@ -176,11 +176,6 @@ class Transformer(nn.Module):
         _require_integer("vocab_size", vocab_size, 1)
         if seed is not None:
             _require_integer("seed", seed, 0)
-        if d_model % n_heads:
-            raise InputError(f"d_model {d_model} is not divisible by n_heads {n_heads}")
-        if position == "rope" and d_model // n_heads % 2:
-            width = f"d_model {d_model} makes heads {d_model // n_heads} wide"
-            raise InputError(f"{width}, which position rope cannot rotate in pairs")
         self.arguments: dict[str, Any] = {"vocab_size": vocab_size, **hyperparameters}
         self.architecture = Architecture(
             d_model, n_heads, d_ff, dropout, position, norm, activation, qk_norm, bias

@@ -19,6 +19,8 @@ _LEAST_NORM = 1e-7
 # Matrices of one shape are multiplied at once, up to so many numbers: more would be no faster, and
 # a few copies of them take memory.
 NUMBERS_AT_ONCE = 2**21
+# PyTorch converts no factor beyond the range of float32; there, the run has diverged anyway.
+_LARGEST = torch.finfo(torch.float32).max
 # Under this name Muon keeps the mean of a matrix's gradient, as PyTorch's does.
 _MEAN = "momentum_buffer"
 
@@ -56,9 +58,10 @@ class Muon:
 
     A step moves a matrix by the nearest semi-orthogonal matrix to the mean of its gradient, times
     the learning rate and the square root of its rows divided by its columns, if that is above 1.
-    It is what ``torch.optim.Muon`` does, but for three things: to build that loads PyTorch's
+    It is what ``torch.optim.Muon`` does, but for four things: to build that loads PyTorch's
     compiler, used or not; it takes matrices one by one, where those of one shape are multiplied at
-    once here; and it knows no matrices that are kept in one parameter.
+    once here; it knows no matrices that are kept in one parameter; and its products are always in
+    bfloat16.
 
     Args:
         matrices: What it updates, on one device.
@@ -137,7 +140,7 @@ class Muon:
         directions = orthogonalised(torch.stack(ahead), self._dtype)
         for piece, direction in zip(pieces, directions, strict=True):
             updated = piece.weight * (1 - rate * self._weight_decay)
-            updated.sub_(direction, alpha=rate * piece.scale)
+            updated.sub_(direction, alpha=min(rate * piece.scale, _LARGEST))
             if is_off is not None:
                 updated = torch.where(is_off, piece.weight, updated)
             piece.weight.copy_(updated)

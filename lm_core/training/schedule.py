@@ -12,7 +12,7 @@ def end_of_decay(decay_steps: int | None, warmup_steps: int, max_steps: int) -> 
 
     Args:
         decay_steps: That step; None: the last one.
-        warmup_steps: Steps of warm-up, which comes first in any case.
+        warmup_steps: Steps of warm-up, which comes first in any case, also in a run of fewer steps.
         max_steps: Steps of the run.
     """
     return max(max_steps, warmup_steps) if decay_steps is None else decay_steps
