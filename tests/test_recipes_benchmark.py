@@ -27,7 +27,7 @@ from tests.config_sources import PROJECT, plain_yaml
 
 PAGE = (PROJECT / "docs" / "recipes.md").read_text()
 RECORDS = sorted((PROJECT / "docs" / "recipes").iterdir())
-ABLATIONS = [folder / "ablation.json" for folder in RECORDS if (folder / "ablation").exists()]
+ABLATIONS = [path for path in (folder / "ablation.json" for folder in RECORDS) if path.exists()]
 
 
 def test_each_choice_is_taken_back_alone_and_sizes_are_left():
