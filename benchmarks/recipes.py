@@ -129,12 +129,14 @@ def resolved(
     Raises:
         SystemExit: They make no configuration.
     """
-    file = FileArgument("--config", config)
-    bindings = [Binding("--change", text) for text in statements(changed)]
-    overrides = {} if max_steps is None else {"max_steps": max_steps}
-    places = [Path(), CONFIGS]
+    sources = ConfigSources(
+        files=[FileArgument("--config", config)],
+        bindings=[Binding("--change", text) for text in statements(changed)],
+        overrides={} if max_steps is None else {"max_steps": max_steps},
+        yaml_folders=[Path(), CONFIGS],
+    )
     try:
-        return resolve(ConfigSources(None, [file], bindings, overrides, places)).values
+        return resolve(sources).values
     except InputError as error:
         raise SystemExit(error.message) from error
 

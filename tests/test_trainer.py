@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lm_core.errors import InputError
 from lm_core.evaluation import Evaluation, Evaluator
 from lm_core.hooks import UpdateHook, update_hook
 from lm_core.metrics import COLUMNS
@@ -106,6 +107,19 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
         finals.append(weights(trainer))
     assert torch.equal(finals[0], finals[1])
     assert not torch.equal(finals[0], finals[2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"accumulation_steps": 3}, "batch_size: 4 is not divisible by accumulation_steps 3"),
+        ({"warmup_steps": 9, "decay_steps": 5}, "warmup_steps: 9 is more than decay_steps 5"),
+        ({"early_stopping_evaluations": 2}, "early_stopping_evaluations: 2 needs evaluations"),
+    ],
+)
+def test_values_that_do_not_fit_each_other_are_refused(settings, message):
+    with pytest.raises(InputError, match=rf"Trainer\.{message}"):
+        build(**settings)
 
 
 def test_without_a_seed_one_is_drawn_and_told():

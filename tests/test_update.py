@@ -180,12 +180,6 @@ def test_the_loss_that_is_told_is_without_what_is_added_to_it():
     assert not torch.equal(plain.norm, more.norm)
 
 
-def test_a_batch_is_cut_into_equal_parts_only():
-    message = "batch_size 4 is not divisible by accumulation_steps 3"
-    with pytest.raises(InputError, match=message):
-        Parts(accumulation_steps=3)
-
-
 def test_larger_gradients_are_scaled_down_and_smaller_ones_are_not():
     free, loose, tight = (Parts(max_grad_norm=norm) for norm in (None, 1e3, 0.01))
     found = {}

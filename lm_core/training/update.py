@@ -8,7 +8,7 @@ import torch
 
 from lm_core.compute import DTYPES
 from lm_core.data.batches import Batches
-from lm_core.errors import InputError, MachineError
+from lm_core.errors import MachineError
 from lm_core.randomness import StepKey
 from lm_core.training.objective import Loss, Objective
 from lm_core.training.schedule import Schedule
@@ -64,15 +64,10 @@ class Update:
         is_on_gpu: Whether the device works on while the host does something else.
 
     Raises:
-        InputError: A batch cannot be cut into so many equal parts, or there is no GPU to compile
-            for.
+        InputError: There is no GPU to compile for.
     """
 
     def __init__(self, trained: Trained, batches: Batches, settings: UpdateSettings) -> None:
-        batch_size, n_parts = batches.batch_size, settings.accumulation_steps
-        if batch_size % n_parts:
-            message = f"batch_size {batch_size} is not divisible by accumulation_steps"
-            raise InputError(f"{message} {n_parts}")
         self._model, self._optimizer, self._hooks, self._average = trained
         # To name them imports the compiler, which takes a second.
         self._errors_of_compiling: tuple[type[Exception], ...] = ()
