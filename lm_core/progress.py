@@ -32,8 +32,17 @@ _SHORTEST_SECONDS = 1e-6
 class TrainingProgress(Protocol):
     """What the loop tells; a context manager while it runs."""
 
-    def update(self, step: int, loss: float, tokens_per_second: float) -> None:
-        """The newest step, its loss in nats per token, and its speed."""
+    def update(
+        self, step: int, loss: float, tokens_per_second: float, seconds_of_looks: float = 0.0
+    ) -> None:
+        """How far it is.
+
+        Args:
+            step: The newest step.
+            loss: Its loss in nats per token.
+            tokens_per_second: Its speed.
+            seconds_of_looks: What evaluations and samples took since the last call.
+        """
 
     def note(self, text: str) -> None:
         """Something worth a line of its own, shown literally."""
@@ -65,7 +74,7 @@ def training_progress(
 
 
 class _TimeLeft:
-    """Estimates the time to the last step from the recent pace."""
+    """Estimates the time to the last step: the recent pace, and looks as often as so far."""
 
     def __init__(self, first_step: int, last_step: int, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -73,19 +82,29 @@ class _TimeLeft:
         self._step, self._time = first_step - 1, clock()
         # Steps, and the seconds they took; what is older counts less.
         self._steps_taken = self._seconds_taken = 0.0
+        # Of the whole run: looks are seldom, and the last seconds mostly have none.
+        self._seconds_of_steps = self._seconds_of_looks = self._new_seconds_of_looks = 0.0
+
+    def add_looks(self, seconds: float) -> None:
+        """Evaluations and samples took some time since the last step."""
+        self._new_seconds_of_looks += seconds
 
     def after(self, step: int) -> str:
         """Hours, minutes and seconds from here to the end."""
         now = self._clock()
         if step > self._step:
-            steps, seconds = step - self._step, now - self._time
+            looks, self._new_seconds_of_looks = self._new_seconds_of_looks, 0.0
+            steps, seconds = step - self._step, now - self._time - looks
+            self._seconds_of_steps += seconds
+            self._seconds_of_looks += looks
             share_of_old = math.exp(-seconds / _SECONDS_AVERAGED)
             # An average of paces would believe a slow first step for long, however many followed.
             self._steps_taken = steps + share_of_old * self._steps_taken
             self._seconds_taken = seconds + share_of_old * self._seconds_taken
             self._step, self._time = step, now
         pace = self._seconds_taken / self._steps_taken if self._steps_taken else 0.0
-        return duration(pace * (self._last_step - step))
+        looks = self._seconds_of_looks / max(self._seconds_of_steps, _SHORTEST_SECONDS)
+        return duration((1 + looks) * pace * (self._last_step - step))
 
 
 def duration(seconds: float) -> str:
@@ -135,8 +154,11 @@ class ProgressLines:
     ) -> None:
         pass
 
-    def update(self, step: int, loss: float, tokens_per_second: float) -> None:
+    def update(
+        self, step: int, loss: float, tokens_per_second: float, seconds_of_looks: float = 0.0
+    ) -> None:
         """Prints a line if it is time for one."""
+        self._left.add_looks(seconds_of_looks)
         if self._clock() < self._next_line and step < self._last_step:
             return
         self._next_line = self._clock() + _SECONDS_BETWEEN_LINES
@@ -211,8 +233,11 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
-    def update(self, step: int, loss: float, tokens_per_second: float) -> None:
+    def update(
+        self, step: int, loss: float, tokens_per_second: float, seconds_of_looks: float = 0.0
+    ) -> None:
         """Moves the bar."""
+        self._left.add_looks(seconds_of_looks)
         left = self._left.after(step)
         self._bar.move(step, _line(step, self._last_step, loss, tokens_per_second, left))
 

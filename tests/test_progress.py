@@ -78,6 +78,30 @@ def test_the_time_left_follows_a_pace_that_changes(clock, pace):
     assert abs(seconds_left(stream) / ((2000 - step) * pace) - 1) < 0.1
 
 
+def test_an_evaluation_is_not_taken_for_the_pace_but_counted_as_often_as_so_far(clock):
+    stream = io.StringIO()
+    progress = ProgressLines(1, 2400, stream, clock)
+    for step in range(1, 301):
+        clock.now += 1
+        looks = 20 if step % 100 == 0 else 0
+        clock.now += looks
+        progress.update(step, 1.0, 1.0, looks)
+    # Right after an evaluation, as far from the next as can be.
+    clock.now += 10
+    progress.update(310, 1.0, 1.0)
+    truth = 2090 + 20 * 21
+    assert abs(seconds_left(stream) / truth - 1) < 0.02
+
+
+def test_looks_between_two_lines_are_not_taken_for_the_pace(clock):
+    stream = io.StringIO()
+    progress = ProgressLines(1, 1000, stream, clock)
+    for step in range(1, 101):
+        clock.now += 0.75
+        progress.update(step, 1.0, 1.0, 0.25)
+    assert abs(seconds_left(stream) / (0.75 * (1000 - 92)) - 1) < 0.05
+
+
 def test_notes_are_whole_and_literal_however_long():
     stream = io.StringIO()
     text = "sample '[bold]x[/bold]' " + "y" * 500

@@ -29,11 +29,26 @@ def test_metrics_wait_for_their_time_and_a_note_makes_it_come(tmp_path):
     recorder.add(row(2))
     assert recorder.flush() == []
     assert [found["step"] for found in rows(run.metrics)] == [1]
-    recorder.amend({"val_loss": 2.0})
+    recorder.amend({"val_loss": 2.0}, 0.5)
     recorder.note("something")
     recorder.flush()
     assert rows(run.metrics)[-1] == {**row(2), "train_loss": 1.5, "val_loss": 2.0}
     assert (shown.steps, shown.notes) == ([1, 2], ["something"])
+
+
+def test_the_time_of_looks_is_told_once_and_not_lost_where_it_waits(tmp_path):
+    recorder, _, shown = begun(tmp_path)
+    recorder.add(row(1))
+    recorder.amend({"val_loss": 2.0}, 0.5)
+    recorder.flush()
+    for step in (2, 3):
+        recorder.add(row(step))
+        recorder.amend({}, 0.25)
+        recorder.flush(force=step == 3)
+    recorder.add(row(4))
+    recorder.flush(force=True)
+    assert shown.steps == [1, 3, 4]
+    assert shown.seconds_of_looks == [0.5, 0.5, 0.0]
 
 
 def test_metrics_are_safe_before_the_checkpoint_of_their_step(tmp_path, monkeypatch):

@@ -1,5 +1,8 @@
 """The loop: learning, cadences, records, hooks and divergence."""
 
+import contextlib
+import time
+
 import pytest
 import torch
 
@@ -16,6 +19,7 @@ from tests.tiny_trainer import (
     SIZES,
     TOKENIZER,
     TOKENS,
+    Shown,
     build,
     new_run,
     poisoned,
@@ -78,6 +82,20 @@ def test_an_evaluation_that_is_no_better_does_not_save(tmp_path):
     trainer.train(run)
     assert saved_steps(run) == [1, 2, 4]
     assert load_checkpoint(run.checkpoints / "step-00000004").state["best_validation_loss"] == 2.0
+
+
+def test_what_an_evaluation_takes_is_told_apart_from_the_steps():
+    trainer, shown = build(max_steps=4, eval_cadence=2), Shown()
+
+    def slow(check_stop):
+        time.sleep(0.05)
+        return Evaluation(2.0, 0.0, 0.0, 1)
+
+    trainer._looks.evaluate = slow
+    trainer.train(progress=contextlib.nullcontext(shown))
+    took = dict(zip(shown.steps, shown.seconds_of_looks, strict=True))
+    assert took[2] >= 0.05
+    assert took[4] >= 0.05
 
 
 def test_samples_are_recorded_with_what_made_them(tmp_path):

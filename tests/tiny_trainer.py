@@ -126,10 +126,11 @@ class Shown:
     """Progress for nobody, which remembers what it was told."""
 
     def __init__(self):
-        self.steps, self.notes = [], []
+        self.steps, self.notes, self.seconds_of_looks = [], [], []
 
-    def update(self, step, loss, tokens_per_second):
+    def update(self, step, loss, tokens_per_second, seconds_of_looks=0.0):
         self.steps.append(step)
+        self.seconds_of_looks.append(seconds_of_looks)
 
     def note(self, text):
         self.notes.append(text)

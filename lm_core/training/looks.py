@@ -1,6 +1,7 @@
 """What a run looks at between two steps: evaluations and samples."""
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,11 +20,13 @@ class Look(NamedTuple):
         evaluation: The evaluation, if one was due.
         samples: The samples, if any were due.
         metrics: What belongs into the step's line of metrics.
+        seconds: How long it took.
     """
 
     evaluation: Evaluation | None
     samples: list[str] | None
     metrics: dict[str, Any]
+    seconds: float
 
 
 class Due(NamedTuple):
@@ -87,6 +90,7 @@ class Looks:
                 sample from.
         """
         evaluation, samples, metrics = None, None, {}
+        start = time.perf_counter()
         if due.evaluation:
             evaluation = self.evaluate(check_stop)
             if not math.isfinite(evaluation.loss):
@@ -96,4 +100,4 @@ class Looks:
         if due.sample:
             samples = self.sample(check_stop)
             metrics |= self._hooks.drain_reports("sampling/")
-        return Look(evaluation, samples, metrics)
+        return Look(evaluation, samples, metrics, time.perf_counter() - start)

@@ -43,6 +43,7 @@ class Recorder:
         self._metrics = MetricsBuffer()
         self._notes: list[str] = []
         self._last_flush = -math.inf
+        self._seconds_of_looks = 0.0
         self._run: RunDirectory | None = None
         self._progress: TrainingProgress | None = None
         # What to keep, and the best step, once the newest checkpoint has proved its worth.
@@ -103,9 +104,15 @@ class Recorder:
         """Forgets the rows, not yet written, of the steps after one."""
         self._metrics.drop_after(step)
 
-    def amend(self, values: Mapping[str, Any]) -> None:
-        """Adds values to the metrics of the newest step."""
+    def amend(self, values: Mapping[str, Any], seconds: float) -> None:
+        """Adds values to the metrics of the newest step.
+
+        Args:
+            values: Plain numbers or scalar tensors.
+            seconds: How long it took to find them, which is no part of the step's own time.
+        """
         self._metrics.amend(**values)
+        self._seconds_of_looks += seconds
 
     def note(self, text: str) -> None:
         """Keeps a line for who watches, to follow the metrics of its step."""
@@ -159,7 +166,8 @@ class Recorder:
             if rows:
                 last = rows[-1]
                 speed = last.get("tokens_per_second", math.nan)
-                self._progress.update(last["step"], last["train_loss"], speed)
+                looks, self._seconds_of_looks = self._seconds_of_looks, 0.0
+                self._progress.update(last["step"], last["train_loss"], speed, looks)
             for note in notes:
                 self._progress.note(note)
         return rows

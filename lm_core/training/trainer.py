@@ -322,7 +322,7 @@ class Trainer:
             self._stop(signals)
         self._state.evaluated |= due.evaluation
         self._state.sampled |= due.sample
-        self._recorder.amend(look.metrics)
+        self._recorder.amend(look.metrics, look.seconds)
         is_best = False
         if look.evaluation is not None:
             self._state.good_before = self.step + 1
