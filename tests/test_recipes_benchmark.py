@@ -190,10 +190,14 @@ def test_the_figures_on_the_page_are_those_of_the_records(folder):
         document = json.loads(path.read_text())
         assert document["configuration"] == f"{folder.name}.yaml"
         table = {label: [Run(**run) for run in mine] for label, mine in document["runs"].items()}
-        for row in rows_of(list(table), table):
+        rows = rows_of(list(table), table)
+        lines = [f"| {' | '.join(rows[0])} |", "|" + "---|" * len(rows[0])]
+        for row in rows:
             label, *cells = row.values()
             label = label if label == RECIPE else f"`{label}`"
-            assert f"| {' | '.join([label, *cells])} |" in PAGE
+            lines.append(f"| {' | '.join([label, *cells])} |")
+        # A table of its own, with nothing behind it.
+        assert "\n".join(["", *lines, "", ""]) in PAGE
 
 
 @pytest.mark.parametrize("folder", RECORDS, ids=lambda path: path.name)
