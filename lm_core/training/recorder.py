@@ -43,7 +43,7 @@ class Recorder:
         self._metrics = MetricsBuffer()
         self._notes: list[str] = []
         self._last_flush = -math.inf
-        self._seconds_of_looks = 0.0
+        self._seconds_of_looks: list[float] = []
         self._run: RunDirectory | None = None
         self._progress: TrainingProgress | None = None
         # What to keep, and the best step, once the newest checkpoint has proved its worth.
@@ -112,7 +112,7 @@ class Recorder:
             seconds: How long it took to find them, which is no part of the step's own time.
         """
         self._metrics.amend(**values)
-        self._seconds_of_looks += seconds
+        self._seconds_of_looks.append(seconds)
 
     def note(self, text: str) -> None:
         """Keeps a line for who watches, to follow the metrics of its step."""
@@ -166,8 +166,8 @@ class Recorder:
             if rows:
                 last = rows[-1]
                 speed = last.get("tokens_per_second", math.nan)
-                looks, self._seconds_of_looks = self._seconds_of_looks, 0.0
-                self._progress.update(last["step"], last["train_loss"], speed, looks)
+                looks, self._seconds_of_looks = self._seconds_of_looks, []
+                self._progress.update(last["step"], last["train_loss"], speed, sum(looks))
             for note in notes:
                 self._progress.note(note)
         return rows
