@@ -103,8 +103,8 @@ class _TimeLeft:
             self._seconds_taken = seconds + share_of_old * self._seconds_taken
             self._step, self._time = step, now
         pace = self._seconds_taken / self._steps_taken if self._steps_taken else 0.0
-        looks = self._seconds_of_looks / max(self._seconds_of_steps, _SHORTEST_SECONDS)
-        return duration((1 + looks) * pace * (self._last_step - step))
+        share_of_looks = self._seconds_of_looks / max(self._seconds_of_steps, _SHORTEST_SECONDS)
+        return duration((1 + share_of_looks) * pace * (self._last_step - step))
 
 
 def duration(seconds: float) -> str:

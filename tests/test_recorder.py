@@ -51,6 +51,20 @@ def test_the_time_of_looks_is_told_once_and_not_lost_where_it_waits(tmp_path):
     assert shown.seconds_of_looks == [0.5, 0.5, 0.0]
 
 
+def test_the_time_of_looks_does_not_pile_up_where_nobody_watches():
+    recorder = Recorder(None)
+    recorder.begin(None, None)
+    for step in range(1, 4):
+        recorder.add(row(step))
+        recorder.amend({}, 0.25)
+        recorder.flush(force=True)
+    shown = Shown()
+    recorder.begin(None, shown)
+    recorder.add(row(4))
+    recorder.flush(force=True)
+    assert shown.seconds_of_looks == [0.0]
+
+
 def test_metrics_are_safe_before_the_checkpoint_of_their_step(tmp_path, monkeypatch):
     recorder, run, _ = begun(tmp_path)
     seen = []

@@ -157,6 +157,7 @@ class Recorder:
             return []
         self._last_flush = time.perf_counter()
         rows, notes = self._metrics.flush(), self._notes
+        looks, self._seconds_of_looks = self._seconds_of_looks, []
         self._notes = []
         if rows:
             self.newest_row = json_row(rows[-1]) | {"tokens_per_second": None}
@@ -166,7 +167,6 @@ class Recorder:
             if rows:
                 last = rows[-1]
                 speed = last.get("tokens_per_second", math.nan)
-                looks, self._seconds_of_looks = self._seconds_of_looks, []
                 self._progress.update(last["step"], last["train_loss"], speed, sum(looks))
             for note in notes:
                 self._progress.note(note)
