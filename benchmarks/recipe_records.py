@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.time_to_loss import RUN
+from lm_core.errors import InputError
 
 # How the losses of a run are drawn: training losses as means of so many parts of it.
 N_POINTS = 60
@@ -41,7 +42,7 @@ class Results:
         facts: What the runs are of: the machine, the recipe, its steps.
 
     Raises:
-        SystemExit: The file has runs of something else.
+        InputError: The file has runs of something else.
     """
 
     def __init__(self, path: Path | None, facts: Mapping[str, Any]) -> None:
@@ -56,10 +57,10 @@ class Results:
             for name, runs in document["runs"].items():
                 self._runs[name] = {run["seed"]: Run(**run) for run in runs}
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise SystemExit(f"{path}: these are no results of recipes; {way_out}") from error
+            raise InputError(f"{path}: these are no results of recipes; {way_out}") from error
         if other:
             before, now = (json.dumps(facts[other[0]]) for facts in (document, self._facts))
-            raise SystemExit(
+            raise InputError(
                 f"{path}: its runs are of another {other[0]}, {before} and not {now}; {way_out}"
             )
 

@@ -100,19 +100,19 @@ def change_of(text: str) -> dict[str, Any]:
     """The values of a ``--change``.
 
     Raises:
-        SystemExit: It is no JSON object of hyperparameters, or of one that a flag is for.
+        InputError: It is no JSON object of hyperparameters, or of one that a flag is for.
     """
     try:
         changed = json.loads(text)
     except ValueError:
         changed = None
     if not isinstance(changed, dict) or not changed:
-        raise SystemExit(f'--change={text}: it takes JSON such as {{"norm": "layernorm"}}')
+        raise InputError(f'--change={text}: it takes JSON such as {{"norm": "layernorm"}}')
     for key in changed:
         if key not in KEYS:
-            raise SystemExit(f"--change: {key}: {unknown_key(key)}")
+            raise InputError(f"--change: {key}: {unknown_key(key)}")
         if key in FLAGS:
-            raise SystemExit(f"--change: {key}: {FLAGS[key]} gives it, to all runs")
+            raise InputError(f"--change: {key}: {FLAGS[key]} gives it, to all runs")
     return changed
 
 
@@ -127,7 +127,7 @@ def resolved(
         max_steps: Its steps; None: its own.
 
     Raises:
-        SystemExit: They make no configuration.
+        InputError: They make no configuration.
     """
     sources = ConfigSources(
         files=[FileArgument("--config", config)],
@@ -135,10 +135,7 @@ def resolved(
         overrides={} if max_steps is None else {"max_steps": max_steps},
         yaml_folders=[Path(), CONFIGS],
     )
-    try:
-        return resolve(sources).values
-    except InputError as error:
-        raise SystemExit(error.message) from error
+    return resolve(sources).values
 
 
 def statements(changed: Mapping[str, Any]) -> list[str]:
@@ -213,13 +210,10 @@ def facts_of(given: argparse.Namespace, recipe: TrainingConfig) -> dict[str, Any
     """What the runs are of, for a reader of the records and for a later call that adds to them.
 
     Raises:
-        SystemExit: The text cannot be read.
+        InputError: The text cannot be read.
     """
     path = recipe.corpus if given.corpus is None else str(given.corpus)
-    try:
-        text = load_corpus(path)
-    except InputError as error:
-        raise SystemExit(error.message) from error
+    text = load_corpus(path)
     values = {key: value for key, value in recipe.to_dict().items() if value != default(key)}
     return {
         "world": world(),
@@ -269,10 +263,12 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    """Runs and prints."""
-    end_children_on_termination()
-    given = parsed()
+def run_and_print(given: argparse.Namespace) -> None:
+    """Does what the command line asks for.
+
+    Raises:
+        InputError: It is wrong; nothing has run.
+    """
     words = [f"--config={given.config}"]
     words += [] if given.corpus is None else [f"--corpus={given.corpus}"]
     words += [] if given.max_steps is None else [f"--max_steps={given.max_steps}"]
@@ -286,7 +282,7 @@ def main() -> None:
         try:
             given.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SystemExit(f"--out={given.out}: {error.strerror}; give a folder") from error
+            raise InputError(f"--out={given.out}: {error.strerror}; give a folder") from error
     facts = facts_of(given, recipe)
     name = "ablation.json" if changes else "result.json"
     results = Results(None if given.out is None else given.out / name, facts)
@@ -296,6 +292,16 @@ def main() -> None:
         run_recipe(words, given, results)
     told = {key: facts[key] for key in ("configuration", "steps")}
     print_result(facts["world"], rows_of((RECIPE, *changes), results.runs()), given.json, told)
+
+
+def main() -> None:
+    """Runs and prints; a mistake of who calls ends as one of ``run.py`` does."""
+    end_children_on_termination()
+    try:
+        run_and_print(parsed())
+    except InputError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from benchmarks.recipes import RECIPE, changes_of, statements
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.resolution import ConfigSources, resolve
 from lm_core.config.training_config import TrainingConfig
+from lm_core.errors import InputError
 from tests.config_sources import PROJECT, plain_yaml
 
 PAGE = (PROJECT / "docs" / "recipes.md").read_text()
@@ -55,12 +56,12 @@ def test_each_choice_is_taken_back_alone_and_sizes_are_left():
 
 def test_a_change_that_is_none_is_told_before_anything_runs():
     assert recipes.change_of('{"bias": true}') == {"bias": True}
-    with pytest.raises(SystemExit, match="did you mean norm"):
+    with pytest.raises(InputError, match="did you mean norm"):
         recipes.change_of('{"nrom": "layernorm"}')
-    with pytest.raises(SystemExit, match="seed: --seeds gives it"):
+    with pytest.raises(InputError, match="seed: --seeds gives it"):
         recipes.change_of('{"seed": 5}')
     for text in ("norm=layernorm", "3", "{}"):
-        with pytest.raises(SystemExit, match="it takes JSON"):
+        with pytest.raises(InputError, match="it takes JSON"):
             recipes.change_of(text)
 
 
@@ -115,7 +116,7 @@ def test_results_are_kept_after_each_run_and_gone_on_with(tmp_path):
 def test_results_of_something_else_are_not_added_to(tmp_path):
     path = tmp_path / "result.json"
     Results(path, {"steps": 9}).add(RECIPE, Run(1, 1.5, 3.0))
-    with pytest.raises(SystemExit, match="another steps, 9 and not 10; remove it"):
+    with pytest.raises(InputError, match="another steps, 9 and not 10; remove it"):
         Results(path, {"steps": 10})
 
 
@@ -123,7 +124,7 @@ def test_results_of_something_else_are_not_added_to(tmp_path):
 def test_a_file_that_holds_no_results_is_told_and_left(tmp_path, text):
     path = tmp_path / "result.json"
     path.write_text(text)
-    with pytest.raises(SystemExit, match="no results of recipes; remove it"):
+    with pytest.raises(InputError, match="no results of recipes; remove it"):
         Results(path, {"steps": 9})
     assert path.read_text() == text
 
@@ -138,14 +139,16 @@ def test_a_file_that_holds_no_results_is_told_and_left(tmp_path, text):
         (["--config=python-docs.yaml", "--out=file"], "--out=file: File exists"),
     ],
 )
-def test_mistakes_are_told_before_the_first_run(tmp_path, monkeypatch, words, told):
+def test_mistakes_are_told_before_the_first_run(tmp_path, monkeypatch, capsys, words, told):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     monkeypatch.setattr("sys.argv", ["recipes.py", *words])
     monkeypatch.setattr(recipes, "trained", lambda *_: pytest.fail("it ran"))
     monkeypatch.setattr(recipes, "end_children_on_termination", lambda: None)
-    with pytest.raises(SystemExit, match=re.escape(told)):
+    with pytest.raises(SystemExit) as ended:
         recipes.main()
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
 
 
 def test_what_is_kept_of_a_run_has_no_place_of_this_machine(tmp_path):
