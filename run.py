@@ -14,6 +14,8 @@
       prints text that the run's model makes up
   python run.py --mode=diff runs/latest fast-training.yaml
       prints how two runs or configuration files differ
+  python run.py --mode=search --config=search/learning-rate.yaml
+      searches for the hyperparameters that learn best
 
 Every hyperparameter stands in configs/default.yaml, with its meaning.
 """
@@ -112,6 +114,8 @@ def request_of(values: flags.FlagValues, bare: Sequence[str]) -> Request:
         format=values.format,
         logs_all=values.log_config == "all",
         compared=tuple(bare),
+        storage=values.storage,
+        workers=values.workers,
     )
 
 
@@ -130,6 +134,11 @@ def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
     looks = {"config": inspection.show_config, "diff": inspection.show_difference}
     if values.mode in looks:
         looks[values.mode](request)
+        return
+    if values.mode == "search":
+        from lm_core.search.mode import search
+
+        search(request)
         return
     from lm_core import experiment, planning
 

@@ -23,6 +23,8 @@ class Request:
         logs_all: Whether training logs every hyperparameter, not only those that differ from
             the default.
         compared: The two runs or configuration files to compare.
+        storage: The address of a database for the trials of a search; None: a journal.
+        workers: How many trials a search runs at once, as it was given.
     """
 
     config: ConfigSources
@@ -35,3 +37,5 @@ class Request:
     format: str = "table"
     logs_all: bool = False
     compared: tuple[str, ...] = ()
+    storage: str | None = None
+    workers: int | float | str | None = None

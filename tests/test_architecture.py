@@ -50,7 +50,7 @@ FLOORS = [
     ["training.steps"],
     ["training.trainer", "inspection", "memory"],
     ["resumption", "assembly"],
-    ["experiment", "planning"],
+    ["experiment", "planning", "search"],
     ["reference"],
 ]
 PLACES = {place: floor for floor, places in enumerate(FLOORS) for place in places}
