@@ -77,6 +77,15 @@ def test_a_grid_is_tried_as_a_whole(folder):
     assert study_of(text + "trials: 4\n").settings.trials == 4
 
 
+def test_a_small_space_is_tried_as_a_whole_and_no_more(folder):
+    assert study_of(searching("n_layers: {choice: [1, 2]}")).settings.trials == 2
+
+
+def test_a_grid_that_nobody_could_try_is_told(folder):
+    (told,) = problems(searching("warmup_steps: {int: [0, 9999999]}") + "sampler: grid\n")
+    assert told.startswith("my.yaml:1: search: a grid of 10,000,000 combinations is more than")
+
+
 def test_a_study_may_extend_another_and_state_what_is_different(folder):
     (folder / "first.yaml").write_text(WHOLE)
     settings = study_of("extends: first.yaml\ntrials: 5\n").settings

@@ -90,10 +90,11 @@ class StudyFile:
     def settings(self) -> StudySettings:
         """What it says; only of a configuration in which nothing was wrong."""
         sampler = self._plain.get("sampler", "tpe")
-        n_all = n_combinations(self._space) if sampler == "grid" else _DEFAULT_TRIALS
+        n_all = n_combinations(self._space)
+        usual = _DEFAULT_TRIALS if n_all is None else min(n_all, _DEFAULT_TRIALS)
         return StudySettings(
             space=dict(self._space),
-            trials=self._plain.get("trials", n_all),
+            trials=self._plain.get("trials", n_all if sampler == "grid" else usual),
             sampler=sampler,
             pruner=self._plain.get("pruner", "none"),
             seeds_for_best=self._plain.get("seeds_for_best", _DEFAULT_SEEDS),
@@ -193,9 +194,12 @@ class StudyFile:
             findings.append(
                 Finding(source, f"{source}: search.{key}.{distribution.kind}: {message}")
             )
-        n_trials = self._plain.get("trials", 1 if sampler == "grid" else _DEFAULT_TRIALS)
+        n_trials = self._plain.get("trials", 0)
         if sampler == "cmaes" and len(self._space) < _FEWEST_OF_CMAES:
             message = "cmaes needs two ranges or more; sampler tpe takes one"
+            findings.append(Finding(source, f"{source}: search: {message}"))
+        elif sampler == "grid" and n_all is not None and n_all > _MOST_TRIALS:
+            message = f"a grid of {n_all:,} combinations is more than {_MOST_TRIALS:,} trials"
             findings.append(Finding(source, f"{source}: search: {message}"))
         elif n_all is not None and n_trials > n_all:
             place = self.sources.get("trials", source)
