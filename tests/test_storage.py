@@ -31,7 +31,7 @@ def without(monkeypatch):
 def test_what_is_not_installed_is_told_with_the_command_that_installs_it(without, package):
     without(package)
     with pytest.raises(InputError) as error:
-        storage.require_optuna()
+        storage.require_optuna("cmaes")
     assert error.value.message == (
         f"--mode=search needs {package}: python -m pip install -c constraints.txt -e '.[search]'"
     )
@@ -92,11 +92,11 @@ def test_a_half_written_line_does_not_damage_a_journal(folder):
     assert all(record.values for record in first.all())
 
 
-def test_a_database_that_fails_on_the_way_is_told_in_a_line(folder):
+def test_a_database_that_fails_on_the_way_is_told_in_a_line():
     from sqlalchemy.exc import OperationalError
 
     url = "postgresql://me:secret@host/x"
-    with pytest.raises(MachineError) as error, failures_told(url, folder / "study.journal"):
+    with pytest.raises(MachineError) as error, failures_told(url):
         raise OperationalError("SELECT", {}, ValueError("gone\naway"))
     assert error.value.message == (
         "--storage=postgresql://me:***@host/x failed: gone; when it is back, the same command "

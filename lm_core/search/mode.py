@@ -45,10 +45,10 @@ def search(request: Request) -> None:
     study = Study(config, file.settings, file.sources)
     path = request.run_dir or default_folder(request.config.files[-1].name)
     folder = StudyFolder(path)
-    require_optuna()
+    require_optuna(study.settings.sampler)
     with StopSignals() as signals:
         place = _begin(request, study, folder, n_workers)
-        with failures_told(request.storage, folder.journal):
+        with failures_told(request.storage):
             _run(place, n_workers, signals)
 
 

@@ -22,15 +22,20 @@ _POSTGRESQL = ("postgresql", "postgres")
 _TIMEOUT_ARGUMENT = {"postgresql": "connect_timeout", "mysql": "connect_timeout"}
 
 
-def require_optuna() -> None:
-    """Imports Optuna, and makes it quiet.
+def require_optuna(sampler: str) -> None:
+    """Imports what a search needs, and makes it quiet.
+
+    Args:
+        sampler: One of ``SAMPLERS``.
 
     Raises:
         InputError: It is not installed; says how to get it.
     """
     try:
-        import cmaes  # noqa: F401 -- told now, not after the first trials
         import optuna
+
+        if sampler == "cmaes":  # Told now, not after the first trials.
+            import cmaes  # noqa: F401
     except ImportError as error:
         raise InputError(f"--mode=search needs {error.name or 'Optuna'}: {INSTALL}") from error
     # What it says is for programmers; people have the table of the study.
@@ -114,12 +119,18 @@ def _with_driver(url: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def failures_told(url: str | None, journal: Path) -> Iterator[None]:
-    """Says of a storage that fails in the middle of a study that the same command goes on.
+def failures_told(url: str | None) -> Iterator[None]:
+    """Says of a database that fails in the middle of a study that the same command goes on.
+
+    Args:
+        url: Its address; None: there is none.
 
     Raises:
         MachineError: It did.
     """
+    if url is None:  # Without what databases need, which takes a second to import.
+        yield
+        return
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -127,8 +138,7 @@ def failures_told(url: str | None, journal: Path) -> Iterator[None]:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
         cause = getattr(error, "orig", None) or error.__cause__ or error
-        name = str(journal) if url is None else f"--storage={shown_url(url)}"
-        message = f"{name} failed: {_first_line(cause)}"
+        message = f"--storage={shown_url(url)} failed: {_first_line(cause)}"
         raise MachineError(f"{message}; when it is back, the same command goes on") from error
 
 

@@ -135,9 +135,9 @@ def test_a_study_of_real_runs_ends_with_a_winner_that_can_be_trained(tmp_path):
 
 def test_a_study_that_is_killed_three_times_ends_with_exactly_its_trials(tmp_path, straight):
     for n_begun in (1, 3, 5):
-        process = started(tmp_path, STAND_IN_SECONDS="0.02")
+        process = started(tmp_path, STAND_IN_SECONDS="0.01")
         wait_until(lambda n=n_begun: len(starts(tmp_path)) >= n, f"trial {n_begun - 1}")
-        time.sleep(0.1)
+        time.sleep(0.05)
         process.kill()
         process.communicate()
     said, _ = searched(tmp_path)
@@ -224,10 +224,10 @@ def test_where_every_trial_fails_the_commonest_reason_is_told(tmp_path):
 
 
 def test_unpromising_trials_are_pruned_and_what_that_saves_is_told(tmp_path):
-    text = STUDY.replace("trials: 6", "trials: 12") + "pruner: hyperband\n"
-    said, _ = searched(tmp_path, text=text, STAND_IN_SECONDS="0.02")
+    text = STUDY.replace("trials: 6", "trials: 10") + "pruner: hyperband\n"
+    said, _ = searched(tmp_path, text=text, STAND_IN_SECONDS="0.01")
     assert re.search(r"pruned after step (\d+) of 40, ", said)
-    match = re.search(r"([\d,]+) of 480 steps were done: (\d+)% of them saved", said)
+    match = re.search(r"([\d,]+) of 400 steps were done: (\d+)% of them saved", said)
     assert int(match[2]) >= 20
     records = results(tmp_path)
     assert sum(record.steps for record in records) == int(match[1])
