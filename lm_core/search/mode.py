@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from lm_core import inspection
+from lm_core.config.files import FLAGS
 from lm_core.errors import InputError, shown
 from lm_core.output import say
 from lm_core.request import Request
@@ -43,7 +44,8 @@ def search(request: Request) -> None:
     file = StudyFile()
     config = inspection.check(request.config, file)
     study = Study(config, file.settings, file.sources)
-    path = request.run_dir or default_folder(request.config.files[-1].name)
+    names = [given.name for given in request.config.files if given.flag == FLAGS[".yaml"]]
+    path = request.run_dir or default_folder(names[-1])
     folder = StudyFolder(path)
     require_optuna(study.settings.sampler)
     with StopSignals() as signals:
@@ -80,7 +82,7 @@ def _begin(request: Request, study: Study, folder: StudyFolder, n_workers: int) 
             raise InputError(f"{message}; --storage names it, --run_dir another folder")
         study = study.with_seed(recorded)
         if recorded is not None:
-            where = f"the storage's study {name!r}" if is_shared else str(folder.path)
+            where = f"under the name {name}, --storage has" if is_shared else f"{folder.path} holds"
             require_same_study(recorded, study, where)
         records = TrialRecords(storage, name, study, surplus=is_shared)
         folder.write_study(study)

@@ -129,7 +129,7 @@ class StudyProgress:
         if self._live is not None:
             table = self._table(running, records)
             self._show(lambda: self._live.update(table, refresh=True))
-        elif now >= self._next_line:
+        elif now >= self._next_line and len(self._told) < self._n_trials:
             self._next_line = now + _SECONDS_BETWEEN_LINES
             self.note(self.status(records))
 
@@ -143,7 +143,7 @@ class StudyProgress:
         if best is not None:
             parts.append(f"best {best.loss:.4f} nats (trial {best.number})")
         n_here = n_done - self._n_before
-        if n_here > 0:
+        if n_here > 0 and n_done < self._n_trials:
             seconds = (self._clock() - self._start) / n_here * max(0, self._n_trials - n_done)
             parts.append(f"{duration(seconds)} left")
         return ", ".join(parts)

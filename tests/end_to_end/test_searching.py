@@ -342,3 +342,15 @@ def test_a_search_never_loads_pytorch_itself(tmp_path):
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
     )
     assert done.stdout.endswith("0 False\n"), done.stderr
+
+
+@pytest.mark.exhaustive
+def test_pruning_saves_a_third_of_the_steps_of_the_study_that_the_lab_brings(tmp_path):
+    study = ("--mode=search", "--config=search/learning-rate.yaml", "--gin.Trainer.seed=1")
+    done = run_cold(*study, "--workers=2", cwd=tmp_path, timeout=3000)
+    assert done.returncode == 0, done.stderr
+    match = re.search(r"([\d,]+) of ([\d,]+) steps were done: (\d+)% of them saved", done.stdout)
+    n_done, n_all = (int(number.replace(",", "")) for number in match.groups()[:2])
+    assert n_all == 20 * 270
+    assert n_done <= n_all * 2 / 3
+    assert "20 trials: " in done.stdout
