@@ -25,6 +25,7 @@ PAGES = [
     "docs/hyperparameter-audit-summary.md",
     "docs/reliability.md",
     "docs/sampling.md",
+    "docs/search.md",
     "docs/tokenizers.md",
 ]
 PROGRAM = "python run.py"

@@ -138,7 +138,9 @@ class StudyProgress:
         counts = Counter(record.outcome for record in records)
         n_done = sum(counts.values()) - counts[RUNNING]
         parts = [f"{n_done} of {self._n_trials} trials are done"]
-        parts += [f"{counts[name]} {name}" for name in (PRUNED, DIVERGED, FAILED, RUNNING)]
+        # Few trials diverge, and the line is to fit a terminal.
+        told = (PRUNED, *((DIVERGED,) if counts[DIVERGED] else ()), FAILED, RUNNING)
+        parts += [f"{counts[name]} {name}" for name in told]
         best = best_of(records)
         if best is not None:
             parts.append(f"best {best.loss:.4f} nats (trial {best.number})")
