@@ -22,6 +22,21 @@ def test_every_share_has_a_value_in_the_range(one, share):
     assert isinstance(value, int) == one.is_integer
 
 
+def test_what_belongs_to_a_range_or_choice_is_of_its_kind():
+    assert [Range(0.0, 0.3).contains(value) for value in (0, 0.3, 0.31, "0", True)] == [
+        *(True, True),
+        *(False, False, False),
+    ]
+    assert [Range(1, 3, is_integer=True).contains(value) for value in (1, 3, 2.0)] == [
+        *(True, True),
+        False,
+    ]
+    assert [Choice((1, "a", None)).contains(value) for value in (1, None, True, 1.0)] == [
+        *(True, True),
+        *(False, False),
+    ]
+
+
 @pytest.mark.parametrize("one", RANGES)
 @given(share=st.floats(0, 1))
 def test_the_share_of_a_value_leads_back_to_it(one, share):

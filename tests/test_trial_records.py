@@ -148,9 +148,36 @@ def test_the_definition_of_a_study_stands_in_its_storage(folder):
     assert found == one.definition()
 
 
-def test_a_study_that_is_not_the_lab_s_is_told(folder):
+@pytest.mark.parametrize("text", ["[]", "{", "{}", 3, '{"values": 1, "search": {}}'])
+def test_a_study_that_is_not_the_lab_s_is_told(folder, text):
     storage = open_journal(folder / "study.journal")
     trials = TrialRecords(storage, "study", study(folder))
-    trials._optuna.set_user_attr("definition", "[]")
+    trials._optuna.set_user_attr("definition", text)
     with pytest.raises(MachineError, match="'study' that is none of the lab's"):
         definition_in(storage, "study")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"learning_rate": 5.0},
+        {"corpus": "/etc/passwd"},
+        {"learning_rate": "0.1'\nTrainer.hooks = None"},
+    ],
+)
+def test_values_that_are_none_of_the_study_reach_no_command_line(folder, params):
+    from optuna.distributions import CategoricalDistribution
+    from optuna.trial import TrialState, create_trial
+
+    trials = records(folder, FIVE)
+    for state, loss in ((TrialState.COMPLETE, 0.1), (TrialState.RUNNING, None)):
+        kinds = {key: CategoricalDistribution([value]) for key, value in params.items()}
+        known = {"outcome": "completed", "beats": "x", "steps": None, "owner": 3}
+        trials._optuna.add_trial(
+            create_trial(
+                state=state, value=loss, params=params, distributions=kinds, user_attrs=known
+            )
+        )
+    for found in trials.all():
+        assert (found.outcome, found.values, found.loss) == (FAILED, {}, None)
+        assert found.reason == "its values in the storage are none of this study"

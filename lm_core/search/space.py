@@ -62,6 +62,11 @@ class Range:
         """What a study says of it."""
         return {self.kind: [self.low, self.high]}
 
+    def contains(self, value: Any) -> bool:
+        """Whether a value is one of them."""
+        types = (int,) if self.is_integer else (float, int)
+        return type(value) in types and self.low <= value <= self.high
+
     def share(self, value: float) -> float:
         """How far a value lies from the low end to the high one, from 0 to 1."""
         low, high = self._ends
@@ -121,6 +126,10 @@ class Choice:
     def plain(self) -> dict[str, Any]:
         """What a study says of it."""
         return {CHOICE: list(self.options)}
+
+    def contains(self, value: Any) -> bool:
+        """Whether a value is one of them."""
+        return any(type(value) is type(option) and value == option for option in self.options)
 
     def of_optuna(self) -> "BaseDistribution":
         """The same for Optuna."""

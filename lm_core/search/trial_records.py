@@ -1,11 +1,13 @@
 """The trials of a study as its storage has them: made, reported, ended, and read."""
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lm_core.errors import MachineError
 from lm_core.search.pruners import build_pruner
 from lm_core.search.samplers import suggest
+from lm_core.search.space import Space
 from lm_core.search.study import Study
 
 if TYPE_CHECKING:
@@ -116,11 +118,11 @@ class TrialRecords:
 
     def all(self) -> list[TrialRecord]:
         """All trials, by number."""
-        return [_record(trial) for trial in self._trials()]
+        return [_record(trial, self._study.settings.space) for trial in self._trials()]
 
     def get(self, number: int) -> TrialRecord:
         """One trial."""
-        return _record(self._trial(number))
+        return _record(self._trial(number), self._study.settings.space)
 
     def create(self, owner: str) -> int | None:
         """Makes a trial and chooses its values, if the study is to have one more.
@@ -231,24 +233,37 @@ class TrialRecords:
         self._optuna.set_user_attr(name, found)
 
 
-def _record(trial: "FrozenTrial") -> TrialRecord:
+def _record(trial: "FrozenTrial", space: Space) -> TrialRecord:
     known, is_over = trial.user_attrs, trial.state.is_finished()
-    outcome = known.get(_OUTCOME, RUNNING)
-    completed = is_over and outcome == COMPLETED
+    outcome, reason = str(known.get(_OUTCOME, RUNNING)), str(known.get(_REASON, ""))
+    outcome = outcome if is_over else RUNNING
+    values = {key: trial.params[key] for key in space if key in trial.params}
+    if not _is_of(space, trial.params):
+        # A database may be written by others, and its values reach the command line of a run.
+        outcome, reason, values = FAILED, "its values in the storage are none of this study", {}
     duration = trial.duration
     return TrialRecord(
         number=trial.number,
-        values=dict(trial.params),
-        outcome=outcome if is_over else RUNNING,
-        reason=known.get(_REASON, ""),
-        loss=trial.value if completed else None,
+        values=values,
+        outcome=outcome,
+        reason=reason,
+        loss=trial.value if outcome == COMPLETED else None,
         losses=dict(trial.intermediate_values),
-        steps=known.get(_STEPS, 0),
+        steps=_whole(known.get(_STEPS)),
         seconds=duration.total_seconds() if duration and is_over else None,
-        owner=known.get(_OWNER, ""),
-        beats=known.get(_BEATS, 0),
+        owner=str(known.get(_OWNER, "")),
+        beats=_whole(known.get(_BEATS)),
         to_prune=bool(known.get(_TO_PRUNE)),
     )
+
+
+def _is_of(space: Space, values: Mapping[str, Any]) -> bool:
+    """Whether values are some of a space: a kill may have left some out."""
+    return all(key in space and space[key].contains(value) for key, value in values.items())
+
+
+def _whole(value: Any) -> int:
+    return value if type(value) is int else 0
 
 
 def definition_in(storage: "BaseStorage", name: str) -> dict[str, Any] | None:
@@ -264,6 +279,8 @@ def definition_in(storage: "BaseStorage", name: str) -> dict[str, Any] | None:
         definition = json.loads(studies[name].user_attrs[_DEFINITION])
     except (TypeError, ValueError):
         definition = None
-    if not isinstance(definition, dict):
+    parts = ("values", "search")
+    is_one = isinstance(definition, dict)
+    if not is_one or not all(isinstance(definition.get(part), dict) for part in parts):
         raise MachineError(f"the storage has a study {name!r} that is none of the lab's")
     return definition

@@ -345,6 +345,38 @@ def test_a_search_never_loads_pytorch_itself(tmp_path):
 
 
 @pytest.mark.exhaustive
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_a_study_of_real_runs_that_is_killed_again_and_again_is_what_it_would_have_been(tmp_path):
+    text = REAL.replace("max_steps: 6", "max_steps: 60").replace(
+        "eval_cadence: 3", "eval_cadence: 5"
+    )
+    text = text.replace("[0.01, 1e30]", "[0.001, 0.01, 0.1]") + "seed: 3\ncheckpoint_cadence: 5\n"
+    found = []
+    for name, kills in (("straight", ()), ("killed", (4, 5, 6, 7, 8))):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "my.yaml").write_text(text)
+        for seconds in kills:
+            process = subprocess.Popen(
+                [sys.executable, str(PROJECT / "run.py"), *SEARCH],
+                cwd=folder,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            time.sleep(seconds)
+            process.kill()
+            process.wait()
+        done = run_cold(*SEARCH, cwd=folder, timeout=300)
+        assert done.returncode == 0, done.stderr
+        trials = folder / "studies" / "my" / "trials"
+        assert sorted(path.name for path in trials.iterdir()) == ["0000", "0001", "0002"]
+        found.append([metrics(trials / f"{n:04d}") for n in range(3)])
+        outcomes = {manifest(trials / f"{n:04d}")["outcome"] for n in range(3)}
+        assert outcomes == {"completed"}
+    assert found[0] == found[1]
+
+
+@pytest.mark.exhaustive
 def test_pruning_saves_a_third_of_the_steps_of_the_study_that_the_lab_brings(tmp_path):
     study = ("--mode=search", "--config=search/learning-rate.yaml", "--gin.Trainer.seed=1")
     done = run_cold(*study, "--workers=2", cwd=tmp_path, timeout=3000)
