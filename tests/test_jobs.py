@@ -68,7 +68,7 @@ def trial(place, number=None, **given):
     return TrialJob(place, number, lock, **given), place.folder.trial(f"{number:04d}")
 
 
-def writes(run_dir, losses, last_step=None, outcome=None, reason=""):
+def writes(run_dir, losses, last_step=None, outcome=None, reason="", text="a"):
     """What a run leaves: its losses by step, and how it ended."""
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / "metrics.jsonl").open("a") as stream:
@@ -76,6 +76,7 @@ def writes(run_dir, losses, last_step=None, outcome=None, reason=""):
             stream.write(json.dumps({"step": step} | ({"val_loss": loss} if loss else {})) + "\n")
     if outcome is not None:
         manifest = {"outcome": outcome, "reason": reason, "last_step": last_step}
+        manifest["corpus"] = {"sha256": text}
         (run_dir / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -127,6 +128,20 @@ def test_a_trial_that_ends_badly_is_recorded_with_its_reason(place, code, outcom
     found = place.records.get(0)
     assert (found.outcome, found.loss, found.steps) == (outcome, None, 5)
     assert found.reason.endswith(reason)
+
+
+def test_a_trial_on_another_text_does_not_compare(place):
+    for text in ("a", "a", "b"):
+        place.process.code = None
+        job, run_dir = trial(place)
+        job.is_over()
+        writes(run_dir, WHOLE, 40, "completed", text=text)
+        place.process.code = 0
+        assert job.is_over()
+    outcomes = [record.outcome for record in place.records.all()]
+    assert outcomes == [COMPLETED, COMPLETED, FAILED]
+    told = "its text is another one than that of the others"
+    assert place.records.get(2).reason == told
 
 
 @pytest.mark.parametrize("code", [130, 143, 129, -signal.SIGTERM])

@@ -75,12 +75,16 @@ def test_the_result_is_the_last_loss_or_the_best(folder, metrics):
 
 def test_the_end_of_a_run_is_in_its_manifest(folder):
     manifest = {"outcome": "diverged", "reason": "too fast", "last_step": 3}
+    manifest["corpus"] = {"sha256": "abc"}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert ending_of(folder) == Ending("diverged", "too fast", 3)
+    assert ending_of(folder) == Ending("diverged", "too fast", 3, "abc")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"outcome": 3, "last_step": "x"}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '{"corpus": {}}', '{"corpus": 1}', '{"outcome": 3, "last_step": "x"}'],
+)
 def test_where_there_is_no_word_of_an_end_there_is_none(folder, text):
-    assert ending_of(folder / "nowhere") == Ending("", "", 0)
+    assert ending_of(folder / "nowhere") == Ending()
     (folder / "manifest.json").write_text(text)
-    assert ending_of(folder) == Ending("", "", 0)
+    assert ending_of(folder) == Ending()

@@ -173,10 +173,12 @@ class _Run:
         if code == 0 or (code in _STOPPED and ending.outcome == "completed"):
             stops_early = self._place.study.values.early_stopping_evaluations is not None
             loss = self._tail.result(is_best=stops_early)
-            if loss is not None:
-                self._note(COMPLETED, loss, steps, "")
-            else:
+            if loss is None:
                 self._note(FAILED, None, steps, f"{self._run_dir} holds no validation loss")
+            elif ending.corpus and not self._place.records.is_of_same_text(ending.corpus):
+                self._note(FAILED, None, steps, "its text is another one than that of the others")
+            else:
+                self._note(COMPLETED, loss, steps, "")
         elif code == DivergenceError.exit_code:
             self._note(DIVERGED, None, steps, last_words)
         elif code in _STOPPED:

@@ -148,5 +148,5 @@ def _finish(place: Workplace, claims: Claims) -> None:
     results = [one for one in place.records.fresh(best.number) if one.seed in wanted]
     results.sort(key=lambda one: wanted.index(one.seed))
     place.folder.write(BEST, best_text(place.study, place.folder, best, results))
-    # The report of the study, report.html, is to be written here.
+    # Whatever else is made of a study that has ended, such as a report of it, is made here.
     summary.tell(place.study, place.folder, records, best, results)

@@ -79,11 +79,13 @@ class Ending(NamedTuple):
         outcome: Such as ``completed``; empty: there is no run, or no word.
         reason: Why, in words.
         last_step: Its last step.
+        corpus: SHA-256 of its text; empty: no word of it.
     """
 
-    outcome: str
-    reason: str
-    last_step: int
+    outcome: str = ""
+    reason: str = ""
+    last_step: int = 0
+    corpus: str = ""
 
 
 def ending_of(run_dir: Path) -> Ending:
@@ -92,11 +94,13 @@ def ending_of(run_dir: Path) -> Ending:
         with (run_dir / "manifest.json").open("rb") as stream:
             manifest: Any = json.loads(stream.read(_LARGEST_MANIFEST))
         outcome, reason = manifest.get("outcome"), manifest.get("reason")
-        last_step = manifest.get("last_step")
+        last_step, corpus = manifest.get("last_step"), manifest.get("corpus")
     except (OSError, ValueError, AttributeError, RecursionError):
-        return Ending("", "", 0)
+        return Ending()
+    sha256 = corpus.get("sha256") if isinstance(corpus, dict) else None
     return Ending(
         outcome if isinstance(outcome, str) else "",
         reason if isinstance(reason, str) else "",
         last_step if type(last_step) is int else 0,
+        sha256 if isinstance(sha256, str) else "",
     )

@@ -25,7 +25,7 @@ RUNNING, COMPLETED, PRUNED, DIVERGED, FAILED = (
 # Under these names the storage has what Optuna has no place for.
 _DEFINITION, _OUTCOME, _REASON, _STEPS = "definition", "outcome", "reason", "steps"
 _OWNER, _BEATS, _TO_PRUNE, _SURPLUS = "owner", "beats", "to_prune", "surplus"
-_FRESH = "fresh_seed_"
+_FRESH, _CORPUS = "fresh_seed_", "corpus"
 
 
 class TrialRecord(NamedTuple):
@@ -210,6 +210,17 @@ class TrialRecords:
             if self.get(number).outcome == RUNNING:
                 message = f"trial {number} cannot be ended in the storage: {error}"
                 raise MachineError(message) from error
+
+    def is_of_same_text(self, sha256: str) -> bool:
+        """Whether a text is the one of all trials; the first trial that asks decides which.
+
+        Args:
+            sha256: SHA-256 of the text.
+        """
+        known = self._optuna.user_attrs.get(_CORPUS)
+        if known is None:
+            self._optuna.set_user_attr(_CORPUS, sha256)
+        return known in (None, sha256)
 
     def beat(self, number: int) -> None:
         """Shows that a trial is being run."""
