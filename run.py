@@ -14,6 +14,8 @@
       prints text that the run's model makes up
   python run.py --mode=diff runs/latest fast-training.yaml
       prints how two runs or configuration files differ
+  python run.py --mode=compare 'runs/*'
+      prints what differs among runs, what came of them, and what of that is more than noise
 
 Every hyperparameter stands in configs/default.yaml, with its meaning.
 """
@@ -37,6 +39,7 @@ if __name__ == "__main__":
 from absl import flags
 
 from lm_core import inspection
+from lm_core.analysis import printing
 from lm_core.command_line import help_text, parse, path_given
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError, LabError, MachineError, StoppedAtOnce, StoppedError, one_line
@@ -127,7 +130,11 @@ def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
     if values.mode in ("train", "plan") and not values.resume:
         # What is wrong with the configuration is told before PyTorch, a second later, is there.
         inspection.check(request.config)
-    looks = {"config": inspection.show_config, "diff": inspection.show_difference}
+    looks = {
+        "config": inspection.show_config,
+        "diff": inspection.show_difference,
+        "compare": printing.compare,
+    }
     if values.mode in looks:
         looks[values.mode](request)
         return

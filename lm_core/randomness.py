@@ -23,6 +23,7 @@ STREAMS = {
     "gradient_noise": 6,
     "hooks": 7,
     "data_order": 8,
+    "bootstrap": 9,
 }
 
 # Step, place and sequence: no random number needs more to say what it is for.

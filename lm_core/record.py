@@ -27,9 +27,21 @@ from typing import Any
 from lm_core.atomic_files import replace_file, sync_folder, write_synced
 from lm_core.errors import InputError, MachineError
 from lm_core.json_lines import append_rows, cannot_write, rewind
-from lm_core.run_lock import RunLock
+from lm_core.run_lock import RunLock, is_held
 from lm_core.unfinished_runs import remove_unfinished, unfinished_path
 
+# What the lab itself says of a step, in ``metrics.jsonl``; hooks report under other names.
+COLUMNS = (
+    "step",
+    "train_loss",
+    "learning_rate",
+    "muon_learning_rate",
+    "grad_norm",
+    "tokens_per_second",
+    "skipped_batches",
+    "val_loss",
+    "bits_per_byte",
+)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # File systems take names of 255 bytes; the time and a number follow.
 _LONGEST_NAME = 60
@@ -69,6 +81,11 @@ class RunDirectory:
         if self.lock is not None and not self.lock.is_of(self.path):
             message = f"{self.path} is no longer the run directory that this process writes to"
             raise MachineError(f"{message}: it was moved or replaced, or its .lock was removed")
+
+    @property
+    def is_held(self) -> bool | None:
+        """Whether a process writes here now; None where the system does not tell."""
+        return is_held(self.path)
 
     @property
     def checkpoints(self) -> Path:

@@ -19,10 +19,10 @@ class Request:
         corpus: Text to evaluate on, in place of the run's own validation part.
         verify_corpus: Whether to believe nothing that is kept about a large text.
         command_line: The words of the command, for the record.
-        format: How to print what is asked for: ``table``, ``yaml``, ``gin`` or ``json``.
+        format: How to print what is asked for: ``table``, ``yaml``, ``gin``, ``json`` or ``csv``.
         logs_all: Whether training logs every hyperparameter, not only those that differ from
             the default.
-        compared: The two runs or configuration files to compare.
+        compared: The runs or configuration files to compare.
     """
 
     config: ConfigSources

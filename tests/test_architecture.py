@@ -48,7 +48,7 @@ FLOORS = [
     ],
     ["training.recorder", "training.restoring", "training.update", "recorded_config"],
     ["training.steps"],
-    ["training.trainer", "inspection", "memory"],
+    ["training.trainer", "inspection", "memory", "analysis"],
     ["resumption", "assembly"],
     ["experiment", "planning"],
     ["reference"],
