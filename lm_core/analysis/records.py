@@ -1,12 +1,14 @@
 """The record of a run, read: its configuration, its metrics as columns, its samples."""
 
+import contextlib
+import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -19,10 +21,11 @@ from lm_core.recorded_config import read_record
 _PATIENCE = 0.2
 # So often it is looked again in that time.
 _LOOKS = 10
-# Metrics of the longest runs stay far below this, in bytes; what is larger is something else.
-_LARGEST_FILE = 4 * 2**30
-# Any mapping of a run's metrics knows its step under this name.
+# So many lines are looked at together: fewer take longer, more take memory.
+_LINES_AT_ONCE = 10_000
+# The name of the step in every line.
 STEP = "step"
+_MENDED = "--resume goes on with the run and mends its files"
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ def read_run(path: Path, name: str | None = None, needs_metrics: bool = True) ->
         values = read_record(run).values
     except InputError as error:
         raise InputError(f"{error.message}{_of_another_version(manifest)}") from error
-    rows = _rows(run.metrics)
-    if needs_metrics and not rows:
+    columns = _columns(run.metrics)
+    if needs_metrics and not len(columns[STEP]):
         message = f"{path} has no metrics yet: {run.metrics.name} is empty"
         raise InputError(f"{message}; wait for its first step, or leave it out")
     sources = manifest.get("sources")
@@ -93,8 +96,8 @@ def read_run(path: Path, name: str | None = None, needs_metrics: bool = True) ->
         values=values,
         sources=sources if isinstance(sources, Mapping) else {},
         manifest=manifest,
-        columns=_columns(rows, run.metrics),
-        samples=_rows(run.samples),
+        columns=columns,
+        samples=[row for rows in _blocks(run.samples) for row in rows],
         is_held=run.is_held,
     )
 
@@ -109,80 +112,105 @@ def _of_another_version(manifest: Mapping[str, Any]) -> str:
     return f"; the run was made by version {then or 'unknown'} of the lab, and this is {now}"
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file with one a line, of the steps from 1 on, in their order.
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    """The lines of a file as columns, NaN where a line has no number for a name.
 
     Raises:
         InputError: It cannot be read, or a line is damaged.
     """
-    lines = _whole_lines(path)
+    blocks: list[dict[str, np.ndarray]] = [{STEP: np.zeros(0)}]
+    for rows in _blocks(path):
+        names = dict.fromkeys(name for row in rows for name in row)
+        blocks.append({name: _numbers(path, name, rows) for name in names})
+    names = dict.fromkeys(name for block in blocks for name in block)
+    columns = {
+        name: np.concatenate(
+            [block.get(name, np.full(len(block[STEP]), np.nan)) for block in blocks]
+        )
+        for name in names
+    }
+    if np.any(np.diff(columns[STEP]) <= 0):
+        raise InputError(f"{path}: a step has two lines; {_MENDED}")
+    return columns
+
+
+def _numbers(path: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
     try:
-        # One call for all lines takes a third of the time.
-        rows = json.loads(f"[{','.join(lines)}]")
-    except (ValueError, RecursionError):
-        rows = None
-    if rows is None or len(rows) != len(lines) or not all(isinstance(row, dict) for row in rows):
-        rows = [_row(path, number, line) for number, line in enumerate(lines, start=1)]
-    before = 0
-    for number, row in enumerate(rows, start=1):
-        step = row.get(STEP)
-        # The samples of a step are several lines.
-        if type(step) is not int or step < max(before, 1):
-            message = f"{path}:{number}: is no line of a later step than the one before"
-            raise InputError(f"{message}; --resume goes on with the run and mends its files")
-        before = step
-    return rows
+        # What is null is no number: it becomes NaN.
+        return np.array([row.get(name) for row in rows], dtype=np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{path}: {name!r} is not a number in every line") from error
 
 
-def _row(path: Path, number: int, line: str) -> dict[str, Any]:
+def _blocks(path: Path) -> Iterator[list[dict[str, Any]]]:
+    """The objects of a file with one a line, of steps that never fall, some thousand at a time.
+
+    Raises:
+        InputError: It cannot be read, or a line is damaged.
+    """
+    n_before, step = 0, 1
+    for lines in _lines(path):
+        rows = _objects(lines)
+        for number, row in enumerate(rows, start=n_before + 1):
+            if not isinstance(row, dict):
+                message = f"{path}:{number}: is no JSON object, as every line there is"
+                raise InputError(f"{message}; {_MENDED}")
+            later = row.get(STEP)
+            # The samples of a step are several lines.
+            if type(later) is not int or later < step:
+                message = f"{path}:{number}: is no line of a later step than the one before"
+                raise InputError(f"{message}; {_MENDED}")
+            step = later
+        yield rows
+        n_before += len(lines)
+
+
+def _objects(lines: Sequence[str]) -> list[Any]:
+    """What each line holds; None where it is no JSON."""
+    # One call for all lines takes a third of the time.
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(f"[{','.join(lines)}]")
+        if len(found) == len(lines):
+            return found
+    return [_object(line) for line in lines]
+
+
+def _object(line: str) -> Any:
     try:
-        row = json.loads(line)
+        return json.loads(line)
     except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
-        message = f"{path}:{number}: is no JSON object, as every line there is"
-        raise InputError(f"{message}; --resume goes on with the run and mends its files")
-    return row
+        return None
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """The lines of a file, once its last one is whole."""
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        text = _text(path)
-        lines = text.split("\n")
-        if not lines.pop():
-            return lines
-        if time.monotonic() > deadline:
-            message = f"{path}:{len(lines) + 1}: the last line is only half there"
-            raise InputError(
-                f"{message}; --resume goes on with the run and mends its files, or take it out"
-            )
-        time.sleep(_PATIENCE / _LOOKS)
-
-
-def _text(path: Path) -> str:
+def _lines(path: Path) -> Iterator[list[str]]:
+    """The lines of a file, some thousand at a time, once its last one is whole."""
     try:
         if not path.is_file():
             raise InputError(f"{path} is missing, or no file, so that there is no run to look at")
-        if path.stat().st_size > _LARGEST_FILE:
-            raise InputError(f"{path} is larger than {_LARGEST_FILE:,} bytes, so none of a run")
-        return path.read_bytes().decode()
+        with path.open(encoding="utf-8", newline="\n") as stream:
+            number = 0
+            while lines := list(itertools.islice(stream, _LINES_AT_ONCE)):
+                number += len(lines)
+                if not lines[-1].endswith("\n"):
+                    lines[-1] += _rest_of_line(stream, path, number)
+                yield lines
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is damaged: it is not UTF-8 text") from error
 
 
-def _columns(rows: Sequence[Mapping[str, Any]], path: Path) -> dict[str, np.ndarray]:
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns: dict[str, np.ndarray] = {STEP: np.zeros(0)}
-    for name in names:
-        try:
-            # What is null is no number: it becomes NaN.
-            columns[name] = np.array([row.get(name) for row in rows], dtype=np.float64)
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path}: {name!r} is not a number in every line") from error
-    if np.any(np.diff(columns[STEP]) <= 0):
-        raise InputError(f"{path}: a step has two lines; --resume mends it")
-    return columns
+def _rest_of_line(stream: TextIO, path: Path, number: int) -> str:
+    """What is still to come of a last line that is only half there.
+
+    Raises:
+        InputError: Nothing comes any more.
+    """
+    rest = ""
+    for _ in range(_LOOKS):
+        time.sleep(_PATIENCE / _LOOKS)
+        rest += stream.readline()
+        if rest.endswith("\n"):
+            return rest
+    message = f"{path}:{number}: the last line is only half there"
+    raise InputError(f"{message}; {_MENDED}, or take that line out")
