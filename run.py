@@ -16,6 +16,8 @@
       prints how two runs or configuration files differ
   python run.py --mode=compare 'runs/*'
       prints what differs among runs, what came of them, and what of that is more than noise
+  python run.py --mode=report 'runs/*'
+      draws runs: writes report.html, with curves, samples and hyperparameters, to open anywhere
 
 Every hyperparameter stands in configs/default.yaml, with its meaning.
 """
@@ -45,6 +47,7 @@ from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError, LabError, MachineError, StoppedAtOnce, StoppedError, one_line
 from lm_core.machine import set_up_process
 from lm_core.output import let_go, say
+from lm_core.report import reporting
 from lm_core.request import Request
 from lm_core.training.signals import SIGNALS, stop_at_once_on_signals
 
@@ -115,6 +118,8 @@ def request_of(values: flags.FlagValues, bare: Sequence[str]) -> Request:
         format=values.format,
         logs_all=values.log_config == "all",
         compared=tuple(bare),
+        output=None if values.output is None else path_given("--output", values.output),
+        figures=None if values.figures is None else path_given("--figures", values.figures),
     )
 
 
@@ -134,17 +139,18 @@ def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
         "config": inspection.show_config,
         "diff": inspection.show_difference,
         "compare": printing.compare,
+        "report": reporting.report,
     }
     if values.mode in looks:
         looks[values.mode](request)
         return
-    from lm_core import experiment, planning
+    from lm_core import examination, experiment, planning
 
     modes = {
         "train": experiment.train,
         "plan": planning.plan,
-        "evaluate": experiment.evaluate,
-        "sample": experiment.sample,
+        "evaluate": examination.evaluate,
+        "sample": examination.sample,
     }
     modes[values.mode](request)
 

@@ -27,6 +27,7 @@ FLAGS_OF_MODE = {
     "plan": CONFIGURATION | {"verify_corpus", "format"},
     "diff": {"gin_search_paths", "format"},
     "compare": {"format"},
+    "report": {"output", "figures"},
     "evaluate": {"run_dir", "checkpoint", "corpus", "verify_corpus"},
     "sample": {"run_dir", "checkpoint", "gin_bindings"},
 }
@@ -42,6 +43,7 @@ FORMATS_OF_MODE = {
 WORDS_OF_MODE = {
     "diff": ("compares two runs or configuration files", 2, "runs/latest fast-training.yaml"),
     "compare": ("compares runs", None, "runs/first runs/second"),
+    "report": ("draws runs", None, "runs/latest"),
 }
 # Columns of --help, narrow enough for most terminals.
 HELP_WIDTH = 96
@@ -153,8 +155,9 @@ def define_flags() -> flags.FlagValues:
         "What to do: train, the default; config, which checks the configuration and prints every "
         "value with its source; plan, which prints what a run would take; diff, which compares "
         "two runs or configuration files, named without a flag; compare, which compares the "
-        "results of runs, named likewise, by patterns such as 'runs/*' too; evaluate, which takes "
-        "--run_dir and --corpus; sample, which takes --run_dir and bindings of the Sampler.",
+        "results of runs, and report, which draws them, both of runs that are named likewise, by "
+        "patterns such as 'runs/*' too; evaluate, which takes --run_dir and --corpus; sample, "
+        "which takes --run_dir and bindings of the Sampler.",
         values,
     )
     flags.DEFINE_enum(
@@ -163,6 +166,19 @@ def define_flags() -> flags.FlagValues:
         list(FORMATS),
         "How to print: table, the default, or json; --mode=config can do yaml and gin too, "
         "--mode=compare csv.",
+        values,
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Where --mode=report writes its page. By default, that of one run is report.html in its "
+        "directory, that of several report.html in the working directory.",
+        values,
+    )
+    flags.DEFINE_string(
+        "figures",
+        None,
+        "A folder in which --mode=report draws the curves too, as PNG and SVG.",
         values,
     )
     flags.DEFINE_enum(
@@ -250,8 +266,7 @@ def refuse_stray(mode: str, bare: Sequence[str]) -> None:
     if mode in WORDS_OF_MODE:
         what, n_words, example = WORDS_OF_MODE[mode]
         if not bare or n_words not in (None, len(bare)):
-            given = len(bare) if bare else "none"
-            message = f"--mode={mode} {what}, named without a flag, not {given}"
+            message = f"--mode={mode} {what}, named without a flag, not {len(bare)}"
             raise InputError(f"{message}: --mode={mode} {example}")
     elif bare:
         raise InputError(f"{bare[0]!r} belongs to no flag; {_meant_by(bare[0])}")

@@ -7,6 +7,7 @@ runs/NAME/
   manifest.json    versions, git commit, numerics, corpus, command line, start, outcome, resumes
   metrics.jsonl    one line a step
   samples.jsonl    one line a sample
+  report.html      curves, samples, configuration: one file, opens anywhere
   checkpoints/     one folder a checkpoint
   .lock            held by the process that writes here
 ```

@@ -22,7 +22,9 @@ class Request:
         format: How to print what is asked for: ``table``, ``yaml``, ``gin``, ``json`` or ``csv``.
         logs_all: Whether training logs every hyperparameter, not only those that differ from
             the default.
-        compared: The runs or configuration files to compare.
+        compared: The runs or configuration files to compare or to report on.
+        output: Where to write a report; None: where such a one usually is.
+        figures: The folder to draw its curves in; None: they are not drawn apart.
     """
 
     config: ConfigSources
@@ -35,3 +37,5 @@ class Request:
     format: str = "table"
     logs_all: bool = False
     compared: tuple[str, ...] = ()
+    output: Path | None = None
+    figures: Path | None = None

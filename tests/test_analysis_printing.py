@@ -63,7 +63,7 @@ def test_over_seeds_means_intervals_and_a_verdict_are_told(seeded, capsys):
     assert table[0].split("  ")[1].strip() == "over seeds"
     assert table[1].split() == ["A", "dropout", "0.0", "3", "2.2000", "0.1000", *interval]
     assert lines[-1] == (
-        "B against A: +0.2000 nats (3 common seeds, 95.0% interval +0.2000 to +0.2000): "
+        "B against A: +0.2000 nats (3 common seeds, 95% interval +0.2000 to +0.2000): "
         "more than noise"
     )
 

@@ -10,7 +10,7 @@ PROJECT = Path(__file__).parents[1]
 # From the ground up. A file may import from its own floor's folder and from lower floors.
 FLOORS = [
     ["errors"],
-    ["output", "randomness", "atomic_files", "machine", "compute", "kernels"],
+    ["output", "randomness", "atomic_files", "machine", "compute", "kernels", "extras"],
     ["config", "json_lines", "progress", "run_lock", "unfinished_runs"],
     [
         "command_line",
@@ -49,7 +49,8 @@ FLOORS = [
     ["training.recorder", "training.restoring", "training.update", "recorded_config"],
     ["training.steps"],
     ["training.trainer", "inspection", "memory", "analysis"],
-    ["resumption", "assembly"],
+    ["resumption", "assembly", "report"],
+    ["examination"],
     ["experiment", "planning"],
     ["reference"],
 ]

@@ -59,7 +59,7 @@ def test_behind_two_dashes_no_word_is_a_flag():
             ["--mode=diff", "a.yaml", "b.yaml", "c.yaml"],
             "without a flag, not 3: --mode=diff runs/l",
         ),
-        (["--mode=compare"], "--mode=compare compares runs, named without a flag, not none"),
+        (["--mode=compare"], "--mode=compare compares runs, named without a flag, not 0"),
         (["--mode=compare", "a", "--run_dir=b"], "--run_dir does not apply to --mode=compare"),
         (["--mode=compare", "a", "--format=gin"], "gin does not apply to --mode=compare"),
         (["--mode=config", "--format=csv"], "csv does not apply to --mode=config"),

@@ -38,6 +38,7 @@ WIRING = [
             "assembly",
             "command_line",
             "evaluation",
+            "examination",
             "experiment",
             "inspection",
             "manifest",

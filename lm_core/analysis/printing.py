@@ -165,7 +165,7 @@ def _loss(evaluated: Evaluated | None, usual_step: int) -> str:
 
 def group_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     """The table of groups of runs that differ in the seed alone, its heading first."""
-    heading = ("", "over seeds", "runs", "mean nats", "sd", f"{CONFIDENCE:.1%} interval")
+    heading = ("", "over seeds", "runs", "mean nats", "sd", f"{percent(CONFIDENCE)} interval")
     return [heading, *(_group_row(group) for group in comparison.groups)]
 
 
@@ -196,6 +196,11 @@ def difference_sentences(comparison: Comparison) -> Iterator[str]:
         yield f"{group} against {reference}: {verdict(found, comparison.confidence)}"
 
 
+def percent(share: float) -> str:
+    """A share in percent, with no more digits than it takes: ``95%``, ``97.5%``."""
+    return f"{share:.1%}".replace(".0%", "%")
+
+
 def verdict(found: Difference, confidence: float) -> str:
     """A difference in words: how large, how sure, and whether it is more than noise."""
     what = f"{found.mean:+.4f} nats"
@@ -203,6 +208,6 @@ def verdict(found: Difference, confidence: float) -> str:
     pairs = f"{found.n} common {seeds}" if found.is_paired else f"{found.n} {seeds}, unpaired"
     if found.exceeds_noise is None:
         return f"{what} ({pairs}); too few to tell it from noise, {FEWEST_PAIRS} are needed"
-    interval = f"{confidence:.1%} interval {found.low:+.4f} to {found.high:+.4f}"
+    interval = f"{percent(confidence)} interval {found.low:+.4f} to {found.high:+.4f}"
     judged = "more than noise" if found.exceeds_noise else "no more than noise"
     return f"{what} ({pairs}, {interval}): {judged}"
