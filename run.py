@@ -112,6 +112,7 @@ def request_of(values: flags.FlagValues, bare: Sequence[str]) -> Request:
         format=values.format,
         logs_all=values.log_config == "all",
         compared=tuple(bare),
+        tensorboard=values.tensorboard,
     )
 
 

@@ -23,6 +23,7 @@ class Request:
         logs_all: Whether training logs every hyperparameter, not only those that differ from
             the default.
         compared: The two runs or configuration files to compare.
+        tensorboard: Whether training writes events for TensorBoard too.
     """
 
     config: ConfigSources
@@ -35,3 +36,4 @@ class Request:
     format: str = "table"
     logs_all: bool = False
     compared: tuple[str, ...] = ()
+    tensorboard: bool = False

@@ -10,7 +10,16 @@ PROJECT = Path(__file__).parents[1]
 # From the ground up. A file may import from its own floor's folder and from lower floors.
 FLOORS = [
     ["errors"],
-    ["output", "randomness", "atomic_files", "machine", "compute", "kernels"],
+    [
+        "output",
+        "randomness",
+        "atomic_files",
+        "machine",
+        "compute",
+        "kernels",
+        "event_files",
+        "followers",
+    ],
     ["config", "json_lines", "progress", "run_lock", "unfinished_runs"],
     [
         "command_line",
@@ -32,6 +41,7 @@ FLOORS = [
         "training.tensor_files",
     ],
     [
+        "tensorboard_events",
         "hooks",
         "costs",
         "training.checkpoint",
