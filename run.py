@@ -120,6 +120,7 @@ def request_of(values: flags.FlagValues, bare: Sequence[str]) -> Request:
         compared=tuple(bare),
         output=None if values.output is None else path_given("--output", values.output),
         figures=None if values.figures is None else path_given("--figures", values.figures),
+        tensorboard=values.tensorboard,
     )
 
 

@@ -22,7 +22,7 @@ INTEGER = re.compile(r"[+-]?[0-9]{1,1000}", re.ASCII)
 CONFIGURATION = {"gin_file", "config", "gin_bindings", "gin_search_paths", "corpus", "max_steps"}
 # What each mode takes; flags that stand nowhere here apply to all.
 FLAGS_OF_MODE = {
-    "train": CONFIGURATION | {"verify_corpus", "run_dir", "resume", "log_config"},
+    "train": CONFIGURATION | {"verify_corpus", "run_dir", "resume", "log_config", "tensorboard"},
     "config": CONFIGURATION | {"run_dir", "format"},
     "plan": CONFIGURATION | {"verify_corpus", "format"},
     "diff": {"gin_search_paths", "format"},
@@ -187,6 +187,14 @@ def define_flags() -> flags.FlagValues:
         ["changed", "all"],
         "Which hyperparameters training logs at its start: those that differ from the default, "
         "or all.",
+        values,
+    )
+    flags.DEFINE_bool(
+        "tensorboard",
+        False,
+        "Write metrics, samples and hyperparameters as events too, into tensorboard/ of the run "
+        "directory: tensorboard --logdir=runs shows them. Needs the extra: pip install -c "
+        "constraints.txt -e '.[tensorboard]'.",
         values,
     )
     flags.DEFINE_bool("help", False, "Show this.", values, short_name="h")

@@ -42,6 +42,7 @@ from lm_core.request import Request
 from lm_core.resumption import failures_told, go_on, take_up
 from lm_core.run_lock import RunLock
 from lm_core.sampling import Sampler, headings, printable
+from lm_core.tensorboard_events import TensorBoardEvents, require_tensorboard
 from lm_core.training.checkpoint_folder import best_checkpoint
 from lm_core.training.signals import StopSignals
 from lm_core.training.trainer import Trainer, TrainingResult
@@ -53,6 +54,8 @@ def train(request: Request) -> None:
     Raises:
         LabError: Anything a person should read; nothing half-made is left behind.
     """
+    if request.tensorboard:
+        require_tensorboard()
     with RunLock() as lock:
         run = _run_to_resume(request, lock)
         recorded = read_record(run) if run else None
@@ -69,6 +72,8 @@ def train(request: Request) -> None:
                 signals.let_through()
                 if recorded is not None:
                     go_on(run, recorded, parts.config, parts.trainer, manifest)
+                if request.tensorboard:
+                    run.follower = TensorBoardEvents(run, parts.config.values.to_dict())
                 _announce(run, parts)
                 _announce_config(parts.config, manifest["config_hash"], request.logs_all)
                 result = _train(run, parts.trainer)
@@ -221,6 +226,7 @@ def _ending_recorded(run: RunDirectory, trainer: Trainer) -> Iterator[None]:
             # Where something went wrong before, that is what a person has to read.
             if outcome == "completed":
                 warn(f"{error.message}; the run is {outcome} all the same")
+        run.follower.ended(outcome, trainer.step)
         _draw(run)
 
 

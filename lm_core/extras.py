@@ -6,21 +6,22 @@ from types import ModuleType
 from lm_core.errors import InputError
 
 
-def needed(module: str, extra: str, who: str) -> ModuleType:
-    """A module of a package that is no part of a plain installation.
+def needed(package: str, extra: str, who: str, module: str | None = None) -> ModuleType:
+    """A module that needs a package which is no part of a plain installation.
 
     Args:
-        module: Its name, such as ``matplotlib.figure``.
-        extra: The extra of ``setup.cfg`` that brings the package.
+        package: The package, such as ``matplotlib``.
+        extra: The extra of ``setup.cfg`` that brings it.
         who: What needs it, such as a flag.
+        module: The module; None: the package itself.
 
     Raises:
-        InputError: It is not installed, or cannot be imported; says what installs it.
+        InputError: It is not installed, or broken; says what installs it.
     """
     try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
+        return importlib.import_module(module or package)
+    except Exception as error:  # A package that does not fit others fails in many ways.
         install = f"python -m pip install -c constraints.txt -e '.[{extra}]'"
-        message = f"{who} needs the package {package}, which cannot be imported ({error})"
-        raise InputError(f"{message}: {install}") from error
+        reason = str(error).partition("\n")[0]
+        message = f"{who} needs the package {package}: {reason}"
+        raise InputError(f"{message}; {install} installs it") from error

@@ -9,6 +9,7 @@ runs/NAME/
   samples.jsonl    one line a sample
   report.html      curves, samples, configuration: one file, opens anywhere
   checkpoints/     one folder a checkpoint
+  tensorboard/     events for TensorBoard, where --tensorboard asks for them
   .lock            held by the process that writes here
 ```
 """
@@ -27,6 +28,7 @@ from typing import Any
 
 from lm_core.atomic_files import replace_file, sync_folder, write_synced
 from lm_core.errors import InputError, MachineError
+from lm_core.followers import Follower
 from lm_core.json_lines import append_rows, cannot_write, rewind
 from lm_core.run_lock import RunLock, is_held
 from lm_core.unfinished_runs import remove_unfinished, unfinished_path
@@ -67,11 +69,13 @@ class RunDirectory:
     Attributes:
         path: The folder.
         lock: Held by who writes; None: nothing is looked after.
+        follower: Is told of metrics and samples once they are written.
     """
 
     def __init__(self, path: Path, lock: RunLock | None = None) -> None:
         self.path = path
         self.lock = lock
+        self.follower = Follower()
 
     def require_own(self) -> None:
         """Refuses to write where another run may be by now.
@@ -264,7 +268,9 @@ class RunDirectory:
             MachineError: They cannot be written.
         """
         self.require_own()
+        rows = list(rows)
         append_rows(self.metrics, rows)
+        self.follower.metrics(rows)
 
     def append_samples(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds lines to ``samples.jsonl``, all of them or none.
@@ -273,7 +279,9 @@ class RunDirectory:
             MachineError: They cannot be written.
         """
         self.require_own()
+        rows = list(rows)
         append_rows(self.samples, rows)
+        self.follower.samples(rows)
 
     def sync(self) -> None:
         """Waits until the disk has all metrics and samples.

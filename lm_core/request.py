@@ -25,6 +25,7 @@ class Request:
         compared: The runs or configuration files to compare or to report on.
         output: Where to write a report; None: where such a one usually is.
         figures: The folder to draw its curves in; None: they are not drawn apart.
+        tensorboard: Whether training writes events for TensorBoard too.
     """
 
     config: ConfigSources
@@ -39,3 +40,4 @@ class Request:
     compared: tuple[str, ...] = ()
     output: Path | None = None
     figures: Path | None = None
+    tensorboard: bool = False

@@ -10,7 +10,17 @@ PROJECT = Path(__file__).parents[1]
 # From the ground up. A file may import from its own floor's folder and from lower floors.
 FLOORS = [
     ["errors"],
-    ["output", "randomness", "atomic_files", "machine", "compute", "kernels", "extras"],
+    [
+        "output",
+        "randomness",
+        "atomic_files",
+        "machine",
+        "compute",
+        "kernels",
+        "event_files",
+        "extras",
+        "followers",
+    ],
     ["config", "json_lines", "progress", "run_lock", "unfinished_runs"],
     [
         "command_line",
@@ -32,6 +42,7 @@ FLOORS = [
         "training.tensor_files",
     ],
     [
+        "tensorboard_events",
         "hooks",
         "costs",
         "training.checkpoint",

@@ -72,7 +72,7 @@ def draw_figures(runs: Sequence[RunRecord], folder: Path) -> Iterator[Path]:
         MachineError: A file cannot be written.
     """
     matplotlib = needed("matplotlib", "figures", "--figures")
-    figure_module = needed("matplotlib.figure", "figures", "--figures")
+    figure_module = needed("matplotlib", "figures", "--figures", "matplotlib.figure")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
