@@ -17,6 +17,8 @@ from lm_core.report.elements import Html, element, join
 
 # By this a page is known as one of the lab, which may be written anew.
 MARK = "<!-- a report of lm_core -->"
+# What draws a page, each with what stands in those before it.
+_SCRIPTS = ("numbers.js", "drawing.js", "page.js")
 
 
 def page(runs: Sequence[RunRecord]) -> str:
@@ -50,7 +52,7 @@ def document(title: str, body: Html, data: dict[str, Any]) -> str:
         body: What it shows.
         data: What its script draws.
     """
-    style, script = _own("page.css"), _own("page.js")
+    style, script = _own("page.css"), "".join(map(_own, _SCRIPTS))
     policy = f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'"
     # No text of a run can end the element that it stands in.
     plain = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
