@@ -1,11 +1,6 @@
 "use strict";
 // The numbers of a page: decoded, smoothed, averaged, and how they are written on an axis.
 
-const page = JSON.parse(document.getElementById("data").textContent);
-const SVG = "http://www.w3.org/2000/svg";
-// Of both there are as many as people tell apart; each pair of them comes once.
-const N_COLOURS = 7;
-const DASHES = ["", "7 4", "2 3", "9 3 2 3"];
 const EXACT = new Set(page.exact);
 const NAMES = page.names;
 const state = { x: "steps", window: page.window, whole: false, mean: false, hidden: new Set(), range: null };
@@ -143,17 +138,6 @@ function meanLines(group, place, column) {
 
 // ---- scales
 
-function extent(arrays) {
-  let low = Infinity, high = -Infinity;
-  arrays.forEach((array) => {
-    for (let i = 0; i < array.length; i++) {
-      if (array[i] < low) low = array[i];
-      if (array[i] > high) high = array[i];
-    }
-  });
-  return [low, high];
-}
-
 function heights(drawn, isLog, isFromZero) {
   const seen = [];
   const bands = drawn.filter(({ band }) => band).flatMap(({ xs, band }) => [{ xs, ys: band.low }, { xs, ys: band.high }]);
@@ -176,50 +160,6 @@ function heights(drawn, isLog, isFromZero) {
   if (isLog) return [low / 1.08, Math.max(high * 1.08, low * 1.2)];
   const room = (high - low || Math.abs(high) || 1) * 0.05;
   return [low >= 0 && low - room < 0 ? 0 : low - room, high + room];
-}
-
-function ticks(low, high, most, isLog) {
-  if (isLog) {
-    const found = [];
-    for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
-      for (const factor of [1, 2, 5]) {
-        const value = factor * 10 ** power;
-        if (value >= low && value <= high) found.push(value);
-      }
-    }
-    const tens = found.filter((value) => Math.abs(Math.log10(value) % 1) < 1e-9);
-    return found.length > most && tens.length > 1 ? tens : found.slice(0, 2 * most);
-  }
-  const rough = (high - low) / most;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
-  const found = [];
-  for (let k = Math.ceil(low / step); k * step <= high * (1 + 1e-12); k++) found.push(k * step);
-  return found;
-}
-
-function short(value, digits = 4) {
-  const size = Math.abs(value);
-  if (size === 0) return "0";
-  for (const [unit, name] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
-    if (size >= unit) return `${+(value / unit).toPrecision(digits)}${name}`;
-  }
-  return size < 1e-3 ? value.toExponential(digits - 2).replace(/\.?0+e/, "e") : `${+value.toPrecision(digits)}`;
-}
-
-// Numbers on an axis, with as many digits as tell them apart.
-function written(values) {
-  for (let digits = 3; digits < 12; digits++) {
-    const texts = values.map((value) => short(value, digits));
-    if (new Set(texts).size === texts.length) return texts;
-  }
-  return values.map(String);
-}
-
-function clockTime(seconds) {
-  if (seconds < 60) return `${+seconds.toPrecision(3)} s`;
-  if (seconds < 3600) return `${+(seconds / 60).toPrecision(3)} min`;
-  return `${+(seconds / 3600).toPrecision(3)} h`;
 }
 
 const AXES = { steps: ["steps", short], tokens: ["tokens", short], time: ["time in training steps", clockTime] };

@@ -77,14 +77,6 @@ function watch(figure) {
   figure.addEventListener("dblclick", () => { state.range = null; drawAll(); });
 }
 
-function swatch(tone) {
-  const svg = element("svg", { width: 24, height: 8, "aria-hidden": "true" });
-  const attributes = { class: `line c${colour(tone)}`, d: "M0,4H24" };
-  if (dash(tone)) attributes["stroke-dasharray"] = dash(tone);
-  element("path", attributes, svg);
-  return svg;
-}
-
 // ---- the page around the charts
 
 function drawAll() {
@@ -138,38 +130,6 @@ function controls() {
   state.mean = Boolean(document.querySelector('[name="mean"]:checked'));
 }
 
-function sortable(table) {
-  const body = table.tBodies[0];
-  table.querySelectorAll("th").forEach((heading, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = heading.textContent;
-    heading.replaceChildren(button);
-    button.addEventListener("click", () => {
-      const isDown = heading.getAttribute("aria-sort") === "ascending";
-      table.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
-      heading.setAttribute("aria-sort", isDown ? "descending" : "ascending");
-      const rows = [...body.rows].map((row) => [key(row.cells[column]), row]);
-      const sign = isDown ? -1 : 1;
-      rows.sort(([a], [b]) => order(a, b, sign));
-      body.append(...rows.map(([, row]) => row));
-    });
-  });
-}
-
-function key(cell) {
-  const value = cell.dataset.value ?? cell.textContent;
-  const number = Number(value);
-  return value === "" || Number.isNaN(number) ? value : number;
-}
-
-// Numbers before texts, and what is not known last, whichever way.
-function order(a, b, sign) {
-  if (a === "" || b === "") return (a === "") - (b === "");
-  if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
-  return sign * (typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true }));
-}
-
 function samples(block) {
   const all = [...block.querySelectorAll("article")];
   if (all.length < 2) return;
@@ -190,14 +150,6 @@ function samples(block) {
   show();
 }
 
-function switchTheme() {
-  const root = document.documentElement;
-  const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = isDark ? "light" : "dark";
-}
-
-document.querySelector("[data-theme-switch]").addEventListener("click", switchTheme);
-document.querySelectorAll("table.sortable").forEach(sortable);
 document.querySelectorAll(".samples").forEach(samples);
 if (page.charts.length) {
   document.querySelectorAll("[hidden].drawn").forEach((node) => { node.hidden = false; });

@@ -18,7 +18,7 @@ from lm_core.report.elements import Html, element, join
 # By this a page is known as one of the lab, which may be written anew.
 MARK = "<!-- a report of lm_core -->"
 # What draws a page, each with what stands in those before it.
-_SCRIPTS = ("numbers.js", "drawing.js", "page.js")
+_SCRIPTS = ("axes.js", "tables.js", "numbers.js", "drawing.js", "page.js")
 
 
 def page(runs: Sequence[RunRecord]) -> str:
