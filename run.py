@@ -18,6 +18,8 @@
       prints what differs among runs, what came of them, and what of that is more than noise
   python run.py --mode=report 'runs/*'
       draws runs: writes report.html, with curves, samples and hyperparameters, to open anywhere
+  python run.py --mode=search --config=search/learning-rate.yaml
+      searches for the hyperparameters that learn best
 
 Every hyperparameter stands in configs/default.yaml, with its meaning.
 """
@@ -121,6 +123,8 @@ def request_of(values: flags.FlagValues, bare: Sequence[str]) -> Request:
         output=None if values.output is None else path_given("--output", values.output),
         figures=None if values.figures is None else path_given("--figures", values.figures),
         tensorboard=values.tensorboard,
+        storage=values.storage,
+        workers=values.workers,
     )
 
 
@@ -144,6 +148,11 @@ def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
     }
     if values.mode in looks:
         looks[values.mode](request)
+        return
+    if values.mode == "search":
+        from lm_core.search.mode import search
+
+        search(request)
         return
     from lm_core import examination, experiment, planning
 

@@ -28,6 +28,7 @@ FLAGS_OF_MODE = {
     "diff": {"gin_search_paths", "format"},
     "compare": {"format"},
     "report": {"output", "figures"},
+    "search": CONFIGURATION | {"run_dir", "storage", "workers"},
     "evaluate": {"run_dir", "checkpoint", "corpus", "verify_corpus"},
     "sample": {"run_dir", "checkpoint", "gin_bindings"},
 }
@@ -129,8 +130,19 @@ def define_flags() -> flags.FlagValues:
         "run_dir",
         None,
         "The run directory. A new run makes runs/NAME-TIME by default; evaluate and sample need "
-        "it; --mode=config shows the configuration of the run in it.",
+        "it; --mode=config shows the configuration of the run in it. Of a search, the folder of "
+        "the study, by default studies/NAME.",
         values,
+    )
+    flags.DEFINE_string(
+        "storage",
+        None,
+        "The database in which a search keeps its trials, for several machines: "
+        "postgresql://HOST/NAME. By default, a journal in the study's folder.",
+        values,
+    )
+    flags.DEFINE(
+        Integer(), "workers", None, "How many trials a search runs at once: 1, the default.", values
     )
     flags.DEFINE_string(
         "checkpoint",
@@ -156,8 +168,9 @@ def define_flags() -> flags.FlagValues:
         "value with its source; plan, which prints what a run would take; diff, which compares "
         "two runs or configuration files, named without a flag; compare, which compares the "
         "results of runs, and report, which draws them, both of runs that are named likewise, by "
-        "patterns such as 'runs/*' too; evaluate, which takes --run_dir and --corpus; sample, "
-        "which takes --run_dir and bindings of the Sampler.",
+        "patterns such as 'runs/*' too; search, which tries the values that a study states, and "
+        "goes on where it was stopped; evaluate, which takes --run_dir and --corpus; sample, which "
+        "takes --run_dir and bindings of the Sampler.",
         values,
     )
     flags.DEFINE_enum(

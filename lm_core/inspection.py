@@ -20,7 +20,13 @@ from lm_core.config.rendering import (
     yaml_text,
     yaml_value,
 )
-from lm_core.config.resolution import ConfigSources, FileArgument, ResolvedConfig, resolve
+from lm_core.config.resolution import (
+    ConfigSources,
+    FileArgument,
+    ResolvedConfig,
+    StudyReader,
+    resolve,
+)
 from lm_core.config.training_config import TrainingConfig
 from lm_core.errors import InputError, Problem, nearest, one_line
 from lm_core.output import print_table
@@ -42,13 +48,17 @@ _ANY_VOCABULARY = 128
 _MOST_LAYERS = 1000
 
 
-def check(sources: ConfigSources) -> ResolvedConfig:
+def check(sources: ConfigSources, study: StudyReader | None = None) -> ResolvedConfig:
     """Checks a configuration as a training run does before anything is built.
+
+    Args:
+        sources: Where it comes from.
+        study: Reads what it says of a study; None: it may say nothing of one.
 
     Raises:
         InputError: Anything is wrong; the message has one line for each problem.
     """
-    return resolve(sources, _check_hooks, check_fit)
+    return resolve(sources, _check_hooks, check_fit, study)
 
 
 def check_fit(values: TrainingConfig) -> list[Problem]:

@@ -23,7 +23,8 @@ STREAMS = {
     "gradient_noise": 6,
     "hooks": 7,
     "data_order": 8,
-    "bootstrap": 9,
+    "search": 9,
+    "bootstrap": 10,
 }
 
 # Step, place and sequence: no random number needs more to say what it is for.

@@ -26,6 +26,8 @@ class Request:
         output: Where to write a report; None: where such a one usually is.
         figures: The folder to draw its curves in; None: they are not drawn apart.
         tensorboard: Whether training writes events for TensorBoard too.
+        storage: The address of a database for the trials of a search; None: a journal.
+        workers: How many trials a search runs at once, as it was given.
     """
 
     config: ConfigSources
@@ -41,3 +43,5 @@ class Request:
     output: Path | None = None
     figures: Path | None = None
     tensorboard: bool = False
+    storage: str | None = None
+    workers: int | float | str | None = None

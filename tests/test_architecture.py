@@ -62,7 +62,7 @@ FLOORS = [
     ["training.trainer", "inspection", "memory", "analysis"],
     ["resumption", "assembly", "report"],
     ["examination"],
-    ["experiment", "planning"],
+    ["experiment", "planning", "search"],
     ["reference"],
 ]
 PLACES = {place: floor for floor, places in enumerate(FLOORS) for place in places}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from lm_core.config.checks import check_value
 from lm_core.config.files import FLAGS, find_config, is_yaml
@@ -113,6 +113,28 @@ class ResolvedConfig:
         return self.sentence(Problem(path, sentence))
 
 
+class StudyReader(Protocol):
+    """Reads what a configuration says of a study; ``lm_core/search`` has one."""
+
+    def read(self, reading: Reading) -> None:
+        """Reads ``reading.study``.
+
+        What is wrong goes into the reading, and so does a statement for each key that is searched,
+        so that the rules between values are checked with one of its values.
+        """
+
+    def misfits(
+        self, values: Mapping[str, Any], origins: Mapping[str, Source], unknown: Collection[str]
+    ) -> list[Finding]:
+        """What of the study does not fit the values beside it.
+
+        Args:
+            values: Every key with its value.
+            origins: Every key with its source.
+            unknown: Keys of which nobody knows what they were meant to be.
+        """
+
+
 CheckHooks = Callable[[Mapping[str, Any]], list[Problem]]
 CheckFit = Callable[[TrainingConfig], list[Problem]]
 
@@ -121,6 +143,7 @@ def resolve(
     sources: ConfigSources,
     check_hooks: CheckHooks | None = None,
     check_fit: CheckFit | None = None,
+    study: StudyReader | None = None,
 ) -> ResolvedConfig:
     """Reads all sources, checks every statement and then the whole.
 
@@ -128,6 +151,7 @@ def resolve(
         sources: Where to read from.
         check_hooks: Further checks of the value of ``hooks``, by those who know the hooks.
         check_fit: Further checks of whether the hooks fit the model, of a sound configuration.
+        study: Reads what is said of a study; None: nothing may be.
 
     Returns:
         The configuration, with every value as it was written: the check never edits one.
@@ -135,7 +159,9 @@ def resolve(
     Raises:
         InputError: Anything at all is wrong; the message has one line for each problem.
     """
-    reading = _read(sources)
+    reading = _read(sources, takes_study=study is not None)
+    if study is not None:
+        study.read(reading)
     findings = list(reading.findings)
     winners: dict[str, Statement] = {}
     # What these were meant to be is unknown, and so is whether it fits the others.
@@ -155,6 +181,8 @@ def resolve(
     lines = winners["hooks"].lines if "hooks" in winners else {}
     broken = [rule for rule in broken_rules(values) if not unknown & {rule.key, rule.other_key}]
     findings += [_broken(rule, values, origins) for rule in broken]
+    if study is not None:
+        findings += study.misfits(values, origins, unknown)
     unfit = {key for rule in broken for key in (rule.key, rule.other_key)}
     if check_fit and "hooks" in winners and not (unknown | unfit) & FIT:
         sound = TrainingConfig(**{key: values[key] for key in FIT})
@@ -186,8 +214,8 @@ def _broken(rule: BrokenRule, values: Mapping[str, Any], origins: Mapping[str, S
     return Finding(None, f"{mine} ({origins[key]}) {relation} {theirs} ({origins[other]})")
 
 
-def _read(sources: ConfigSources) -> Reading:
-    reading = Reading()
+def _read(sources: ConfigSources, takes_study: bool = False) -> Reading:
+    reading = Reading(takes_study=takes_study)
     if sources.base is not None:
         read_yaml(sources.base, reading)
     n_recorded = len(reading.statements)

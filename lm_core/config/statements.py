@@ -79,6 +79,8 @@ class Reading:
         is_complete: Whether nothing else can be set by what cannot be read.
         n_files: Files that have been opened.
         folders: The folders below which the files lie that others may include or extend.
+        takes_study: Whether the keys of a study have a meaning here.
+        study: The statements about the study, which are about no hyperparameter.
     """
 
     statements: list[Statement] = field(default_factory=list)
@@ -87,6 +89,8 @@ class Reading:
     is_complete: bool = True
     n_files: int = 0
     folders: set[Path] = field(default_factory=set)
+    takes_study: bool = False
+    study: list[Statement] = field(default_factory=list)
 
     def take_from(self, folder: Path) -> None:
         """Allows the files below a folder to be included and extended."""

@@ -14,10 +14,12 @@ from lm_core.config.names import unknown_key
 from lm_core.config.statements import Reading, Source, Statement
 from lm_core.config.yaml_syntax import Entry, entries
 from lm_core.config.yaml_values import NestedError, PlainValue, require_plain_name
-from lm_core.errors import InputError, shown
+from lm_core.errors import InputError, nearest, shown
 
 # The key that is no hyperparameter: the file whose statements come before this one's.
 EXTENDS = "extends"
+# The keys that make a configuration a study; what each means is for ``lm_core/search``.
+STUDY_KEYS = ("search", "trials", "sampler", "pruner", "seeds_for_best")
 
 
 def read_yaml(path: Path, reading: Reading, above: tuple[Path, ...] = ()) -> None:
@@ -48,12 +50,20 @@ def _read_entries(
 ) -> None:
     place = display_name(path)
     own = Reading()
+    others = [EXTENDS, *(STUDY_KEYS if reading.takes_study else ())]
+    is_told_of_study = False
     seen: dict[str, Source] = {}
     for key_node, value_node in entries:
         source = Source(place, key_node.start_mark.line + 1)
         name = key_node.value if isinstance(key_node, ScalarNode) else "?"
-        if name not in (*KEYS, EXTENDS):
-            sentence = unknown_key(name, [EXTENDS], _names_in(value_node))
+        if name in STUDY_KEYS and not reading.takes_study:
+            if not is_told_of_study:
+                own.problem(source, f"{name}: makes this a study, which --mode=search runs")
+            is_told_of_study = True
+            continue
+        if name not in (*KEYS, *others):
+            is_near = reading.takes_study and nearest(name, STUDY_KEYS)
+            sentence = unknown_key(name, others, [] if is_near else _names_in(value_node))
             own.problem(source, f"{name}: {sentence}")
             # What it would have brought along, nobody knows.
             reading.is_complete &= not sentence.endswith(f"{EXTENDS}?")
@@ -71,7 +81,8 @@ def _read_entries(
     for statement in own.statements:
         if statement.key == EXTENDS:  # What it extends stands below it, wherever the key stands.
             _extend(statement, files, reading)
-    reading.statements += [s for s in own.statements if s.key != EXTENDS]
+    reading.statements += [s for s in own.statements if s.key in KEYS]
+    reading.study += [s for s in own.statements if s.key in STUDY_KEYS]
     reading.findings += own.findings
     reading.unread |= own.unread
     reading.is_complete &= EXTENDS not in own.unread

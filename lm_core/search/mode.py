@@ -1,0 +1,150 @@
+"""``--mode=search``: from a request to a study, its trials, and its winner."""
+
+import os
+import sys
+from pathlib import Path
+
+from lm_core import inspection
+from lm_core.errors import InputError, shown
+from lm_core.output import say
+from lm_core.request import Request
+from lm_core.search import summary
+from lm_core.search.claims import Claims
+from lm_core.search.jobs import Workplace
+from lm_core.search.progress_table import StudyProgress
+from lm_core.search.storage import (
+    failures_told,
+    open_database,
+    open_journal,
+    require_optuna,
+)
+from lm_core.search.study import Study, require_same_study
+from lm_core.search.study_file import StudyFile
+from lm_core.search.study_folder import BEST, StudyFolder, default_folder
+from lm_core.search.trial_records import RUNNING, TrialRecords, definition_in
+from lm_core.search.winner import best_text
+from lm_core.search.worker import work
+from lm_core.training.signals import StopSignals
+
+# The name of the only study in a journal; Hyperband's brackets depend on it, and are the same
+# wherever the folder is moved to.
+_NAME_IN_JOURNAL = "study"
+# No machine has use for more processes that each want a core.
+_MOST_WORKERS = 1024
+
+
+def search(request: Request) -> None:
+    """Searches for good hyperparameters, or goes on with that.
+
+    Raises:
+        LabError: Anything a person should read; the study can go on.
+    """
+    n_workers = _n_workers(request.workers)
+    file = StudyFile()
+    config = inspection.check(request.config, file)
+    study = Study(config, file.settings, file.sources)
+    path = request.run_dir or default_folder(request.config.files[-1].name)
+    folder = StudyFolder(path)
+    require_optuna(study.settings.sampler)
+    with StopSignals() as signals:
+        place = _begin(request, study, folder, n_workers)
+        with failures_told(request.storage):
+            _run(place, n_workers, signals)
+
+
+def _n_workers(given: int | float | str | None) -> int:
+    if given is None:
+        return 1
+    if type(given) is not int or not 1 <= given <= _MOST_WORKERS:
+        raise InputError(f"--workers: {shown(given)} is not an integer from 1 to {_MOST_WORKERS}")
+    return given
+
+
+def _begin(request: Request, study: Study, folder: StudyFolder, n_workers: int) -> Workplace:
+    """Makes the study, or joins it.
+
+    Raises:
+        InputError: There is another one in its place.
+    """
+    # Where the database cannot be reached, no folder is made.
+    is_shared = request.storage is not None
+    database = open_database(request.storage) if request.storage is not None else None
+    folder.make()
+    # Two commands at once agree upon one study.
+    with folder.lock("study"):
+        storage = database or open_journal(folder.journal)
+        name = folder.path.resolve().name if is_shared else _NAME_IN_JOURNAL
+        recorded = definition_in(storage, name)
+        if recorded is None and folder.has_trials:
+            message = f"{folder.path} holds trials of a study that is in another storage"
+            raise InputError(f"{message}; --storage names it, --run_dir another folder")
+        study = study.with_seed(recorded)
+        if recorded is not None:
+            where = f"the storage's study {name!r}" if is_shared else str(folder.path)
+            require_same_study(recorded, study, where)
+        records = TrialRecords(storage, name, study, surplus=is_shared)
+        folder.write_study(study)
+    n_cores = _n_cores()
+    return Workplace(
+        study=study,
+        folder=folder,
+        records=records,
+        program=Path(request.command_line[0]).absolute(),
+        imports=tuple(request.config.allowed_imports),
+        n_threads=max(1, n_cores // n_workers) if n_workers > 1 else None,
+        is_shared=is_shared,
+        n_stops={},
+    )
+
+
+def _n_cores() -> int:
+    if sys.platform.startswith("linux"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _run(place: Workplace, n_workers: int, signals: StopSignals) -> None:
+    study, records, claims = place.study, place.records, Claims(place)
+    _announce(place)
+    n_trials, max_steps = study.settings.trials, study.values.max_steps
+    with StudyProgress(n_trials, max_steps, records.all) as progress:
+        work(claims.next_trial, claims.are_trials_over, n_workers, signals, progress.watch)
+        best = summary.require_winner(records.all())
+        if not claims.are_fresh_seeds_over(best.number):
+            progress.note(f"trial {best.number} is the best; it is run again on fresh seeds")
+        work(
+            lambda: claims.next_fresh_seed(best.number),
+            lambda: claims.are_fresh_seeds_over(best.number),
+            n_workers,
+            signals,
+            progress.watch,
+        )
+    _finish(place, claims)
+
+
+def _announce(place: Workplace) -> None:
+    settings, found = place.study.settings, place.records.all()
+    say(f"study: {place.folder.path}")
+    say(
+        f"{settings.trials} trials of {place.study.values.max_steps:,} steps; sampler "
+        f"{settings.sampler}, pruner {settings.pruner}; seed {place.study.seed}"
+    )
+    for key, distribution in settings.space.items():
+        (said,) = distribution.plain().values()
+        say(f"  {key}: {distribution.kind} {said}")
+    if found:
+        n_running = sum(record.outcome == RUNNING for record in found)
+        done = f"{len(found) - n_running} of {settings.trials} trials are done"
+        say(f"going on: {done}, {n_running} not finished yet")
+
+
+def _finish(place: Workplace, claims: Claims) -> None:
+    """Writes and tells what came of the study; whoever took part in it does."""
+    records = place.records.all()
+    best = summary.require_winner(records)
+    wanted = claims.fresh_seeds()
+    results = [one for one in place.records.fresh(best.number) if one.seed in wanted]
+    results.sort(key=lambda one: wanted.index(one.seed))
+    place.folder.write(BEST, best_text(place.study, place.folder, best, results))
+    # The report of the study, report.html, is to be written here.
+    summary.tell(place.study, place.folder, records, best, results)
