@@ -14,6 +14,10 @@
       prints text that the run's model makes up
   python run.py --mode=diff runs/latest fast-training.yaml
       prints how two runs or configuration files differ
+  python run.py --mode=compare 'runs/*'
+      prints what differs among runs, what came of them, and what of that is more than noise
+  python run.py --mode=report 'runs/*'
+      draws runs: writes report.html, with curves, samples and hyperparameters, to open anywhere
   python run.py --mode=search --config=search/learning-rate.yaml
       searches for the hyperparameters that learn best
 
@@ -39,11 +43,13 @@ if __name__ == "__main__":
 from absl import flags
 
 from lm_core import inspection
+from lm_core.analysis import printing
 from lm_core.command_line import help_text, parse, path_given
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError, LabError, MachineError, StoppedAtOnce, StoppedError, one_line
 from lm_core.machine import set_up_process
 from lm_core.output import let_go, say
+from lm_core.report import reporting
 from lm_core.request import Request
 from lm_core.training.signals import SIGNALS, stop_at_once_on_signals
 
@@ -114,6 +120,9 @@ def request_of(values: flags.FlagValues, bare: Sequence[str]) -> Request:
         format=values.format,
         logs_all=values.log_config == "all",
         compared=tuple(bare),
+        output=None if values.output is None else path_given("--output", values.output),
+        figures=None if values.figures is None else path_given("--figures", values.figures),
+        tensorboard=values.tensorboard,
         storage=values.storage,
         workers=values.workers,
     )
@@ -131,7 +140,12 @@ def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
     if values.mode in ("train", "plan") and not values.resume:
         # What is wrong with the configuration is told before PyTorch, a second later, is there.
         inspection.check(request.config)
-    looks = {"config": inspection.show_config, "diff": inspection.show_difference}
+    looks = {
+        "config": inspection.show_config,
+        "diff": inspection.show_difference,
+        "compare": printing.compare,
+        "report": reporting.report,
+    }
     if values.mode in looks:
         looks[values.mode](request)
         return
@@ -140,13 +154,13 @@ def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
 
         search(request)
         return
-    from lm_core import experiment, planning
+    from lm_core import examination, experiment, planning
 
     modes = {
         "train": experiment.train,
         "plan": planning.plan,
-        "evaluate": experiment.evaluate,
-        "sample": experiment.sample,
+        "evaluate": examination.evaluate,
+        "sample": examination.sample,
     }
     modes[values.mode](request)
 

@@ -22,16 +22,30 @@ INTEGER = re.compile(r"[+-]?[0-9]{1,1000}", re.ASCII)
 CONFIGURATION = {"gin_file", "config", "gin_bindings", "gin_search_paths", "corpus", "max_steps"}
 # What each mode takes; flags that stand nowhere here apply to all.
 FLAGS_OF_MODE = {
-    "train": CONFIGURATION | {"verify_corpus", "run_dir", "resume", "log_config"},
+    "train": CONFIGURATION | {"verify_corpus", "run_dir", "resume", "log_config", "tensorboard"},
     "config": CONFIGURATION | {"run_dir", "format"},
     "plan": CONFIGURATION | {"verify_corpus", "format"},
     "diff": {"gin_search_paths", "format"},
+    "compare": {"format"},
+    "report": {"output", "figures"},
     "search": CONFIGURATION | {"run_dir", "storage", "workers"},
     "evaluate": {"run_dir", "checkpoint", "corpus", "verify_corpus"},
     "sample": {"run_dir", "checkpoint", "gin_bindings"},
 }
-FORMATS = ("table", "yaml", "gin", "json")
-FORMATS_OF_MODE = {"config": FORMATS, "plan": ("table", "json"), "diff": ("table", "json")}
+FORMATS = ("table", "yaml", "gin", "json", "csv")
+FORMATS_OF_MODE = {
+    "config": ("table", "yaml", "gin", "json"),
+    "plan": ("table", "json"),
+    "diff": ("table", "json"),
+    "compare": ("table", "json", "csv"),
+}
+# The modes that take words without a flag: what they do with them, with how many (None: with any
+# number but none), and an example.
+WORDS_OF_MODE = {
+    "diff": ("compares two runs or configuration files", 2, "runs/latest fast-training.yaml"),
+    "compare": ("compares runs", None, "runs/first runs/second"),
+    "report": ("draws runs", None, "runs/latest"),
+}
 # Columns of --help, narrow enough for most terminals.
 HELP_WIDTH = 96
 # Columns that the lines of a flag are indented, so that the flags stand out.
@@ -152,16 +166,32 @@ def define_flags() -> flags.FlagValues:
         list(FLAGS_OF_MODE),
         "What to do: train, the default; config, which checks the configuration and prints every "
         "value with its source; plan, which prints what a run would take; diff, which compares "
-        "two runs or configuration files, named without a flag; evaluate, which takes --run_dir "
-        "and --corpus; sample, which takes --run_dir and bindings of the Sampler; search, which "
-        "tries the values that a study states, and goes on where it was stopped.",
+        "two runs or configuration files, named without a flag; compare, which compares the "
+        "results of runs, and report, which draws them, both of runs that are named likewise, by "
+        "patterns such as 'runs/*' too; search, which tries the values that a study states, and "
+        "goes on where it was stopped; evaluate, which takes --run_dir and --corpus; sample, which "
+        "takes --run_dir and bindings of the Sampler.",
         values,
     )
     flags.DEFINE_enum(
         "format",
         "table",
         list(FORMATS),
-        "How to print: table, the default, or json; --mode=config can do yaml and gin too.",
+        "How to print: table, the default, or json; --mode=config can do yaml and gin too, "
+        "--mode=compare csv.",
+        values,
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Where --mode=report writes its page. By default, that of one run is report.html in its "
+        "directory, that of several report.html in the working directory.",
+        values,
+    )
+    flags.DEFINE_string(
+        "figures",
+        None,
+        "A folder in which --mode=report draws the curves too, as PNG and SVG.",
         values,
     )
     flags.DEFINE_enum(
@@ -170,6 +200,14 @@ def define_flags() -> flags.FlagValues:
         ["changed", "all"],
         "Which hyperparameters training logs at its start: those that differ from the default, "
         "or all.",
+        values,
+    )
+    flags.DEFINE_bool(
+        "tensorboard",
+        False,
+        "Write metrics, samples and hyperparameters as events too, into tensorboard/ of the run "
+        "directory: tensorboard --logdir=runs shows them. Needs the extra: pip install -c "
+        "constraints.txt -e '.[tensorboard]'.",
         values,
     )
     flags.DEFINE_bool("help", False, "Show this.", values, short_name="h")
@@ -241,16 +279,16 @@ def path_given(who: str, text: str) -> Path:
 
 
 def refuse_stray(mode: str, bare: Sequence[str]) -> None:
-    """Refuses words that belong to no flag, but for the two that are to be compared.
+    """Refuses words that belong to no flag, but for what is to be compared or reported on.
 
     Raises:
-        InputError: There are such, or not two.
+        InputError: There are such, or too few of those.
     """
-    if mode == "diff":
-        if len(bare) != 2:
-            message = "--mode=diff compares two runs or configuration files, named without a flag"
-            example = "--mode=diff runs/latest fast-training.yaml"
-            raise InputError(f"{message}, not {len(bare)}: {example}")
+    if mode in WORDS_OF_MODE:
+        what, n_words, example = WORDS_OF_MODE[mode]
+        if not bare or n_words not in (None, len(bare)):
+            message = f"--mode={mode} {what}, named without a flag, not {len(bare)}"
+            raise InputError(f"{message}: --mode={mode} {example}")
     elif bare:
         raise InputError(f"{bare[0]!r} belongs to no flag; {_meant_by(bare[0])}")
 

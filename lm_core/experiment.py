@@ -1,9 +1,7 @@
 """The wiring: from a request to corpus, tokenizer, model and trainer, and to what is printed."""
 
 import contextlib
-import math
 import signal
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,20 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from lm_core.assembly import Parts, build, completed, sources_named
-from lm_core.compute import AUTO, chosen_device
-from lm_core.config.binding import bind
-from lm_core.config.files import display_name
-from lm_core.config.hyperparameters import KEYS
+from lm_core.assembly import Parts, build, completed
 from lm_core.config.rendering import config_hash, gin_text, rows
 from lm_core.config.resolution import ResolvedConfig, resolve
-from lm_core.config.table import gin_parameter
-from lm_core.data.corpus import load_corpus, split_corpus
-from lm_core.data.token_store import encode_corpus
-from lm_core.data.tokenizer import Tokenizer
 from lm_core.errors import (
     DivergenceError,
     InputError,
@@ -33,11 +20,11 @@ from lm_core.errors import (
     StoppedError,
 )
 from lm_core.evaluation import Evaluator
-from lm_core.hooks import Hooks, check_hooks
+from lm_core.examination import restored
+from lm_core.hooks import check_hooks
 from lm_core.inspection import check_fit
 from lm_core.manifest import describe_world
 from lm_core.memory import memory_explained
-from lm_core.model.transformer import Transformer
 from lm_core.output import say, warn
 from lm_core.progress import training_progress
 from lm_core.record import LATEST, RunDirectory, default_run_path
@@ -50,13 +37,13 @@ from lm_core.recorded_config import (
     resolve_upon,
     with_first_sources,
 )
+from lm_core.report.reporting import write_report_of
 from lm_core.request import Request
 from lm_core.resumption import failures_told, go_on, take_up
 from lm_core.run_lock import RunLock
-from lm_core.sampling import Sampler, headings, printable, written_out
-from lm_core.training.checkpoint import Checkpoint
-from lm_core.training.checkpoint_folder import best_checkpoint, chosen_checkpoint
-from lm_core.training.restoring import restored_model
+from lm_core.sampling import Sampler, headings, printable
+from lm_core.tensorboard_events import TensorBoardEvents, require_tensorboard
+from lm_core.training.checkpoint_folder import best_checkpoint
 from lm_core.training.signals import StopSignals
 from lm_core.training.trainer import Trainer, TrainingResult
 
@@ -67,6 +54,8 @@ def train(request: Request) -> None:
     Raises:
         LabError: Anything a person should read; nothing half-made is left behind.
     """
+    if request.tensorboard:
+        require_tensorboard()
     with RunLock() as lock:
         run = _run_to_resume(request, lock)
         recorded = read_record(run) if run else None
@@ -83,6 +72,8 @@ def train(request: Request) -> None:
                 signals.let_through()
                 if recorded is not None:
                     go_on(run, recorded, parts.config, parts.trainer, manifest)
+                if request.tensorboard:
+                    run.follower = TensorBoardEvents(run, parts.config.values.to_dict())
                 _announce(run, parts)
                 _announce_config(parts.config, manifest["config_hash"], request.logs_all)
                 result = _train(run, parts.trainer)
@@ -235,6 +226,19 @@ def _ending_recorded(run: RunDirectory, trainer: Trainer) -> Iterator[None]:
             # Where something went wrong before, that is what a person has to read.
             if outcome == "completed":
                 warn(f"{error.message}; the run is {outcome} all the same")
+        run.follower.ended(outcome, trainer.step)
+        _draw(run)
+
+
+def _draw(run: RunDirectory) -> None:
+    """Writes the page of a run that has ended, however it did."""
+    try:
+        say(f"report: {write_report_of(run.path)}")
+    except Exception as error:  # Whatever is wrong with a picture of a run, the run is not.
+        reason = (
+            error.message if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+        )
+        warn(f"there is no report of this run: {reason}")
 
 
 def _record_end(run: RunDirectory, **fields: Any) -> None:
@@ -268,112 +272,11 @@ def _best_result(run: RunDirectory, parts: Parts, last: TrainingResult) -> Train
     if checkpoint.step == last.step and (last.samples or not is_sampled):
         return last
     say(f"the result is the checkpoint of step {checkpoint.step:,}")
-    model, tokenizer = _restored(checkpoint, parts.config)
+    model, tokenizer = restored(checkpoint, parts.config)
     with memory_explained():
         evaluation = Evaluator(model, parts.data.validation, tokenizer, values.precision)()
         samples = Sampler(model, tokenizer)() if is_sampled else None
     return TrainingResult(checkpoint.step, evaluation, samples)
-
-
-def evaluate(request: Request) -> None:
-    """Prints the loss of a run's checkpoint, the newest where no other is asked for.
-
-    Raises:
-        LabError: Anything a person should read.
-    """
-    run, config, checkpoint = _open_run(request)
-    model, tokenizer = _restored(checkpoint, config)
-    with memory_explained():
-        tokens, name = _tokens_to_evaluate(request, run, config, tokenizer)
-        evaluation = Evaluator(model, tokens, tokenizer, config.values.precision)()
-    if not math.isfinite(evaluation.loss):
-        message = f"the checkpoint of step {checkpoint.step} gives no finite loss on {name}"
-        raise DivergenceError(f"{message}, but {evaluation.loss}; --checkpoint takes another one")
-    print(f"checkpoint: step {checkpoint.step:,} of {run.path}")
-    print(f"text: {name}, {evaluation.n_targets:,} targets")
-    print(f"validation loss: {evaluation}")
-
-
-def _tokens_to_evaluate(
-    request: Request, run: RunDirectory, config: ResolvedConfig, tokenizer: Tokenizer
-) -> tuple[np.ndarray, str]:
-    verify, needed = request.verify_corpus, config.values.max_seq_len + 1
-    if request.corpus is not None:
-        corpus = load_corpus(request.corpus, verify)
-        tokens = encode_corpus(corpus, tokenizer, verify=verify)
-        if len(tokens) < needed:
-            message = f"{corpus.description} has {len(tokens):,} tokens"
-            raise InputError(f"{message}; one window of this run's model needs {needed:,}")
-        return tokens, corpus.description
-    corpus = load_corpus(config.values.corpus, verify)
-    if corpus.sha256 != run.manifest["corpus"]["sha256"]:
-        message = f"the text of {corpus.description} is another one than the run was trained on"
-        raise InputError(f"{message}; --corpus evaluates on any text")
-    tokens = encode_corpus(corpus, tokenizer, verify=verify)
-    validation = split_corpus(tokens, train_ratio=config.values.train_ratio)[1]
-    return validation, f"the validation part of {corpus.description}"
-
-
-def sample(request: Request) -> None:
-    """Writes the prompt and what a run's checkpoint makes of it to standard output, once or often.
-
-    Raises:
-        LabError: Anything a person should read.
-    """
-    run, config, checkpoint = _open_run(request)
-    _refuse_other_bindings(run, config)
-    model, tokenizer = _restored(checkpoint, config)
-    bind(config)
-    with sources_named(config), memory_explained():
-        texts = Sampler(model, tokenizer)()
-    sys.stdout.write(written_out(texts, for_a_terminal=sys.stdout.isatty()))
-
-
-def _refuse_other_bindings(run: RunDirectory, config: ResolvedConfig) -> None:
-    """Refuses values from outside the run's record that a sample has no use for."""
-    record = display_name(run.path / "config.yaml")
-    sampler = [gin_parameter(key) for key in KEYS if gin_parameter(key).startswith("Sampler.")]
-    for key in KEYS:
-        source, parameter = config.sources[key], gin_parameter(key)
-        if source.place not in (record, "default") and parameter not in sampler:
-            message = f"{source}: {parameter} does not apply to --mode=sample"
-            raise InputError(f"{message}, which takes {', '.join(sampler)}")
-
-
-def _open_run(request: Request) -> tuple[RunDirectory, ResolvedConfig, Checkpoint]:
-    if request.run_dir is None:
-        raise InputError("--run_dir is missing: it names the run to look at, such as runs/latest")
-    run = RunDirectory.open(request.run_dir)
-    read_record(run)
-    config = resolve_upon(run, request.config, check_hooks)
-    stops_early = config.values.early_stopping_evaluations is not None
-    if request.checkpoint is None and stops_early:
-        checkpoint = best_checkpoint(run.checkpoints, warn)
-    else:
-        checkpoint = chosen_checkpoint(run.checkpoints, request.checkpoint or "newest", warn)
-    if checkpoint is None:
-        raise InputError(f"{run.path} holds no checkpoint yet")
-    return run, config, checkpoint
-
-
-def _restored(checkpoint: Checkpoint, config: ResolvedConfig) -> tuple[Transformer, Tokenizer]:
-    """The model and tokenizer of a checkpoint, with its hooks."""
-    with memory_explained():
-        model, tokenizer = restored_model(checkpoint)
-        model.to(_device_here(config))
-    with sources_named(config):
-        Hooks(config.values.hooks, model).load_state(checkpoint.hooks)
-    return model.eval(), tokenizer
-
-
-def _device_here(config: ResolvedConfig) -> torch.device:
-    """The run's device, or another where a run is looked at on a machine without it."""
-    try:
-        return chosen_device(config.values.device)
-    except InputError as error:
-        device = chosen_device(AUTO)
-        warn(f"{error.message}; the run is looked at on the {device.type}")
-        return device
 
 
 def _now() -> str:

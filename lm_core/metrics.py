@@ -10,20 +10,6 @@ import torch
 _LARGEST_EXPONENT = 709.0
 
 
-# What the lab itself says of a step, in ``metrics.jsonl``; hooks report under other names.
-COLUMNS = (
-    "step",
-    "train_loss",
-    "learning_rate",
-    "muon_learning_rate",
-    "grad_norm",
-    "tokens_per_second",
-    "skipped_batches",
-    "val_loss",
-    "bits_per_byte",
-)
-
-
 class MetricsBuffer:
     """Collects one row a step and fetches scalar tensors in one transfer for many rows.
 

@@ -27,7 +27,7 @@ from lm_core.output import print_table
 from lm_core.progress import duration
 from lm_core.request import Request
 from lm_core.sampling import Sampler
-from lm_core.training.schedule import Schedule, end_of_decay
+from lm_core.training.schedule import planned_rates
 from lm_core.training.trainer import Trainer
 
 # Steps that are measured, after a first one that nobody counts.
@@ -110,18 +110,13 @@ def _run(values: TrainingConfig, data: Data) -> dict[str, Any]:
 
 def _learning_rates(values: TrainingConfig) -> list[dict[str, float]]:
     """The learning rates at steps up to the last."""
-    end = end_of_decay(values.decay_steps, values.warmup_steps, values.max_steps)
-    curve = values.decay_share, values.min_learning_rate_ratio
-    schedule = Schedule(values.learning_rate_schedule, values.warmup_steps, end, *curve)
     stride = -(-values.max_steps // _DRAWN_STEPS)
     # The last one is always among them.
     steps = range(values.max_steps % stride or stride, values.max_steps + 1, stride)
-    rates = {"learning_rate": values.learning_rate}
-    if values.optimizer == "muon":
-        rates["muon_learning_rate"] = values.muon_learning_rate
+    rates = planned_rates(values, steps)
     return [
-        {"step": step} | {name: rate * schedule(step) for name, rate in rates.items()}
-        for step in steps
+        dict(zip(("step", *rates), point, strict=True))
+        for point in zip(steps, *rates.values(), strict=True)
     ]
 
 

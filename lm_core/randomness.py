@@ -24,6 +24,7 @@ STREAMS = {
     "hooks": 7,
     "data_order": 8,
     "search": 9,
+    "bootstrap": 10,
 }
 
 # Step, place and sequence: no random number needs more to say what it is for.

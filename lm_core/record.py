@@ -7,7 +7,9 @@ runs/NAME/
   manifest.json    versions, git commit, numerics, corpus, command line, start, outcome, resumes
   metrics.jsonl    one line a step
   samples.jsonl    one line a sample
+  report.html      curves, samples, configuration: one file, opens anywhere
   checkpoints/     one folder a checkpoint
+  tensorboard/     events for TensorBoard, where --tensorboard asks for them
   .lock            held by the process that writes here
 ```
 """
@@ -26,10 +28,23 @@ from typing import Any
 
 from lm_core.atomic_files import replace_file, sync_folder, write_synced
 from lm_core.errors import InputError, MachineError
+from lm_core.followers import Follower
 from lm_core.json_lines import append_rows, cannot_write, rewind
-from lm_core.run_lock import RunLock
+from lm_core.run_lock import RunLock, is_held
 from lm_core.unfinished_runs import remove_unfinished, unfinished_path
 
+# What the lab itself says of a step, in ``metrics.jsonl``; hooks report under other names.
+COLUMNS = (
+    "step",
+    "train_loss",
+    "learning_rate",
+    "muon_learning_rate",
+    "grad_norm",
+    "tokens_per_second",
+    "skipped_batches",
+    "val_loss",
+    "bits_per_byte",
+)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # File systems take names of 255 bytes; the time and a number follow.
 _LONGEST_NAME = 60
@@ -54,11 +69,13 @@ class RunDirectory:
     Attributes:
         path: The folder.
         lock: Held by who writes; None: nothing is looked after.
+        follower: Is told of metrics and samples once they are written.
     """
 
     def __init__(self, path: Path, lock: RunLock | None = None) -> None:
         self.path = path
         self.lock = lock
+        self.follower = Follower()
 
     def require_own(self) -> None:
         """Refuses to write where another run may be by now.
@@ -69,6 +86,11 @@ class RunDirectory:
         if self.lock is not None and not self.lock.is_of(self.path):
             message = f"{self.path} is no longer the run directory that this process writes to"
             raise MachineError(f"{message}: it was moved or replaced, or its .lock was removed")
+
+    @property
+    def is_held(self) -> bool | None:
+        """Whether a process writes here now; None where the system does not tell."""
+        return is_held(self.path)
 
     @property
     def checkpoints(self) -> Path:
@@ -246,7 +268,9 @@ class RunDirectory:
             MachineError: They cannot be written.
         """
         self.require_own()
+        rows = list(rows)
         append_rows(self.metrics, rows)
+        self.follower.metrics(rows)
 
     def append_samples(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds lines to ``samples.jsonl``, all of them or none.
@@ -255,7 +279,9 @@ class RunDirectory:
             MachineError: They cannot be written.
         """
         self.require_own()
+        rows = list(rows)
         append_rows(self.samples, rows)
+        self.follower.samples(rows)
 
     def sync(self) -> None:
         """Waits until the disk has all metrics and samples.

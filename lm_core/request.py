@@ -19,10 +19,13 @@ class Request:
         corpus: Text to evaluate on, in place of the run's own validation part.
         verify_corpus: Whether to believe nothing that is kept about a large text.
         command_line: The words of the command, for the record.
-        format: How to print what is asked for: ``table``, ``yaml``, ``gin`` or ``json``.
+        format: How to print what is asked for: ``table``, ``yaml``, ``gin``, ``json`` or ``csv``.
         logs_all: Whether training logs every hyperparameter, not only those that differ from
             the default.
-        compared: The two runs or configuration files to compare.
+        compared: The runs or configuration files to compare or to report on.
+        output: Where to write a report; None: where such a one usually is.
+        figures: The folder to draw its curves in; None: they are not drawn apart.
+        tensorboard: Whether training writes events for TensorBoard too.
         storage: The address of a database for the trials of a search; None: a journal.
         workers: How many trials a search runs at once, as it was given.
     """
@@ -37,5 +40,8 @@ class Request:
     format: str = "table"
     logs_all: bool = False
     compared: tuple[str, ...] = ()
+    output: Path | None = None
+    figures: Path | None = None
+    tensorboard: bool = False
     storage: str | None = None
     workers: int | float | str | None = None

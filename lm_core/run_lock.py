@@ -79,6 +79,28 @@ class RunLock:
         return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
 
+def is_held(folder: Path, locks: Path = Path("/proc/locks")) -> bool | None:
+    """Whether a process holds the lock of a run directory; None where the system does not tell.
+
+    Nothing is locked to find out: that could keep a run from starting.
+
+    Args:
+        folder: The run directory.
+        locks: Where Linux lists all locks, by the device and the number of their files:
+            https://man7.org/linux/man-pages/man5/proc_locks.5.html.
+    """
+    try:
+        status = (folder / LOCK).stat()
+    except OSError:
+        return False
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    try:
+        lines = locks.read_text().splitlines()
+    except OSError:
+        return None
+    return any(f" {device}:{status.st_ino} " in line and "FLOCK" in line for line in lines)
+
+
 def _opened(path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:

@@ -20,6 +20,7 @@ PAGES = [
     "configs/README.md",
     "docs/adding-a-hyperparameter.md",
     "docs/architecture.md",
+    "docs/comparing.md",
     "docs/hooks.md",
     "docs/hyperparameter-audit.md",
     "docs/hyperparameter-audit-summary.md",
@@ -30,7 +31,8 @@ PAGES = [
 ]
 PROGRAM = "python run.py"
 # Where a command only looks, it is run as it stands; where it trains, for a few steps.
-LOOKS = tuple(f"--mode={mode}" for mode in ("config", "plan", "diff", "evaluate", "sample"))
+MODES_THAT_LOOK = ("config", "plan", "diff", "compare", "report", "evaluate", "sample")
+LOOKS = tuple(f"--mode={mode}" for mode in MODES_THAT_LOOK)
 
 
 def text_of(page):
@@ -60,7 +62,7 @@ def _with_output(page):
 
 
 def _trains(lines):
-    return "tokens/s" in "".join(lines)
+    return any(line.startswith("step ") for line in lines)
 
 
 def shown(page):
@@ -117,7 +119,8 @@ def shortened(arguments):
 
 def clone(folder):
     """A copy of the project in a folder, with the files that the pages speak of."""
-    for name in ("run.py", "lm_core", "configs", "gin_configs"):
+    (folder / "docs").mkdir()
+    for name in ("run.py", "lm_core", "configs", "gin_configs", "docs/example-runs"):
         source = PROJECT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
     text = "Über allen Gipfeln ist Ruh. " * 600
@@ -152,7 +155,9 @@ def refreshed(page, folder):
 
     def printed(match):
         command, output = match.groups()
-        if _trains(output):  # What follows the first step speaks of times, which differ.
+        if _trains(
+            output.splitlines()
+        ):  # What follows the first step speaks of times, which differ.
             printed = beginning(words(command), folder) | {"run directory": None}
             found = [(line, printed.get(subject(line))) for line in output.splitlines()]
             return "\n".join(["```", command, *(now or line for line, now in found), "```"])

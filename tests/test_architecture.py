@@ -10,7 +10,17 @@ PROJECT = Path(__file__).parents[1]
 # From the ground up. A file may import from its own floor's folder and from lower floors.
 FLOORS = [
     ["errors"],
-    ["output", "randomness", "atomic_files", "machine", "compute", "kernels"],
+    [
+        "output",
+        "randomness",
+        "atomic_files",
+        "machine",
+        "compute",
+        "kernels",
+        "event_files",
+        "extras",
+        "followers",
+    ],
     ["config", "json_lines", "progress", "run_lock", "unfinished_runs"],
     [
         "command_line",
@@ -32,6 +42,7 @@ FLOORS = [
         "training.tensor_files",
     ],
     [
+        "tensorboard_events",
         "hooks",
         "costs",
         "training.checkpoint",
@@ -48,8 +59,9 @@ FLOORS = [
     ],
     ["training.recorder", "training.restoring", "training.update", "recorded_config"],
     ["training.steps"],
-    ["training.trainer", "inspection", "memory"],
-    ["resumption", "assembly"],
+    ["training.trainer", "inspection", "memory", "analysis"],
+    ["resumption", "assembly", "report"],
+    ["examination"],
     ["experiment", "planning", "search"],
     ["reference"],
 ]

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from lm_core import assembly, experiment, planning
+from lm_core import assembly, examination, experiment, planning
 from lm_core.config.resolution import resolve
 from lm_core.data.corpus import load_corpus
 from lm_core.data.token_store import encode_corpus
@@ -25,7 +25,7 @@ def test_the_end_of_the_decay_tells_where_it_is_from(tmp_path, warmup_steps, end
 def treat_files_as_large(monkeypatch, tmp_path):
     """Makes every file a large corpus, whose tokens are kept."""
     monkeypatch.setenv("LM_CORE_CACHE", str(tmp_path / "cache"))
-    for module in (assembly, experiment):
+    for module in (assembly, examination):
         for function in (load_corpus, encode_corpus):
             alike = partial(function, largest_in_memory=10)
             monkeypatch.setattr(module, function.__name__, alike)
@@ -55,7 +55,7 @@ def test_damage_in_what_is_kept_is_told_and_mended_when_the_corpus_is_verified(
         ask, act = request(tmp_path, **table), planning.plan
     else:
         ask = looking_at(tmp_path, corpus=str(text) if "another" in mode else None)
-        act = experiment.evaluate
+        act = examination.evaluate
     damage(tmp_path / "cache")
     capsys.readouterr()
     act(replace(ask, verify_corpus=True))

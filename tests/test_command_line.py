@@ -54,6 +54,15 @@ def test_behind_two_dashes_no_word_is_a_flag():
         (["--gin.X.y", "6"], "--gin.X.y has no value; write --gin.X.y=6"),
         (["my.yaml"], "did you mean --config=my.yaml?"),
         (["my file.gin"], "did you mean --gin_file='my file.gin'?"),
+        (["--mode=diff", "a.yaml"], "compares two runs or configuration files, named without a"),
+        (
+            ["--mode=diff", "a.yaml", "b.yaml", "c.yaml"],
+            "without a flag, not 3: --mode=diff runs/l",
+        ),
+        (["--mode=compare"], "--mode=compare compares runs, named without a flag, not 0"),
+        (["--mode=compare", "a", "--run_dir=b"], "--run_dir does not apply to --mode=compare"),
+        (["--mode=compare", "a", "--format=gin"], "gin does not apply to --mode=compare"),
+        (["--mode=config", "--format=csv"], "csv does not apply to --mode=config"),
         (["Transformer.n_layers=6"], "did you mean --gin_bindings=Transformer.n_layers=6?"),
     ],
 )
@@ -61,6 +70,11 @@ def test_a_wrong_command_line_is_told(arguments, message):
     with pytest.raises(InputError) as error:
         parse(arguments)
     assert message in error.value.message
+
+
+def test_runs_to_be_compared_may_be_one_or_many():
+    assert parse(["--mode=compare", "a"])[1] == ["a"]
+    assert parse(["--mode=compare", "a", "b", "--format=csv", "c"])[1] == ["a", "b", "c"]
 
 
 def test_both_spellings_of_the_steps_are_one_flag():

@@ -80,7 +80,9 @@ def test_what_a_page_says_is_printed_is_printed(main, page, arguments, lines):
 
 
 def test_there_are_examples_of_what_is_printed():
-    assert [page for page, _, _ in SHOWN] == ["README.md"] * 5 + ["configs/README.md"]
+    assert [page for page, _, _ in SHOWN] == (
+        ["README.md"] * 5 + ["configs/README.md"] + ["docs/comparing.md"] * 2
+    )
 
 
 def test_what_the_readme_says_is_printed_before_the_first_step_is_printed(project):
@@ -123,6 +125,13 @@ def message_parts():
     )
     cells = [line.split(" | ")[0] for line in table.splitlines()[1:]]
     return [part for cell in cells for part in re.findall(r"`([^`]*)`", cell)]
+
+
+def test_every_command_about_comparisons_works(main):
+    assert len(commands("docs/comparing.md")) == 5
+    for arguments in commands("docs/comparing.md"):
+        code, _, errors = main(arguments)
+        assert code == 0, (arguments, errors)
 
 
 BROUGHT_ABOUT_BY = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lm_core import experiment
+from lm_core import examination, experiment
 from lm_core.errors import DivergenceError, InputError, MachineError, StoppedAtOnce
 from lm_core.hooks import ForwardHook, UpdateHook, forward_hook, update_hook
 from lm_core.record import RunDirectory
@@ -53,9 +53,9 @@ def test_evaluation_and_samples_see_what_hooks_remember(tmp_path, capsys):
     hooks = {"forward": [{"name": "test_growing", "sites": "final_norm"}]}
     experiment.train(request(tmp_path, Trainer__hooks=hooks, Trainer__sampling_cadence=3))
     trained = capsys.readouterr().out
-    experiment.evaluate(looking_at(tmp_path))
+    examination.evaluate(looking_at(tmp_path))
     assert validation_loss(capsys.readouterr().out) == validation_loss(trained)
-    experiment.sample(looking_at(tmp_path))
+    examination.sample(looking_at(tmp_path))
     recorded = json.loads((tmp_path / "run" / "samples.jsonl").read_text())
     assert capsys.readouterr().out == recorded["text"]
 
@@ -81,7 +81,7 @@ def test_a_text_too_short_to_evaluate_on_says_how_long_it_must_be(tmp_path):
     experiment.train(request(tmp_path))
     (tmp_path / "short.txt").write_text("abc")
     with pytest.raises(ValueError, match=r"short.txt has 3 tokens; one window of .* needs 17"):
-        experiment.evaluate(looking_at(tmp_path, str(tmp_path / "short.txt")))
+        examination.evaluate(looking_at(tmp_path, str(tmp_path / "short.txt")))
 
 
 @pytest.mark.parametrize("moment", ["the run is made", "the run goes on", "its record changes"])
@@ -188,7 +188,7 @@ def test_weights_that_give_no_loss_are_no_result(tmp_path):
     checkpoint.model["final_norm.bias"][0] = math.nan
     save_checkpoint(path.parent, checkpoint)
     with pytest.raises(DivergenceError, match=r"of step 3 gives no finite loss on .*, but nan"):
-        experiment.evaluate(looking_at(tmp_path))
+        examination.evaluate(looking_at(tmp_path))
 
 
 def test_the_name_of_the_link_to_the_newest_run_is_no_run(tmp_path, monkeypatch):

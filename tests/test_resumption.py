@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lm_core import experiment, record, resumption
+from lm_core import examination, experiment, record, resumption
 from lm_core.errors import InputError, MachineError
 from lm_core.run_lock import RunLock
 from lm_core.training.trainer import Trainer
@@ -275,7 +275,7 @@ def test_a_record_that_has_been_changed_is_refused_in_every_mode(tmp_path):
     message = "run/config.yaml has been changed: it is not the configuration"
     with pytest.raises(InputError, match=message):
         train(tmp_path, 3)
-    for mode in (experiment.evaluate, experiment.sample):
+    for mode in (examination.evaluate, examination.sample):
         with pytest.raises(InputError, match=message):
             mode(looking_at(tmp_path))
 

@@ -164,3 +164,24 @@ def test_a_lock_knows_whether_it_is_the_one_in_a_folder(tmp_path, change):
         if change in ("replaced", "lock made anew"):
             (folder / LOCK).touch()
         assert lock.is_of(folder) == (change == "none")
+
+
+def test_a_held_lock_is_seen_without_touching_it(tmp_path):
+    assert run_lock.is_held(tmp_path) is False
+    with RunLock() as lock:
+        lock.take(tmp_path)
+        assert run_lock.is_held(tmp_path) is True
+    assert run_lock.is_held(tmp_path) is False
+
+
+def test_where_the_system_lists_no_locks_nobody_knows(tmp_path):
+    (tmp_path / LOCK).touch()
+    assert run_lock.is_held(tmp_path, locks=tmp_path / "nowhere") is None
+
+
+def test_the_locks_of_other_files_are_no_lock_of_this_one(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / LOCK).touch()
+    with RunLock() as lock:
+        lock.take(tmp_path / "other")
+        assert run_lock.is_held(tmp_path) is False

@@ -9,8 +9,8 @@ import torch
 from lm_core.errors import InputError
 from lm_core.evaluation import Evaluation, Evaluator
 from lm_core.hooks import UpdateHook, update_hook
-from lm_core.metrics import COLUMNS
 from lm_core.model.transformer import Transformer
+from lm_core.record import COLUMNS
 from lm_core.training import recorder
 from lm_core.training.checkpoint import load_checkpoint
 from lm_core.training.trainer import Trainer

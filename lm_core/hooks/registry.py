@@ -18,10 +18,10 @@ from pydantic import (
 )
 
 from lm_core.errors import InputError, Problem, shown, unknown
-from lm_core.metrics import COLUMNS
 from lm_core.model.sites import ForwardContext, Site
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
+from lm_core.record import COLUMNS
 
 
 def _compiles(pattern: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_core.errors import InputError, MachineError, one_line
+from lm_core.extras import needed
 from lm_core.search.locks import JournalLock
 
 if TYPE_CHECKING:
@@ -34,13 +35,9 @@ def require_optuna(sampler: str) -> None:
     Raises:
         InputError: It is not installed; says how to get it.
     """
-    try:
-        import optuna
-
-        if sampler == "cmaes":  # Told now, not after the first trials.
-            import cmaes  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"--mode=search needs {error.name or 'Optuna'}: {INSTALL}") from error
+    optuna = needed("optuna", "search", "--mode=search")
+    if sampler == "cmaes":  # Told now, not after the first trials.
+        needed("cmaes", "search", "sampler: cmaes")
     # What it says is for programmers; people have the table of the study.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -1,7 +1,10 @@
 """The learning rate over a run: a factor for each step, a function of the step alone."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from lm_core.config.training_config import TrainingConfig
 
 # The factor of a learning rate that nothing lowers, and the share of a decay that is over.
 _WHOLE = 1.0
@@ -68,3 +71,20 @@ class Schedule:
             return _WHOLE
         # What begins in its last step has no steps between.
         return (step - start) / (self.decay_steps - start) if step > start else 0.0
+
+
+def planned_rates(values: TrainingConfig, steps: Iterable[int]) -> dict[str, list[float]]:
+    """The learning rates that a configuration plans, by their names in the metrics.
+
+    Args:
+        values: The configuration.
+        steps: In which steps.
+    """
+    end = end_of_decay(values.decay_steps, values.warmup_steps, values.max_steps)
+    curve = values.decay_share, values.min_learning_rate_ratio
+    schedule = Schedule(values.learning_rate_schedule, values.warmup_steps, end, *curve)
+    rates = {"learning_rate": values.learning_rate}
+    if values.optimizer == "muon":
+        rates["muon_learning_rate"] = values.muon_learning_rate
+    factors = [schedule(step) for step in steps]
+    return {name: [rate * factor for factor in factors] for name, rate in rates.items()}

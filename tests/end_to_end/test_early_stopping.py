@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from lm_core import experiment
+from lm_core import examination, experiment
 from lm_core.errors import InputError
 from lm_core.evaluation import Evaluation
 from lm_core.training.checkpoint_folder import chosen_checkpoint
@@ -99,7 +99,7 @@ def test_the_best_checkpoint_is_the_runs_result(tmp_path, capsys):
     assert "sample:\nThe" in told
     assert f"final validation loss: {losses[best]:.4f} nats per token" in told
     assert json.loads((run_path / "manifest.json").read_text())["outcome"] == "completed"
-    experiment.evaluate(looking_at(tmp_path))
+    examination.evaluate(looking_at(tmp_path))
     told = capsys.readouterr().out
     assert f"checkpoint: step {best} of" in told
     assert f"validation loss: {losses[best]:.4f} nats per token" in told
@@ -114,7 +114,7 @@ def test_a_best_one_that_was_never_saved_is_told_and_the_newest_taken(tmp_path, 
     assert min(losses, key=losses.get) < 16
     after = {**SETTINGS, "Trainer__checkpoint_cadence": None}
     experiment.train(request(tmp_path, resume=True, **after))
-    experiment.evaluate(looking_at(tmp_path))
+    examination.evaluate(looking_at(tmp_path))
     told = capsys.readouterr()
     assert "was not kept; the newest is taken" in told.err
     assert "checkpoint: step 16 of" in told.out
@@ -123,7 +123,7 @@ def test_a_best_one_that_was_never_saved_is_told_and_the_newest_taken(tmp_path, 
 def test_the_newest_one_can_be_asked_for(tmp_path, capsys):
     experiment.train(request(tmp_path, **SETTINGS))
     capsys.readouterr()
-    experiment.evaluate(replace(looking_at(tmp_path), checkpoint="newest"))
+    examination.evaluate(replace(looking_at(tmp_path), checkpoint="newest"))
     newest = max(int(path.name[5:]) for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert f"checkpoint: step {newest} of" in capsys.readouterr().out
 

@@ -291,12 +291,12 @@ def test_what_cannot_work_is_told_before_anything_is_made(tmp_path, arguments, s
 def test_a_missing_extra_is_told_with_what_to_install(tmp_path):
     (tmp_path / "my.yaml").write_text(STUDY)
     (tmp_path / "without").mkdir()
-    (tmp_path / "without" / "optuna.py").write_text("raise ImportError(name='optuna')\n")
+    (tmp_path / "without" / "optuna.py").write_text("raise ImportError('not here')\n")
     done = run_cold(*SEARCH, cwd=tmp_path, PYTHONPATH=str(tmp_path / "without"))
     assert (done.returncode, done.stderr) == (
         2,
-        "error: --mode=search needs optuna: python -m pip install -c constraints.txt -e "
-        "'.[search]'\n",
+        "error: --mode=search needs the package optuna: not here; python -m pip install "
+        "-c constraints.txt -e '.[search]' installs it\n",
     )
     assert not (tmp_path / "studies").exists()
 

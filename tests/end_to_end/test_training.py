@@ -52,6 +52,7 @@ def test_it_ends_by_telling_loss_sample_and_run_directory(trained):
     assert done.stderr == ""
     assert lines[-1] == f"run directory: runs/{path.name}"
     pattern = r"final validation loss: \d\.\d{4} nats per token, \d\.\d{4} bits per byte, perplex"
+    assert f"report: runs/{path.name}/report.html" in lines
     assert re.match(pattern, lines[-2])
     assert "sample:" in lines
     assert lines[lines.index("sample:") + 1].startswith("The")
@@ -66,6 +67,7 @@ def test_the_run_directory_holds_everything(trained):
         "manifest.json",
         "metrics.jsonl",
         "samples.jsonl",
+        "report.html",
         "checkpoints",
         ".lock",
     }

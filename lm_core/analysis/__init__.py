@@ -1,0 +1,1 @@
+"""What the records of runs say: read, summarised, compared. Nothing here needs PyTorch."""
