@@ -139,6 +139,26 @@ def test_results_on_fresh_seeds_are_kept_for_each_winner(folder):
     assert again.fresh(4) == []
 
 
+def test_two_who_note_results_on_fresh_seeds_at_once_both_do(folder, monkeypatch):
+    first, second = records(folder, FIVE), records(folder, FIVE)
+    before = dict(second._optuna.user_attrs)
+    first.add_fresh(1, FreshResult(11, COMPLETED, 1.5, ""))
+    # What the second has read is older than what the first has written.
+    monkeypatch.setattr(type(second._optuna), "user_attrs", property(lambda study: before))
+    second.add_fresh(1, FreshResult(12, COMPLETED, 1.25, ""))
+    monkeypatch.undo()
+    assert {result.seed: result.loss for result in first.fresh(1)} == {11: 1.5, 12: 1.25}
+    assert first.fresh(11) == []
+
+
+@pytest.mark.parametrize("odd", [3, "x", [], ["completed", "low"], [None] * 9])
+def test_odd_results_in_a_storage_do_no_harm(folder, odd):
+    trials = records(folder, FIVE)
+    trials._optuna.set_user_attr("fresh_seed_1_11", odd)
+    trials._optuna.set_user_attr("fresh_seed_1_x", odd)
+    assert [result.loss for result in trials.fresh(1)] in ([], [None])
+
+
 def test_the_definition_of_a_study_stands_in_its_storage(folder):
     storage = open_journal(folder / "study.journal")
     assert definition_in(storage, "study") is None

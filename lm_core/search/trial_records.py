@@ -233,15 +233,24 @@ class TrialRecords:
 
     def fresh(self, winner: int) -> list[FreshResult]:
         """What is known of the winner's runs on other seeds."""
-        found = self._optuna.user_attrs.get(f"{_FRESH}{winner}", {})
-        return [FreshResult(int(seed), *result) for seed, result in found.items()]
+        results = []
+        for name, found in self._optuna.user_attrs.items():
+            seed = name.removeprefix(_fresh_name(winner))
+            if seed != name and seed.isdecimal() and isinstance(found, list):
+                outcome, loss, reason = (*found, None, None, None)[:3]
+                loss = loss if outcome == COMPLETED and isinstance(loss, float) else None
+                results.append(FreshResult(int(seed), str(outcome), loss, str(reason)))
+        return results
 
     def add_fresh(self, winner: int, result: FreshResult) -> None:
         """Notes how the winner did on a further seed."""
-        name = f"{_FRESH}{winner}"
-        found = dict(self._optuna.user_attrs.get(name, {}))
-        found[str(result.seed)] = list(result[1:])
-        self._optuna.set_user_attr(name, found)
+        # Under a name of its own, so that two who note something at once both do.
+        name = f"{_fresh_name(winner)}{result.seed}"
+        self._optuna.set_user_attr(name, list(result[1:]))
+
+
+def _fresh_name(winner: int) -> str:
+    return f"{_FRESH}{winner}_"
 
 
 def _record(trial: "FrozenTrial", space: Space) -> TrialRecord:
