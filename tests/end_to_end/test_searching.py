@@ -383,6 +383,6 @@ def test_pruning_saves_a_third_of_the_steps_of_the_study_that_the_lab_brings(tmp
     assert done.returncode == 0, done.stderr
     match = re.search(r"([\d,]+) of ([\d,]+) steps were done, which saves (\d+)%", done.stdout)
     n_done, n_all = (int(number.replace(",", "")) for number in match.groups()[:2])
-    assert n_all == 20 * 270
+    assert n_all == 20 * 240
     assert n_done <= n_all * 2 / 3
     assert "20 trials: " in done.stdout
