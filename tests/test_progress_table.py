@@ -75,7 +75,7 @@ def test_in_a_log_there_is_a_line_for_each_trial_that_ends_and_now_and_then_one_
     lines = stream.getvalue().splitlines()
     assert lines == [
         "trial 1: 1.0000 nats  learning_rate 0.001235, n_layers 4  (best so far)",
-        "2 of 5 trials are done, 0 pruned, 0 diverged, 0 failed, 1 running, "
+        "2 of 5 trials are done, 0 pruned, 0 failed, 1 running, "
         "best 1.0000 nats (trial 1), 1:33 left",
     ]
 

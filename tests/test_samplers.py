@@ -7,9 +7,11 @@ import statistics
 import pytest
 
 from lm_core.config.rendering import canonical
+from lm_core.errors import DivergenceError
 from lm_core.search.samplers import fresh_seed
 from lm_core.search.trial_records import COMPLETED, DIVERGED, FAILED, PRUNED
 from tests.small_studies import BASE, SPACE, records
+from tests.tiny_trainer import build
 
 GRID = "search:\n  n_layers: {choice: [1, 2, 3]}\n  warmup_steps: {int: [0, 3]}\n"
 
@@ -126,3 +128,33 @@ def test_nothing_is_pickled_or_unpickled(tmp_path, monkeypatch, sampler):
     text = f"sampler: {sampler}\n{SPACE}"
     done(tmp_path, text, 20)
     assert len(done(tmp_path, text, 25)) == 25
+
+
+@pytest.mark.exhaustive
+def test_the_optimum_of_a_real_model_is_found_better_than_at_random_for_the_same_cost(tmp_path):
+    """A model that learns a sentence in 40 steps; a grid says what can be reached."""
+    text = (
+        "max_steps: 40\nsearch:\n  learning_rate: {log_uniform: [1e-5, 1.0]}\n"
+        "  beta1: {uniform: [0.0, 0.99]}\ntrials: 25\n"
+    )
+
+    def loss(learning_rate, beta1):
+        settings = {"learning_rate": learning_rate, "beta1": beta1, "precision": "float32"}
+        return build(dropout=0.0, max_steps=40, **settings).train().evaluation.loss
+
+    def best(kind, seed):
+        folder = tmp_path / f"{kind}-{seed}"
+        folder.mkdir()
+        trials = records(folder, f"{text}sampler: {kind}\nseed: {seed}\n")
+        while (number := trials.create("me")) is not None:
+            try:
+                trials.finish(number, COMPLETED, loss(**trials.get(number).values), 40)
+            except DivergenceError:
+                trials.finish(number, DIVERGED, None, 40)
+        return min(record.loss for record in trials.all() if record.loss is not None)
+
+    grid = [loss(10**exponent, beta1) for exponent in (-4, -3, -2, -1) for beta1 in (0, 0.6, 0.9)]
+    found, at_random = ([best(kind, seed) for seed in range(7)] for kind in ("tpe", "random"))
+    assert statistics.median(found) < statistics.median(at_random) - 0.05
+    assert sum(a < b for a, b in zip(found, at_random, strict=True)) >= 5
+    assert statistics.median(found) < min(grid) + 0.2

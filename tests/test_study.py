@@ -9,7 +9,7 @@ def differences(folder, before, after, **given):
     """What is told when a study takes the place of another."""
     recorded = study(folder, before).definition()
     with pytest.raises(InputError) as error:
-        require_same_study(recorded, study(folder, after, **given), "studies/my")
+        require_same_study(recorded, study(folder, after, **given), "studies/my holds")
     first, *lines = error.value.message.splitlines()
     assert first == "studies/my holds another study; --run_dir names another folder:"
     return [line.strip() for line in lines]

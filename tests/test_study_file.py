@@ -6,8 +6,10 @@ from lm_core import inspection
 from lm_core.errors import InputError
 from lm_core.search.space import Choice, Range
 from lm_core.search.study_file import StudyFile
+from tests.config_sources import PROJECT
 from tests.small_studies import sources, study
 
+STUDIES = sorted((PROJECT / "configs" / "search").glob("*.yaml"))
 WHOLE = """\
 extends: base.yaml
 search:
@@ -248,3 +250,12 @@ def test_the_file_is_read_once_for_all(folder):
     (folder / "my.yaml").write_text(WHOLE)
     inspection.check(sources("my.yaml"), file)
     assert str(file.sources["trials"]) == "my.yaml:8"
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.name)
+def test_the_studies_that_the_lab_brings_are_sound_and_say_how_to_run_them(folder, path):
+    file = StudyFile()
+    inspection.check(sources(f"search/{path.name}"), file)
+    assert file.settings.trials * 300 < 10_000
+    command = f"#   python run.py --mode=search --config=search/{path.name}\n"
+    assert command in path.read_text()

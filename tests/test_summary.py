@@ -27,7 +27,7 @@ def test_the_end_tells_the_best_trials_the_winner_and_what_was_saved(folder, cap
     ]
     assert lines[8:12] == [
         "10 trials: 7 completed, 1 pruned, 1 diverged, 1 failed",
-        "330 of 400 steps were done: 18% of them saved",
+        "330 of 400 steps were done, which saves 18%",
         "best: trial 8, 2.2000 nats in the search",
         "again: 1.5000 ± 0.7071 nats on 2 fresh seeds",
     ]

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from lm_core.search.locks import FileLock
 from lm_core.search.trial_process import TrialProcess
 from tests.config_sources import PROJECT
 
@@ -81,6 +82,17 @@ def test_threads_are_divided_unless_the_environment_says_something(folder, start
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     ended(started(program, n_threads=3))
     assert said(folder) == "3\nNone\n7\n"
+
+
+def test_it_holds_its_lock_as_long_as_it_lives(folder, started):
+    lock, other = FileLock(folder / "one.lock"), FileLock(folder / "one.lock")
+    assert lock.try_to_take()
+    process = started("import time; time.sleep(60)", lock=lock.descriptor)
+    lock.let_go()
+    assert not other.try_to_take()
+    os.kill(process.process_id, signal.SIGKILL)
+    ended(process)
+    assert other.try_to_take()
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from lm_core import inspection
-from lm_core.errors import InputError, shown
-from lm_core.output import say
+from lm_core.config.files import FLAGS
+from lm_core.errors import InputError, LabError, shown
+from lm_core.output import say, warn
+from lm_core.report.reporting import REPORT, require_free
 from lm_core.request import Request
 from lm_core.search import summary
 from lm_core.search.claims import Claims
@@ -21,7 +24,14 @@ from lm_core.search.storage import (
 from lm_core.search.study import Study, require_same_study
 from lm_core.search.study_file import StudyFile
 from lm_core.search.study_folder import BEST, StudyFolder, default_folder
-from lm_core.search.trial_records import RUNNING, TrialRecords, definition_in
+from lm_core.search.study_page import study_page
+from lm_core.search.trial_records import (
+    RUNNING,
+    FreshResult,
+    TrialRecord,
+    TrialRecords,
+    definition_in,
+)
 from lm_core.search.winner import best_text
 from lm_core.search.worker import work
 from lm_core.training.signals import StopSignals
@@ -43,7 +53,8 @@ def search(request: Request) -> None:
     file = StudyFile()
     config = inspection.check(request.config, file)
     study = Study(config, file.settings, file.sources)
-    path = request.run_dir or default_folder(request.config.files[-1].name)
+    names = [given.name for given in request.config.files if given.flag == FLAGS[".yaml"]]
+    path = request.run_dir or default_folder(names[-1])
     folder = StudyFolder(path)
     require_optuna(study.settings.sampler)
     with StopSignals() as signals:
@@ -80,7 +91,7 @@ def _begin(request: Request, study: Study, folder: StudyFolder, n_workers: int) 
             raise InputError(f"{message}; --storage names it, --run_dir another folder")
         study = study.with_seed(recorded)
         if recorded is not None:
-            where = f"the storage's study {name!r}" if is_shared else str(folder.path)
+            where = f"under the name {name}, --storage has" if is_shared else f"{folder.path} holds"
             require_same_study(recorded, study, where)
         records = TrialRecords(storage, name, study, surplus=is_shared)
         folder.write_study(study)
@@ -146,5 +157,26 @@ def _finish(place: Workplace, claims: Claims) -> None:
     results = [one for one in place.records.fresh(best.number) if one.seed in wanted]
     results.sort(key=lambda one: wanted.index(one.seed))
     place.folder.write(BEST, best_text(place.study, place.folder, best, results))
-    # The report of the study, report.html, is to be written here.
     summary.tell(place.study, place.folder, records, best, results)
+    _draw(place, records, best, results)
+
+
+def _draw(
+    place: Workplace,
+    records: Sequence[TrialRecord],
+    best: TrialRecord,
+    results: Sequence[FreshResult],
+) -> None:
+    """Writes the page of the study."""
+    path = place.folder.path / REPORT
+    try:
+        require_free(path)
+        text = study_page(place.study, place.folder, records, best, results)
+        place.folder.write(REPORT, text)
+    except Exception as error:  # Whatever is wrong with a picture of a study, the study is not.
+        reason = (
+            error.message if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+        )
+        warn(f"there is no report of this study: {reason}")
+    else:
+        say(f"report: {path}")

@@ -129,7 +129,7 @@ class StudyProgress:
         if self._live is not None:
             table = self._table(running, records)
             self._show(lambda: self._live.update(table, refresh=True))
-        elif now >= self._next_line:
+        elif now >= self._next_line and len(self._told) < self._n_trials:
             self._next_line = now + _SECONDS_BETWEEN_LINES
             self.note(self.status(records))
 
@@ -138,12 +138,14 @@ class StudyProgress:
         counts = Counter(record.outcome for record in records)
         n_done = sum(counts.values()) - counts[RUNNING]
         parts = [f"{n_done} of {self._n_trials} trials are done"]
-        parts += [f"{counts[name]} {name}" for name in (PRUNED, DIVERGED, FAILED, RUNNING)]
+        # Few trials diverge, and the line is to fit a terminal.
+        told = (PRUNED, *((DIVERGED,) if counts[DIVERGED] else ()), FAILED, RUNNING)
+        parts += [f"{counts[name]} {name}" for name in told]
         best = best_of(records)
         if best is not None:
             parts.append(f"best {best.loss:.4f} nats (trial {best.number})")
         n_here = n_done - self._n_before
-        if n_here > 0:
+        if n_here > 0 and n_done < self._n_trials:
             seconds = (self._clock() - self._start) / n_here * max(0, self._n_trials - n_done)
             parts.append(f"{duration(seconds)} left")
         return ", ".join(parts)

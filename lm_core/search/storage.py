@@ -1,6 +1,7 @@
 """Where the trials of a study are remembered: a journal in its folder, or a database."""
 
 import contextlib
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 INSTALL = "python -m pip install -c constraints.txt -e '.[search]'"
 # Seconds to wait for a database to answer at the start.
 _SECONDS_TO_CONNECT = 10
+# Seconds in which a database has made the few tables of Optuna.
+_SECONDS_OF_MAKING = 2.0
 # SQLAlchemy's names of PostgreSQL and its driver; the lab brings psycopg.
 _POSTGRESQL = ("postgresql", "postgres")
 # What makes its connections wait no longer than so many seconds.
@@ -70,7 +73,13 @@ def open_database(url: str) -> "BaseStorage":
         InputError: There is none, or what it needs is not installed.
     """
     from optuna.storages import RDBStorage
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+    from sqlalchemy.exc import (
+        ArgumentError,
+        IntegrityError,
+        NoSuchModuleError,
+        ProgrammingError,
+        SQLAlchemyError,
+    )
 
     who = f"--storage={shown_url(url)}"
     if url.startswith("redis"):
@@ -81,7 +90,12 @@ def open_database(url: str) -> "BaseStorage":
         arguments: dict[str, Any] = {"pool_pre_ping": True}
         if kind in _TIMEOUT_ARGUMENT:
             arguments["connect_args"] = {_TIMEOUT_ARGUMENT[kind]: _SECONDS_TO_CONNECT}
-        return RDBStorage(address, engine_kwargs=arguments)
+        try:
+            return RDBStorage(address, engine_kwargs=arguments)
+        except (IntegrityError, ProgrammingError):
+            # Of two machines that make the tables in the same moment, one fails.
+            time.sleep(_SECONDS_OF_MAKING)
+            return RDBStorage(address, engine_kwargs=arguments)
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         reason = "is no address of a database, such as postgresql://HOST/NAME"
         raise InputError(f"{who}: {reason} ({_first_line(error)})") from error

@@ -87,7 +87,7 @@ def require_same_study(recorded: Mapping[str, Any], study: Study, where: str) ->
     Args:
         recorded: The definition of the one that is there.
         study: The one that was asked for.
-        where: Where it is, for the message.
+        where: Words that say where it is, such as ``studies/a holds``.
 
     Raises:
         InputError: They differ; tells in what.
@@ -113,7 +113,7 @@ def require_same_study(recorded: Mapping[str, Any], study: Study, where: str) ->
     ]
     if differences:
         lines = "\n  ".join(differences)
-        message = f"{where} holds another study; --run_dir names another folder"
+        message = f"{where} another study; --run_dir names another folder"
         raise InputError(f"{message}:\n  {lines}")
 
 

@@ -72,7 +72,7 @@ def steps_told(records: Sequence[TrialRecord], max_steps: int) -> str:
     """How many steps were done of those that all trials would have taken to their ends."""
     n_done, n_all = sum(record.steps for record in records), max_steps * len(records)
     share = 1 - n_done / n_all if n_all else 0.0
-    return f"{n_done:,} of {n_all:,} steps were done: {share:.0%} of them saved"
+    return f"{n_done:,} of {n_all:,} steps were done, which saves {share:.0%}"
 
 
 def require_winner(records: Sequence[TrialRecord]) -> TrialRecord:

@@ -195,7 +195,7 @@ def test_two_commands_at_once_share_one_study_without_a_doubled_trial(tmp_path):
     assert set(starts(tmp_path).values()) == {1}
     assert len(starts(tmp_path)) == 6 + 2
     # Both wait for the end, and tell it.
-    ends = {"\n".join(out.splitlines()[-5:]) for out, _ in said}
+    ends = {"\n".join(out.splitlines()[-6:]) for out, _ in said}
     assert len(ends) == 1
     assert "6 trials: 6 completed" in ends.pop()
 
@@ -227,7 +227,7 @@ def test_unpromising_trials_are_pruned_and_what_that_saves_is_told(tmp_path):
     text = STUDY.replace("trials: 6", "trials: 10") + "pruner: hyperband\n"
     said, _ = searched(tmp_path, text=text, STAND_IN_SECONDS="0.01")
     assert re.search(r"pruned after step (\d+) of 40, ", said)
-    match = re.search(r"([\d,]+) of 400 steps were done: (\d+)% of them saved", said)
+    match = re.search(r"([\d,]+) of 400 steps were done, which saves (\d+)%", said)
     assert int(match[2]) >= 20
     records = results(tmp_path)
     assert sum(record.steps for record in records) == int(match[1])
@@ -342,3 +342,15 @@ def test_a_search_never_loads_pytorch_itself(tmp_path):
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
     )
     assert done.stdout.endswith("0 False\n"), done.stderr
+
+
+@pytest.mark.exhaustive
+def test_pruning_saves_a_third_of_the_steps_of_the_study_that_the_lab_brings(tmp_path):
+    study = ("--mode=search", "--config=search/learning-rate.yaml", "--gin.Trainer.seed=1")
+    done = run_cold(*study, "--workers=2", cwd=tmp_path, timeout=3000)
+    assert done.returncode == 0, done.stderr
+    match = re.search(r"([\d,]+) of ([\d,]+) steps were done, which saves (\d+)%", done.stdout)
+    n_done, n_all = (int(number.replace(",", "")) for number in match.groups()[:2])
+    assert n_all == 20 * 270
+    assert n_done <= n_all * 2 / 3
+    assert "20 trials: " in done.stdout
