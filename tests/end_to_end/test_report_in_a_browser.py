@@ -154,7 +154,7 @@ def test_curves_may_be_drawn_against_tokens_and_time(browser, one):
     seconds = np.cumsum(n_tokens / speeds)[99::100]
     assert drawn(browser, "loss")[1]["xs"] == pytest.approx(seconds.tolist(), rel=1e-3)
     axis = browser.run("return document.querySelector('figure svg').textContent")
-    assert "time in training steps" in axis
+    assert "time of training" in axis
     assert browser.complaints() == []
 
 
