@@ -155,9 +155,8 @@ def refreshed(page, folder):
 
     def printed(match):
         command, output = match.groups()
-        if _trains(
-            output.splitlines()
-        ):  # What follows the first step speaks of times, which differ.
+        # What follows the first step speaks of times, which differ.
+        if _trains(output.splitlines()):
             printed = beginning(words(command), folder) | {"run directory": None}
             found = [(line, printed.get(subject(line))) for line in output.splitlines()]
             return "\n".join(["```", command, *(now or line for line, now in found), "```"])

@@ -5,7 +5,14 @@ from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.search.storage import open_journal
 from lm_core.search.study import Study
 from lm_core.search.study_file import StudyFile
-from lm_core.search.trial_records import TrialRecords
+from lm_core.search.trial_records import (
+    COMPLETED,
+    DIVERGED,
+    FAILED,
+    PRUNED,
+    TrialRecord,
+    TrialRecords,
+)
 from tests.config_sources import PROJECT
 
 # What every study here has beside its space.
@@ -39,3 +46,36 @@ def study(folder, text=BASE + SPACE, **given):
 def records(folder, text=BASE + SPACE):
     """The trials of a study, in a journal in the folder."""
     return TrialRecords(open_journal(folder / "study.journal"), "study", study(folder, text))
+
+
+def tried(folder, text=BASE + SPACE, n=20):
+    """A study and trials of it that somebody has told: most completed, others in every other way.
+
+    Their losses depend on the learning rate alone.
+    """
+    one = study(folder, text)
+    trials = []
+    for number in range(n):
+        share = (number * 7 % n) / (n - 1)
+        values = {key: range_.at(share) for key, range_ in one.settings.space.items()}
+        loss = 2 + (share - 0.3) ** 2
+        losses = {step: loss + 1 / step for step in (10, 20, 30, 40)}
+        outcome = (PRUNED, DIVERGED, FAILED)[number % 3] if number in (5, 9, 13) else COMPLETED
+        if outcome != COMPLETED:
+            losses = {10: losses[10]} if outcome == PRUNED else {}
+        trials.append(
+            TrialRecord(
+                number=number,
+                values=values,
+                outcome=outcome,
+                reason="killed, out of memory?" if outcome == FAILED else "",
+                loss=losses[40] if outcome == COMPLETED else None,
+                losses=losses,
+                steps=max(losses, default=0),
+                seconds=1.5,
+                owner="me",
+                beats=0,
+                to_prune=False,
+            )
+        )
+    return one, trials

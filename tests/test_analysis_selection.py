@@ -65,6 +65,12 @@ def test_a_word_that_names_no_run_is_told(runs, word, message):
         select_runs([word], "--mode=compare")
 
 
+def test_a_study_is_told_with_where_its_runs_are(runs):
+    (runs / "notes" / "study.yaml").write_text("")
+    with pytest.raises(InputError, match=r"is a study, .*: 'runs/notes/trials/\*'$"):
+        select_runs(["runs/notes"], "--mode=compare")
+
+
 def test_everything_that_is_wrong_is_told_at_once(runs):
     (runs / "a1" / "metrics.jsonl").write_text("")
     with pytest.raises(InputError) as error:

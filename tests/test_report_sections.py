@@ -19,7 +19,7 @@ def texts(html):
 
 def test_a_run_in_a_few_numbers_has_their_units(tmp_path):
     path = make_run(tmp_path / "a", losses=[3.0] * 4, evaluations={2: 1.5, 4: 2.0}, max_steps=8)
-    found = texts(sections.tiles(compared(path).runs[0]))
+    found = texts(sections.run_tiles(compared(path).runs[0]))
     assert "validation loss 2.0000 nats per token, after step 4" in found
     assert "lowest validation loss 1.5000 nats per token, after step 2" in found
     assert "steps 4 of 8, 16,384 tokens" in found
@@ -30,7 +30,7 @@ def test_a_run_in_a_few_numbers_has_their_units(tmp_path):
 
 def test_a_run_that_was_never_evaluated_says_so(tmp_path):
     path = make_run(tmp_path / "a", evaluations={})
-    assert "validation loss - never evaluated" in texts(sections.tiles(compared(path).runs[0]))
+    assert "validation loss - never evaluated" in texts(sections.run_tiles(compared(path).runs[0]))
 
 
 def test_values_that_differ_from_the_default_stand_with_their_sources(tmp_path):

@@ -9,6 +9,9 @@ from lm_core.command_line import path_given
 from lm_core.errors import InputError, nearest, shown
 from lm_core.record import RunDirectory
 
+# What the folder of a study holds, and a run does not.
+_STUDY = "study.yaml"
+
 
 def select_runs(words: Sequence[str], who: str) -> list[RunRecord]:
     """The runs that words name: directories, or patterns of their names such as ``runs/a*``.
@@ -48,6 +51,9 @@ def select_runs(words: Sequence[str], who: str) -> list[RunRecord]:
 def _paths(word: str, who: str) -> list[Path]:
     path = path_given(who, word)
     if path.exists() or not glob.has_magic(word):
+        if (path / _STUDY).is_file() and not RunDirectory.is_at(path):
+            message = f"{who}: {shown(word)} is a study, whose runs lie in its folder trials"
+            raise InputError(f"{message}: '{path / 'trials' / '*'}'")
         if path.exists():
             return [path]
         near = nearest(path.name, [p.name for p in path.parent.glob("*") if p.is_dir()])

@@ -35,11 +35,11 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[str]], is_sortable: bo
 
     Args:
         heading: The names of the columns.
-        rows: Cells, as texts or as whole ``td`` elements.
+        rows: Cells, as texts or as whole ``td`` elements; or rows that are whole ``tr`` elements.
         is_sortable: Whether a click on a column sorts by it.
     """
     head = element("tr", *(element("th", name, scope="col") for name in heading))
-    body = [element("tr", *map(_cell, row)) for row in rows]
+    body = [row if isinstance(row, Html) else element("tr", *map(_cell, row)) for row in rows]
     attributes = {"class_": "sortable"} if is_sortable else {}
     whole = element("table", element("thead", head), element("tbody", *body), **attributes)
     return element("div", whole, class_="scroll")

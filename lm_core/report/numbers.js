@@ -162,4 +162,4 @@ function heights(drawn, isLog, isFromZero) {
   return [low >= 0 && low - room < 0 ? 0 : low - room, high + room];
 }
 
-const AXES = { steps: ["steps", short], tokens: ["tokens", short], time: ["time in training steps", clockTime] };
+const AXES = { steps: ["steps", short], tokens: ["tokens", short], time: ["time of training, without evaluations", clockTime] };

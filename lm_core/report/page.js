@@ -53,9 +53,9 @@ function watch(figure) {
   let start = null;
   const chosen = (from, to) => {
     const { svg, toX, margin, inner } = figure.view;
-    svg.querySelectorAll(".chosen").forEach((node) => node.remove());
+    svg.querySelectorAll(".selection").forEach((node) => node.remove());
     const [a, b] = [toX(Math.min(from, to)), toX(Math.max(from, to))];
-    element("rect", { class: "chosen", x: a, width: b - a, y: margin.top, height: inner.height }, svg);
+    element("rect", { class: "selection", x: a, width: b - a, y: margin.top, height: inner.height }, svg);
   };
   figure.addEventListener("pointermove", (event) => {
     const at = point(figure, event);

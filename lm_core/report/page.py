@@ -17,7 +17,7 @@ from lm_core.report.elements import Html, element, join
 
 # By this a page is known as one of the lab, which may be written anew.
 MARK = "<!-- a report of lm_core -->"
-# What draws a page, each with what stands in those before it.
+# What draws a page of runs.
 _SCRIPTS = ("axes.js", "tables.js", "numbers.js", "drawing.js", "page.js")
 
 
@@ -28,20 +28,20 @@ def page(runs: Sequence[RunRecord]) -> str:
     title, data = _title(comparison), page_data(comparison)
     body = join(
         [
-            _header(comparison, title),
+            header(title, *_marks(comparison)),
             *_overview(comparison),
             _controls(comparison, drawn, data["window"]),
             sections.figures(drawn),
             sections.samples(comparison.runs),
             sections.hyperparameters(comparison),
             sections.manifests(comparison.runs),
-            _footer(),
+            footer(),
         ]
     )
-    return document(title, body, data)
+    return document(title, body, data, _SCRIPTS)
 
 
-def document(title: str, body: Html, data: dict[str, Any]) -> str:
+def document(title: str, body: Html, data: dict[str, Any], scripts: Sequence[str]) -> str:
     """A whole page around its parts.
 
     Nothing can be loaded by it and no script runs in it but its own, by the policy in its head
@@ -50,9 +50,10 @@ def document(title: str, body: Html, data: dict[str, Any]) -> str:
     Args:
         title: Its title.
         body: What it shows.
-        data: What its script draws.
+        data: What its scripts draw.
+        scripts: The names of the scripts, each with what stands in those before it.
     """
-    style, script = _own("page.css"), "".join(map(_own, _SCRIPTS))
+    style, script = _own("page.css"), "".join(map(_own, scripts))
     policy = f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'"
     # No text of a run can end the element that it stands in.
     plain = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
@@ -96,12 +97,23 @@ def _name(path: Path) -> str:
     return path.name or path.resolve().name
 
 
-def _header(comparison: Comparison, title: str) -> Html:
-    marks = []
-    if len(comparison.runs) == 1:
-        marks.append(sections.badge(comparison.runs[0].summary.outcome))
+def header(title: str, *marks: str) -> Html:
+    """The head of a page: its title, and marks beside it."""
     theme = element("button", "Light or dark", type="button", data_theme_switch=True, class_="push")
     return element("header", element("h1", title), *marks, theme)
+
+
+def footer() -> Html:
+    """The foot of a page: what made it, and when."""
+    now = datetime.now(UTC).isoformat(timespec="minutes").replace("+00:00", " UTC")
+    made = f"Made by lm_core {metadata.version('lm_core')}, {now.replace('T', ' ')}."
+    return element("footer", made)
+
+
+def _marks(comparison: Comparison) -> list[Html]:
+    if len(comparison.runs) > 1:
+        return []
+    return [sections.badge(comparison.runs[0].summary.outcome)]
 
 
 def _overview(comparison: Comparison) -> list[Html]:
@@ -115,7 +127,7 @@ def _overview(comparison: Comparison) -> list[Html]:
     reason = run.summary.reason
     return [
         *([element("p", reason)] if reason else []),
-        sections.tiles(run),
+        sections.run_tiles(run),
     ]
 
 
@@ -158,9 +170,3 @@ def _controls(comparison: Comparison, drawn: Sequence[Chart], window: int) -> Ht
             element("p", note, class_="faint drawn", hidden=True),
         ]
     )
-
-
-def _footer() -> Html:
-    now = datetime.now(UTC).isoformat(timespec="minutes").replace("+00:00", " UTC")
-    made = f"Made by lm_core {metadata.version('lm_core')}, {now.replace('T', ' ')}."
-    return element("footer", made)

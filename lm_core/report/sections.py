@@ -36,11 +36,11 @@ def _kind(outcome: str) -> str:
     return "good" if outcome in _GOOD else "bad" if outcome in _BAD else ""
 
 
-def tiles(run: Compared) -> Html:
+def run_tiles(run: Compared) -> Html:
     """One run in a few numbers."""
     summary, record = run.summary, run.record
     n_tokens = summary.n_steps * record.n_tokens_a_step
-    return _tiles(
+    return tiles(
         [
             ("validation loss", *_loss(summary.result, "nats per token")),
             ("bits per byte", *_bits(summary.result)),
@@ -58,7 +58,8 @@ def tiles(run: Compared) -> Html:
     )
 
 
-def _tiles(entries: Sequence[tuple[str, str, str]]) -> Html:
+def tiles(entries: Sequence[tuple[str, str, str]]) -> Html:
+    """Numbers that are seen first, each with its name above and its unit below."""
     return element(
         "dl",
         *(

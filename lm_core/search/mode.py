@@ -2,12 +2,14 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from lm_core import inspection
 from lm_core.config.files import FLAGS
-from lm_core.errors import InputError, shown
-from lm_core.output import say
+from lm_core.errors import InputError, LabError, shown
+from lm_core.output import say, warn
+from lm_core.report.reporting import REPORT, require_free
 from lm_core.request import Request
 from lm_core.search import summary
 from lm_core.search.claims import Claims
@@ -22,7 +24,14 @@ from lm_core.search.storage import (
 from lm_core.search.study import Study, require_same_study
 from lm_core.search.study_file import StudyFile
 from lm_core.search.study_folder import BEST, StudyFolder, default_folder
-from lm_core.search.trial_records import RUNNING, TrialRecords, definition_in
+from lm_core.search.study_page import study_page
+from lm_core.search.trial_records import (
+    RUNNING,
+    FreshResult,
+    TrialRecord,
+    TrialRecords,
+    definition_in,
+)
 from lm_core.search.winner import best_text
 from lm_core.search.worker import work
 from lm_core.training.signals import StopSignals
@@ -148,5 +157,26 @@ def _finish(place: Workplace, claims: Claims) -> None:
     results = [one for one in place.records.fresh(best.number) if one.seed in wanted]
     results.sort(key=lambda one: wanted.index(one.seed))
     place.folder.write(BEST, best_text(place.study, place.folder, best, results))
-    # Whatever else is made of a study that has ended, such as a report of it, is made here.
     summary.tell(place.study, place.folder, records, best, results)
+    _draw(place, records, best, results)
+
+
+def _draw(
+    place: Workplace,
+    records: Sequence[TrialRecord],
+    best: TrialRecord,
+    results: Sequence[FreshResult],
+) -> None:
+    """Writes the page of the study."""
+    path = place.folder.path / REPORT
+    try:
+        require_free(path)
+        text = study_page(place.study, place.folder, records, best, results)
+        place.folder.write(REPORT, text)
+    except Exception as error:  # Whatever is wrong with a picture of a study, the study is not.
+        reason = (
+            error.message if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+        )
+        warn(f"there is no report of this study: {reason}")
+    else:
+        say(f"report: {path}")

@@ -9,6 +9,7 @@ studies/NAME/
   logs/0000.txt    what its process said
   best/0007/seed-1/  the winner, trial 7, on a fresh seed
   best.yaml        the winner's configuration
+  report.html      what was tried, what mattered, and how the trials went
   locks/           held by the processes that work here
 ```
 """

@@ -10,8 +10,12 @@ from lm_core.analysis.records import read_run
 from lm_core.report import figures
 from lm_core.report.curves import charts
 from lm_core.report.page import page
+from lm_core.search.study_folder import StudyFolder
+from lm_core.search.study_page import study_page
+from lm_core.search.trial_records import FreshResult
 from tests.chromium import Browser, needs_chromium
 from tests.made_run import make_run
+from tests.small_studies import tried
 
 pytestmark = needs_chromium
 ATTACK = '</script><script>document.title = "taken"</script><img src=x onerror=alert(1)>'
@@ -150,7 +154,7 @@ def test_curves_may_be_drawn_against_tokens_and_time(browser, one):
     seconds = np.cumsum(n_tokens / speeds)[99::100]
     assert drawn(browser, "loss")[1]["xs"] == pytest.approx(seconds.tolist(), rel=1e-3)
     axis = browser.run("return document.querySelector('figure svg').textContent")
-    assert "time in training steps" in axis
+    assert "time of training" in axis
     assert browser.complaints() == []
 
 
@@ -310,6 +314,53 @@ def test_the_page_fits_its_window_and_can_be_read_in_any_light(
     for line in seen["lines"]:
         assert contrast(ground, luminance(line)) >= 3
     browser.show(1200)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, browser):
+    """The page of a study of twenty trials."""
+    folder = tmp_path_factory.mktemp("study")
+    one, trials = tried(folder)
+    (folder / "study").mkdir()
+    file = folder / "report.html"
+    results = [FreshResult(11, "completed", 2.1, "")]
+    file.write_text(study_page(one, StudyFolder(folder / "study"), trials, trials[6], results))
+    return file
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1200])
+def test_the_page_of_a_study_draws_every_trial_in_every_chart(browser, study, width, theme):
+    browser.show(width, theme=theme)
+    browser.open(study)
+    counts = browser.run("""
+      const count = (name, what) =>
+        document.querySelectorAll(`figure[data-chart="${name}"] ${what}`).length;
+      return {
+        history: count("history", "[data-trial]"), curves: count("curves", "path[data-trial]"),
+        parallel: count("parallel", "path[data-trial]"), bars: count("importance", ".bar"),
+        rates: count("slice-learning_rate", "[data-trial]"), rings: count("history", ".ring"),
+      };
+    """)
+    # One trial diverged and one failed before their first evaluation.
+    expected = {"history": 20, "curves": 18, "parallel": 18, "bars": 2, "rates": 20, "rings": 1}
+    assert counts == expected
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    assert browser.complaints() == []
+    browser.show(1200)
+
+
+def test_a_trial_that_is_chosen_stands_out_everywhere(browser, study):
+    browser.open(study)
+    browser.run("document.querySelector('tr[data-row=\"3\"]').click()")
+    chosen = browser.run("""
+      return [...document.querySelectorAll(".chosen")].map(({ dataset }) =>
+        dataset.trial ?? dataset.row);
+    """)
+    assert set(chosen) == {"3"}
+    assert len(chosen) == 6
+    said = browser.run("return document.querySelector('[data-chosen]').textContent")
+    assert said.startswith("trial 3, completed, ")
 
 
 def luminance(colour):

@@ -195,7 +195,7 @@ def test_two_commands_at_once_share_one_study_without_a_doubled_trial(tmp_path):
     assert set(starts(tmp_path).values()) == {1}
     assert len(starts(tmp_path)) == 6 + 2
     # Both wait for the end, and tell it.
-    ends = {"\n".join(out.splitlines()[-5:]) for out, _ in said}
+    ends = {"\n".join(out.splitlines()[-6:]) for out, _ in said}
     assert len(ends) == 1
     assert "6 trials: 6 completed" in ends.pop()
 
