@@ -31,6 +31,42 @@ def test_every_configuration_file_fits_the_schema_and_names_it(path):
     assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n")
 
 
+STUDIES = sorted((PROJECT / "configs" / "search").glob("*.yaml"))
+STUDY = jsonschema.Draft7Validator(tables.study_schema())
+
+
+def test_the_schema_of_studies_is_one():
+    jsonschema.Draft7Validator.check_schema(STUDY.schema)
+    there = json.loads((PROJECT / "configs" / "search" / "schema.json").read_text())
+    assert there == STUDY.schema
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.name)
+def test_every_study_fits_its_schema_and_names_it(path):
+    study = plain_yaml(path.read_text())
+    STUDY.validate(study)
+    assert not VALIDATOR.is_valid(study)
+    assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n")
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        {"trials": 0, "search": {"dropout": {"uniform": [0.0, 0.3]}}},
+        {"sampler": "tpee", "search": {"dropout": {"uniform": [0.0, 0.3]}}},
+        {"search": {}},
+        {"search": {"drop_out": {"uniform": [0.0, 0.3]}}},
+        {"search": {"seed": {"int": [1, 3]}}},
+        {"search": {"dropout": {"uniform": [0.0]}}},
+        {"search": {"dropout": {"unifrom": [0.0, 0.3]}}},
+        {"search": {"dropout": {"uniform": [0.0, 0.3], "choice": [0.1]}}},
+        {"search": {"n_layers": {"choice": []}}},
+    ],
+)
+def test_an_editor_marks_mistakes_in_a_study(study):
+    assert not STUDY.is_valid(study)
+
+
 def test_the_schema_has_every_key_with_its_default_and_meaning():
     assert list(SCHEMA["properties"]) == ["extends", *KEYS]
     for key in KEYS:

@@ -23,7 +23,11 @@ PAGES = (
     "docs/hyperparameter-audit.md",
     "docs/hyperparameter-audit-summary.md",
 )
-SCHEMA = "configs/schema.json"
+# The schemas for editors, each with what makes it.
+SCHEMAS = {
+    "configs/schema.json": tables.schema,
+    "configs/search/schema.json": tables.study_schema,
+}
 _KEY_LINE = re.compile(r"(\w+): *(\S.*?) *(?: #.*)?")
 # What a configuration file says of its own choice of a value is kept.
 _OWN_WORDS = "# Here: "
@@ -40,7 +44,8 @@ def expected(project: Path) -> Iterator[tuple[Path, str]]:
         yield project / name, page((project / name).read_text())
     for path in sorted((project / "configs").glob("*.yaml")):
         yield path, configuration(path.read_text())
-    yield project / SCHEMA, json.dumps(tables.schema(), indent=2) + "\n"
+    for name, schema in SCHEMAS.items():
+        yield project / name, json.dumps(schema(), indent=2) + "\n"
 
 
 def page(text: str) -> str:

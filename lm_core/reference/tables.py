@@ -21,6 +21,8 @@ from lm_core.hooks.registry import Pattern, known_hooks, options_of
 from lm_core.model.transformer import Transformer
 from lm_core.reference.constants import named_constants, source_files
 from lm_core.sampling import Sampler
+from lm_core.search.space import CHOICE, KINDS
+from lm_core.search.study_file import NOT_SEARCHED, PRUNERS, SAMPLERS
 from lm_core.training.trainer import Trainer
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -247,6 +249,48 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {EXTENDS: extends, **properties},
         "definitions": {name: _untitled(definitions[name]) for name in sorted(definitions)},
+    }
+
+
+def study_schema() -> dict[str, Any]:
+    """A JSON Schema (draft 07) of studies: configurations with a few keys more."""
+    whole = schema()
+    searched = {
+        key: {"$ref": "#/definitions/Distribution", "description": meaning(key)}
+        for key in KEYS
+        if key not in NOT_SEARCHED
+    }
+    ends = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    options = {"type": "array", "minItems": 1, "uniqueItems": True}
+    whole["definitions"]["Distribution"] = {
+        "type": "object",
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+        "properties": {kind: options if kind == CHOICE else ends for kind in KINDS},
+    }
+    said = "What is searched: for each hyperparameter the values that are tried."
+    number = {"type": "integer", "minimum": 1}
+    return whole | {
+        "title": "A study of lm_core",
+        "properties": {
+            **whole["properties"],
+            "search": {
+                "type": "object",
+                "additionalProperties": False,
+                "minProperties": 1,
+                "properties": searched,
+                "description": said,
+            },
+            "trials": {**number, "description": "How many runs are tried."},
+            "sampler": {"enum": [*SAMPLERS], "description": "How their values are chosen."},
+            "pruner": {"enum": [*PRUNERS], "description": "How unpromising runs are ended."},
+            "seeds_for_best": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "On how many fresh seeds the winner is run again.",
+            },
+        },
     }
 
 
