@@ -227,18 +227,20 @@ def _ending_recorded(run: RunDirectory, trainer: Trainer) -> Iterator[None]:
             if outcome == "completed":
                 warn(f"{error.message}; the run is {outcome} all the same")
         run.follower.ended(outcome, trainer.step)
-        _draw(run)
+        _draw(run, outcome)
 
 
-def _draw(run: RunDirectory) -> None:
+def _draw(run: RunDirectory, outcome: str) -> None:
     """Writes the page of a run that has ended, however it did."""
     try:
+        run.require_own()
         say(f"report: {write_report_of(run.path)}")
     except Exception as error:  # Whatever is wrong with a picture of a run, the run is not.
-        reason = (
-            error.message if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-        )
-        warn(f"there is no report of this run: {reason}")
+        is_told = isinstance(error, LabError)
+        reason = error.message if is_told else f"{type(error).__name__}: {error}"
+        # Where something went wrong before, that is what a person has to read.
+        if outcome != "failed":
+            warn(f"there is no report of this run: {reason}")
 
 
 def _record_end(run: RunDirectory, **fields: Any) -> None:

@@ -128,7 +128,7 @@ CASES = [
     (["--gin_file=python.gin"], "python.gin:1: import os"),
     # Flags.
     (["--mode=trian"], "flag --mode=trian: value should be one of <train|config|plan|diff|"),
-    (["--format=xml"], "flag --format=xml: value should be one of <table|yaml|gin|json>"),
+    (["--format=xml"], "flag --format=xml: value should be one of <table|yaml|gin|json|csv>"),
     (["--log_config=some"], "flag --log_config=some: value should be one of <changed|all>"),
     (["--format=json"], "--format does not apply to --mode=train"),
     (["--n_layers=6"], "unknown flag --n_layers; did you mean --gin.Transformer.n_layers?"),

@@ -104,6 +104,7 @@ def assert_sound_until(run_dir, step):
         "manifest.json",
         "metrics.jsonl",
         "samples.jsonl",
+        "report.html",
     }
     assert len(metrics(run_dir)) >= step
 
