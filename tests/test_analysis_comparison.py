@@ -1,5 +1,7 @@
 """Runs set side by side: what differs, and which differ in the seed alone."""
 
+import math
+
 import pytest
 
 from lm_core.analysis.comparison import compare_runs
@@ -50,7 +52,8 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group(tmp_path):
     assert (second.letter, second.label, second.runs) == ("B", "dropout 0.2", [1, 3, 5])
     assert first.results == {1: 2.0, 2: 2.2, 3: 2.4}
     assert first.summary.mean == pytest.approx(2.2)
-    ((place, difference),) = found.differences
+    ((place, difference, unit),) = found.differences
+    assert unit == "nats"
     assert (place, difference.is_paired, difference.exceeds_noise) == (1, True, True)
     assert difference.mean == pytest.approx(0.5)
 
@@ -66,7 +69,7 @@ def test_with_more_groups_each_interval_is_wider(tmp_path):
     runs = [{"seed": s, "dropout": d, "loss": 2 + d + 0.1 * s} for d, s in places]
     found = compared(tmp_path, *runs)
     assert found.confidence == pytest.approx(0.975)
-    assert [place for place, _ in found.differences] == [1, 2]
+    assert [one.group for one in found.differences] == [1, 2]
 
 
 def test_a_group_without_results_is_no_reference(tmp_path):
@@ -75,7 +78,7 @@ def test_a_group_without_results_is_no_reference(tmp_path):
         tmp_path, {"learning_rate": 9.0, "manifest": diverged}, {"dropout": 0.2}, {"dropout": 0.3}
     )
     assert found.reference == 1
-    assert [place for place, _ in found.differences] == [2]
+    assert [one.group for one in found.differences] == [2]
 
 
 def test_the_text_is_compared_by_what_it_says(tmp_path):
@@ -93,3 +96,19 @@ def test_the_text_is_compared_by_what_it_says(tmp_path):
     found = compare_runs([read_run(tmp_path / name) for name in ("c", "d")])
     assert found.keys == ["corpus"]
     assert len(found.groups) == 2
+
+
+def test_losses_on_different_parts_of_a_text_are_not_compared(tmp_path):
+    runs = [{"seed": s, "train_ratio": r} for r in (0.9, 0.95) for s in (1, 2, 3)]
+    (one,) = compared(tmp_path, *runs).differences
+    assert one.difference is None
+
+
+def test_where_the_tokens_differ_bits_per_byte_are_compared(tmp_path):
+    runs = [{"seed": s, "tokenizer": k} for k in ("ascii", "byte") for s in (1, 2, 3)]
+    for number, run in enumerate(runs):
+        run["loss"] = 2.0 if number < 3 else 4.0
+    (one,) = compared(tmp_path, *runs).differences
+    assert one.unit == "bits per byte"
+    # What the made runs have as bits is their loss over the logarithm of two.
+    assert one.difference.mean == pytest.approx(2.0 / math.log(2))

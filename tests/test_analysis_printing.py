@@ -100,3 +100,13 @@ def test_csv_has_a_line_for_each_run(seeded, capsys):
     assert float(rows[0]["final_loss"]) == pytest.approx(2.1)
     assert rows[-1]["final_loss"] == ""
     assert rows[0]["dropout"] == "0.0"
+
+
+def test_runs_on_different_texts_are_told_not_to_compare(folder, capsys):
+    for ratio in (0.9, 0.95):
+        for seed in (1, 2):
+            make_run(folder / f"r{ratio}-s{seed}", seed=seed, train_ratio=ratio)
+    last = compare(capsys, "r*").splitlines()[-1]
+    assert last == "B against A: evaluated on different texts, so that their losses do not compare"
+    (difference,) = json.loads(compare(capsys, "r*", form="json"))["differences"]
+    assert "mean" not in difference

@@ -75,6 +75,22 @@ def test_only_seeds_that_both_have_make_pairs():
     assert difference(first, second).n == 3
 
 
+def test_a_few_common_seeds_do_not_throw_the_other_results_away():
+    generator = np.random.default_rng(2)
+    first = dict(enumerate(generator.normal(2.0, 0.1, size=20)))
+    second = dict(enumerate(generator.normal(2.2, 0.1, size=20), start=17))
+    found = difference(first, second)
+    assert (found.n, found.is_paired, found.exceeds_noise) == (20, False, True)
+    means = [np.mean([*group.values()]) for group in (first, second)]
+    assert found.mean == pytest.approx(means[1] - means[0])
+
+
+def test_with_as_many_common_seeds_as_others_pairs_are_compared():
+    first = {seed: 1.0 + seed for seed in range(6)}
+    second = {seed: 1.5 + seed for seed in range(3, 9)}
+    assert difference(first, second).is_paired
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [({1: 1.0}, {1: 2.0}), ({1: 1.0, 2: 1.0}, {1: 2.0, 2: 2.0}), ({1: 1.0, 2: 1.0}, {3: 9.0})],

@@ -102,14 +102,26 @@ def test_with_muon_both_rates_are_drawn(tmp_path):
     assert list(planned(read_run(path))) == ["learning_rate", "muon_learning_rate"]
 
 
-def test_groups_of_three_seeds_have_a_band_and_smaller_ones_none(tmp_path):
+def test_the_factor_of_a_band_is_that_of_as_many_runs_as_there_are(tmp_path):
     paths = [make_run(tmp_path / f"a{s}", seed=s) for s in (1, 2, 3)]
     paths += [make_run(tmp_path / f"b{s}", seed=s, dropout=0.3) for s in (1, 2)]
-    three, two = data_of(*paths)["groups"]
-    # Student's factor of two degrees of freedom, over the root of three.
-    assert three["factor"] == pytest.approx(4.30265 / 3**0.5, abs=1e-4)
-    assert (three["runs"], two["runs"], two["factor"]) == ([0, 1, 2], [3, 4], None)
-    assert three["label"] == "dropout 0.1"
+    data = data_of(*paths)
+    # Student's factor of two degrees of freedom, over the root of three; two runs have no band.
+    assert data["factors"] == [None, None, None, pytest.approx(4.30265 / 3**0.5, abs=1e-4)]
+    assert [group["mean"] for group in data["groups"]] == [[0, 1, 2], [3, 4]]
+    assert data["groups"][0]["label"] == "dropout 0.1"
+
+
+def test_a_seed_that_did_not_come_to_its_end_is_drawn_for_itself(tmp_path):
+    paths = [make_run(tmp_path / f"a{s}", seed=s) for s in (1, 2)]
+    paths.append(make_run(tmp_path / "a3", seed=3, manifest={"outcome": "diverged"}))
+    (group,) = data_of(*paths)["groups"]
+    assert (group["mean"], group["apart"]) == ([0, 1], [2])
+    stopped = [
+        make_run(tmp_path / f"b{s}", seed=s, manifest={"outcome": "diverged"}) for s in (1, 2)
+    ]
+    (group,) = data_of(*stopped)["groups"]
+    assert (group["mean"], group["apart"]) == ([0, 1], [])
 
 
 def test_fifty_long_runs_keep_all_their_losses_and_stay_small(tmp_path):

@@ -95,3 +95,24 @@ def test_a_figure_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "figures" / "loss.png").mkdir(parents=True)
     with pytest.raises(MachineError, match=r"loss.png cannot be written"):
         list(draw_figures([run], tmp_path / "figures"))
+
+
+def test_a_dollar_in_a_name_begins_no_formula(tmp_path):
+    columns = {"a$\\frac{$/b": [1.0, 2.0, 3.0]}
+    paths = [make_run(tmp_path / f"$x{n}$", columns=columns, n_layers=n) for n in (1, 2)]
+    files = list(draw_figures([read_run(path) for path in paths], tmp_path / "figures"))
+    texts = [node.text for node in ET.parse(files[-1]).iter() if node.tag.endswith("text")]
+    assert "a$\\frac{$/b, reported by a hook" in texts
+
+
+def test_a_seed_that_diverged_does_not_cut_the_mean_off(tmp_path):
+    paths = [make_run(tmp_path / f"{s}", losses=[3.0] * 5, seed=s) for s in (1, 2, 3)]
+    ended = {"outcome": "diverged"}
+    short = {"losses": [1.0] * 2, "evaluations": {}, "max_steps": 5, "manifest": ended}
+    paths.append(make_run(tmp_path / "4", seed=4, **short))
+    mean, alone = drawn(*paths)["training-loss"]
+    assert mean.steps.tolist() == [1, 2, 3, 4, 5]
+    assert alone.steps.tolist() == [1, 2]
+    assert mean.tone == alone.tone
+    # Only the three have evaluations.
+    assert len(drawn(*paths)["validation-loss"]) == 1

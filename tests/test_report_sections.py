@@ -100,13 +100,17 @@ def test_the_manifest_is_told_fact_by_fact(tmp_path):
         ("1:02:03", "3723"),
         ("0:13+", "13"),
         ("-", ""),
-        ("runs/a", "runs/a"),
-        ("completed", "completed"),
-        ("a:b", "0"),
     ],
 )
 def test_cells_sort_by_their_numbers(cell, key):
     assert sections.sort_key(cell) == key
+
+
+def test_what_names_a_run_sorts_as_it_is_written(tmp_path):
+    paths = [make_run(tmp_path / name, sampling_prompt=name) for name in ("1:2", "12 apes")]
+    html = sections.results(compared(*paths))
+    assert "<td>12 apes</td>" in html
+    assert f"<td>{tmp_path}/1:2</td>" in html
 
 
 @pytest.mark.parametrize(

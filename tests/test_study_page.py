@@ -39,7 +39,7 @@ def test_it_tells_what_was_found_and_how_it_did_again(folder):
     html = page_of(folder, results=FRESH)
     assert MARK in html[:200]
     told = texts(html)
-    assert "the same on fresh seeds 2.2000 2.2000 ± 0.1414 nats on 2 fresh seeds" in told
+    assert "the same on fresh seeds 2.2000 ± 0.1414 nats on 2 fresh seeds" in told
     assert "17 completed, 1 pruned, 1 diverged, 1 failed" in told
     assert "trials 20 default" in told
     assert "learning_rate log_uniform [0.0001, 0.1] my.yaml:6" in told

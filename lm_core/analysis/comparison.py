@@ -1,6 +1,7 @@
 """Runs set side by side: what differs, which differ in the seed alone, and what that shows."""
 
 import itertools
+import statistics
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from lm_core.config.rendering import canonical, yaml_value
 
 # What runs of one experiment may differ in.
 SEED = "seed"
+# What decides which text is evaluated.
+_TEXT = ("corpus", "train_ratio")
 
 
 class Compared(NamedTuple):
@@ -47,6 +50,7 @@ class Group(NamedTuple):
         runs: The runs, by their place among all.
         results: For each seed with a run that was completed, its result: a validation loss in nats
             per token; of equal seeds the mean.
+        bits_per_byte: The same in bits per byte of text.
         summary: What is known about the mean of the results; None: there is none.
     """
 
@@ -54,6 +58,7 @@ class Group(NamedTuple):
     label: str
     runs: list[int]
     results: dict[int, float]
+    bits_per_byte: dict[int, float]
     summary: Summary | None
 
 
@@ -62,11 +67,14 @@ class GroupDifference(NamedTuple):
 
     Attributes:
         group: The place of the group.
-        difference: In nats per token; negative where the loss is lower than the first group's.
+        difference: Negative where the loss is lower than the first group's; None: the two do not
+            compare, since they were evaluated on different texts.
+        unit: ``nats``, per token, or ``bits per byte`` where the tokens differ.
     """
 
     group: int
-    difference: Difference
+    difference: Difference | None
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -110,12 +118,24 @@ def compare_runs(records: Sequence[RunRecord]) -> Comparison:
     reference = with_results[0] if with_results else None
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(with_results) - 1)
     differences = [
-        GroupDifference(
-            place, difference(groups[reference].results, groups[place].results, confidence)
-        )
+        _difference(compared, groups[with_results[0]], place, groups[place], confidence)
         for place in with_results[1:]
     ]
     return Comparison(compared, keys, groups, differences, reference, confidence)
+
+
+def _difference(
+    compared: Sequence[Compared], reference: Group, place: int, group: Group, confidence: float
+) -> GroupDifference:
+    """How a group differs from the reference, in what the two have in common."""
+    mine, theirs = (compared[one.runs[0]].record for one in (group, reference))
+    if any(_table(mine)[key] != _table(theirs)[key] for key in _TEXT):
+        return GroupDifference(place, None, "nats")
+    if mine.values.tokenizer == theirs.values.tokenizer:
+        found = difference(reference.results, group.results, confidence)
+        return GroupDifference(place, found, "nats")
+    found = difference(reference.bits_per_byte, group.bits_per_byte, confidence)
+    return GroupDifference(place, found, "bits per byte")
 
 
 def label(differing: dict[str, str]) -> str:
@@ -154,15 +174,18 @@ def _group(compared: Sequence[Compared], letter: str, places: list[int]) -> Grou
     first = compared[places[0]]
     apart = {key: value for key, value in first.differing.items() if key != SEED}
     name = label(apart) or (first.label if len(places) == 1 else "all runs")
-    pairs = sorted(
-        (summary.seed or 0, summary.result.loss)
+    completed = [
+        (summary.seed or 0, summary.result)
         for summary in (compared[place].summary for place in places)
         if summary.result is not None and summary.outcome == "completed"
-    )
-    results = {}
-    # A run that was made twice tells nothing new.
-    for seed, same in itertools.groupby(pairs, key=lambda pair: pair[0]):
-        losses = [loss for _, loss in same]
-        results[seed] = sum(losses) / len(losses)
+    ]
+    results = _by_seed([(seed, result.loss) for seed, result in completed])
+    bits = _by_seed([(seed, result.bits_per_byte) for seed, result in completed])
     summary = summarise([*results.values()]) if results else None
-    return Group(letter, name, places, results, summary)
+    return Group(letter, name, places, results, bits, summary)
+
+
+def _by_seed(pairs: Sequence[tuple[int, float]]) -> dict[int, float]:
+    """The mean result of each seed: a run that was made twice tells nothing new."""
+    by_seed = itertools.groupby(sorted(pairs), key=lambda pair: pair[0])
+    return {seed: statistics.fmean(value for _, value in same) for seed, same in by_seed}

@@ -16,6 +16,7 @@ from lm_core.request import Request
 
 # What stands where nothing is known.
 _UNKNOWN = "-"
+_NOT_COMPARED = "evaluated on different texts, so that their losses do not compare"
 
 
 def compare(request: Request) -> None:
@@ -53,9 +54,10 @@ def document(comparison: Comparison) -> dict[str, Any]:
                 "group": comparison.groups[place].letter,
                 "reference": comparison.groups[comparison.reference or 0].letter,
                 "confidence": comparison.confidence,
-                **difference._asdict(),
+                "unit": unit,
+                **(difference._asdict() if difference else {}),
             }
-            for place, difference in comparison.differences
+            for place, difference, unit in comparison.differences
         ],
     }
 
@@ -129,7 +131,9 @@ def run_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     return [heading, *rows]
 
 
+# What came of a run, and how many columns that is.
 _RESULTS = ("steps", "final nats", "best nats", "bits/byte", "tokens/s", "wall time", "outcome")
+N_RESULTS = len(_RESULTS)
 
 
 def _results(summary: RunSummary) -> tuple[str, ...]:
@@ -190,10 +194,11 @@ def difference_sentences(comparison: Comparison) -> Iterator[str]:
             f"({FEWEST_PAIRS} or more)"
         )
         return
-    for place, found in comparison.differences:
+    for place, found, unit in comparison.differences:
         reference = comparison.groups[comparison.reference or 0].letter
         group = comparison.groups[place].letter
-        yield f"{group} against {reference}: {verdict(found, comparison.confidence)}"
+        told = _NOT_COMPARED if found is None else verdict(found, comparison.confidence, unit)
+        yield f"{group} against {reference}: {told}"
 
 
 def percent(share: float) -> str:
@@ -201,9 +206,9 @@ def percent(share: float) -> str:
     return f"{share:.1%}".replace(".0%", "%")
 
 
-def verdict(found: Difference, confidence: float) -> str:
+def verdict(found: Difference, confidence: float, unit: str = "nats") -> str:
     """A difference in words: how large, how sure, and whether it is more than noise."""
-    what = f"{found.mean:+.4f} nats"
+    what = f"{found.mean:+.4f} {unit}"
     seeds = "seed" if found.n == 1 else "seeds"
     pairs = f"{found.n} common {seeds}" if found.is_paired else f"{found.n} {seeds}, unpaired"
     if found.exceeds_noise is None:

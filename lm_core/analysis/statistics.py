@@ -89,10 +89,10 @@ def difference(
 ) -> Difference:
     """How the results of a second group differ from those of a first, and whether that is noise.
 
-    Where both have results of the same seeds, those are compared pair by pair, which takes out what
-    the seed does to both; the interval is Student's. Elsewhere the interval is Welch's (1947,
-    Biometrika 34, "The generalization of 'Student's' problem"), with the degrees of freedom
-    rounded down.
+    Where at least half of the results are of seeds that both have, those are compared pair by
+    pair, which takes out what the seed does to both; the interval is Student's. Elsewhere it is
+    Welch's (1947, Biometrika 34, "The generalization of 'Student's' problem"), with the degrees of
+    freedom rounded down.
 
     Args:
         first: For each seed, a result.
@@ -100,8 +100,10 @@ def difference(
         confidence: Of the interval.
     """
     seeds = sorted(first.keys() & second.keys())
+    n_fewer = min(len(first), len(second))
+    is_enough = len(seeds) >= FEWEST_PAIRS and len(seeds) * 2 >= n_fewer
     # Where most seeds differ, all results together say more than the few pairs.
-    if len(seeds) >= min(FEWEST_PAIRS, len(first), len(second)) and seeds:
+    if is_enough or (seeds and n_fewer < FEWEST_PAIRS):
         pairs = np.array([second[seed] - first[seed] for seed in seeds])
         return _paired(pairs, confidence)
     one, other = (np.array([*group.values()]) for group in (first, second))

@@ -40,6 +40,8 @@ function extent(arrays) {
 }
 
 function ticks(low, high, most, isLog) {
+  // Ends that only rounding sets apart have no numbers between them.
+  if (!(high - low > 1e-9 * Math.max(Math.abs(low), Math.abs(high)))) return Number.isFinite(low) ? [low] : [];
   if (isLog) {
     const found = [];
     for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
@@ -48,6 +50,8 @@ function ticks(low, high, most, isLog) {
         if (value >= low && value <= high) found.push(value);
       }
     }
+    // Where there are too few powers, even steps say more.
+    if (found.length < 3) return ticks(low, high, most, false);
     const tens = found.filter((value) => Math.abs(Math.log10(value) % 1) < 1e-9);
     return found.length > most && tens.length > 1 ? tens : found.slice(0, 2 * most);
   }
@@ -62,10 +66,11 @@ function ticks(low, high, most, isLog) {
 function short(value, digits = 4) {
   const size = Math.abs(value);
   if (size === 0) return "0";
+  if (size >= 1e15) return value.toExponential(digits - 2).replace(/\.?0+e/, "e");
   for (const [unit, name] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
     if (size >= unit) return `${+(value / unit).toPrecision(digits)}${name}`;
   }
-  return size < 1e-3 ? value.toExponential(digits - 2).replace(/\.?0+e/, "e") : `${+value.toPrecision(digits)}`;
+  return size < 1e-4 ? value.toExponential(digits - 2).replace(/\.?0+e/, "e") : `${+value.toPrecision(digits)}`;
 }
 
 // Numbers on an axis, with as many digits as tell them apart.

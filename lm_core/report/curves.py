@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lm_core.analysis.comparison import Comparison
+from lm_core.analysis.comparison import Comparison, Group
 from lm_core.analysis.records import RunRecord
 from lm_core.analysis.statistics import FEWEST_PAIRS, student_factor
 from lm_core.analysis.summary import training_seconds
@@ -130,20 +130,38 @@ def page_data(comparison: Comparison) -> dict[str, Any]:
             for run, curves in zip(comparison.runs, curves_of(records, drawn), strict=True)
         ],
         "groups": _groups(comparison),
+        "factors": _factors(max(len(group.runs) for group in comparison.groups)),
     }
 
 
+def members(comparison: Comparison, group: Group) -> tuple[list[int], list[int]]:
+    """The runs of a group whose mean is drawn, and those that are drawn for themselves.
+
+    A run that diverged or was stopped would cut the mean of the others off where it ended.
+    """
+    completed = [
+        place for place in group.runs if comparison.runs[place].summary.outcome == "completed"
+    ]
+    if not completed:
+        return list(group.runs), []
+    return completed, [place for place in group.runs if place not in completed]
+
+
 def _groups(comparison: Comparison) -> list[dict[str, Any]]:
-    """Runs that share a colour, and the factor of the band around their mean; None: no band."""
+    """Runs that share a colour, and which of them are drawn as a mean."""
+    found = []
+    for group in comparison.groups:
+        together, apart = members(comparison, group)
+        alone = comparison.runs[group.runs[0]].label
+        label = group.label if comparison.has_seeds else alone
+        found.append({"label": label, "runs": group.runs, "mean": together, "apart": apart})
+    return found
+
+
+def _factors(n: int) -> list[float | None]:
+    """For each number of runs up to one, the factor of the band around their mean; None: none."""
     return [
-        {
-            "label": group.label if comparison.has_seeds else comparison.runs[group.runs[0]].label,
-            "runs": group.runs,
-            "factor": student_factor(len(group.runs) - 1) / math.sqrt(len(group.runs))
-            if len(group.runs) >= FEWEST_PAIRS
-            else None,
-        }
-        for group in comparison.groups
+        student_factor(k - 1) / math.sqrt(k) if k >= FEWEST_PAIRS else None for k in range(n + 1)
     ]
 
 

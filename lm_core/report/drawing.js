@@ -15,7 +15,9 @@ function draw(chart) {
       xs: across(run, curve.steps), ys: curve.values, isBeyond: state.x === "time",
     }))).filter((plan) => !plan.isBeyond);
   const all = [...drawn, ...planned];
-  const [left, right] = state.range || extent(all.map(({ xs }) => xs));
+  let [left, right] = state.range || extent(all.map(({ xs }) => xs));
+  // A single point stands in the middle.
+  if (left === right) [left, right] = [left - 1, right + 1];
   const [bottom, top] = heights(all, isLog, chart.is_from_zero);
   const [name, inUnits] = AXES[state.x];
   const unit = state.x === "time" ? (right > 7200 ? 3600 : right > 120 ? 60 : 1) : 1;

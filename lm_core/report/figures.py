@@ -12,7 +12,7 @@ from lm_core.analysis.statistics import FEWEST_PAIRS, student_factor
 from lm_core.errors import InputError
 from lm_core.extras import needed
 from lm_core.json_lines import cannot_write
-from lm_core.report.curves import EXACT, NAMES, Chart, charts, planned
+from lm_core.report.curves import EXACT, NAMES, Chart, charts, members, planned
 from lm_core.report.series import SMOOTHED_SHARE, smoothed
 
 if TYPE_CHECKING:
@@ -110,17 +110,23 @@ def _draw(axes: "Axes", chart: Chart, comparison: Comparison) -> None:
             )
         if line.raw is not None:
             axes.plot(line.steps, line.raw, color=colour, alpha=_RAW_SHOWS, lw=_RAW)
-        axes.plot(line.steps, line.values, color=colour, ls=dash, lw=_LINE, label=line.label)
+        label = _plain(line.label)
+        axes.plot(line.steps, line.values, color=colour, ls=dash, lw=_LINE, label=label)
     if chart.name == "learning-rate" and len(comparison.runs) == 1:
         _draw_planned(axes, comparison.runs[0].record)
     if chart.is_log:
         axes.set_yscale("log", nonpositive="mask")
     elif chart.is_from_zero:
         axes.set_ylim(bottom=0)
-    axes.set(xlabel="steps", ylabel=f"{chart.title}, {chart.unit}")
+    axes.set(xlabel="steps", ylabel=_plain(f"{chart.title}, {chart.unit}"))
     names = [line for line in drawn if line.label]
     if 1 < len(names) <= _MOST_NAMES:
         axes.legend(frameon=False, fontsize="small")
+
+
+def _plain(text: str) -> str:
+    """A text in which no dollar begins a formula."""
+    return text.replace("$", r"\$")
 
 
 def _draw_planned(axes: "Axes", run: RunRecord) -> None:
@@ -133,21 +139,24 @@ def lines(chart: Chart, comparison: Comparison) -> Iterator[Line]:
     """What a chart draws: a line for each metric of one run, or for each of several runs.
 
     Runs that differ in the seed alone are drawn as their mean; of three or more, with the band
-    that holds the mean of all seeds with 95 % (Student's).
+    that holds the mean of all seeds with 95 % (Student's). Those that did not come to their end are
+    drawn for themselves.
     """
+    alone = len(comparison.runs) == 1
     for index, column in enumerate(chart.columns):
         for place, group in enumerate(comparison.groups):
-            records = [comparison.runs[number].record for number in group.runs]
-            parts = [part for part in (_line(r, column) for r in records) if part is not None]
-            if not parts:
-                continue
-            alone = len(comparison.runs) == 1
             tone = index if alone else place
             label = NAMES.get(column, chart.title) if alone else _label(group, comparison)
-            if len(parts) == 1:
-                yield parts[0]._replace(label=label, tone=tone)
-            else:
-                yield _mean(parts)._replace(label=label, tone=tone)
+            together, apart = members(comparison, group)
+            found = [_line(comparison.runs[number].record, column) for number in together]
+            parts = [part for part in found if part is not None]
+            if parts:
+                line = _mean(parts) if len(parts) > 1 else parts[0]
+                yield line._replace(label=label, tone=tone)
+            for number in apart:
+                rest = _line(comparison.runs[number].record, column)
+                if rest is not None:
+                    yield rest._replace(label=comparison.runs[number].label, tone=tone, raw=None)
 
 
 def _label(group: Group, comparison: Comparison) -> str:

@@ -106,8 +106,11 @@ function line(run, curve, column, look) {
 }
 
 function meanLines(group, place, column) {
-  const members = group.runs.map((index) => runs[index]).filter((run) => run.curves[column]);
-  if (!members.length) return [];
+  const apart = group.apart.map((index) => runs[index]).filter((run) => run.curves[column])
+    .map((run) => ({ ...line(run, run.curves[column], column, { label: run.label, tone: place }), raw: null }));
+  const members = group.mean.map((index) => runs[index]).filter((run) => run.curves[column]);
+  if (!members.length) return apart;
+  const factor = page.factors[members.length];
   const parts = members.map((run) => line(run, run.curves[column], column, {}));
   const counts = new Map();
   members.forEach((run) => run.curves[column].steps.forEach((step) => counts.set(step, (counts.get(step) || 0) + 1)));
@@ -126,14 +129,14 @@ function meanLines(group, place, column) {
     const mean = sum / values.length;
     xs.push(sumX / values.length);
     ys.push(mean);
-    if (group.factor === null) return;
+    if (factor === null) return;
     const spread = Math.sqrt(values.reduce((total, v) => total + (v - mean) ** 2, 0) / (values.length - 1));
-    low.push(mean - group.factor * spread);
-    high.push(mean + group.factor * spread);
+    low.push(mean - factor * spread);
+    high.push(mean + factor * spread);
   });
   const band = low.length ? { low, high } : null;
   const isMarked = column === "val_loss";
-  return [{ label: group.label, tone: place, column, n: xs.length, xs, ys, band, raw: null, isMarked }];
+  return [{ label: group.label, tone: place, column, n: xs.length, xs, ys, band, raw: null, isMarked }, ...apart];
 }
 
 // ---- scales
@@ -158,7 +161,9 @@ function heights(drawn, isLog, isFromZero) {
   const usual = seen[Math.floor(0.98 * (seen.length - 1))];
   if (!state.whole && !isLog && high > usual + 1.5 * (usual - low) && usual > low) high = usual + 0.15 * (usual - low);
   if (isLog) return [low / 1.08, Math.max(high * 1.08, low * 1.2)];
-  const room = (high - low || Math.abs(high) || 1) * 0.05;
+  // What differs by rounding alone does not differ.
+  const spread = high - low > 1e-9 * Math.abs(high) ? high - low : Math.abs(high);
+  const room = (spread || 1) * 0.05;
   return [low >= 0 && low - room < 0 ? 0 : low - room, high + room];
 }
 

@@ -115,7 +115,7 @@ function controls() {
   on("smoothing", "input", (input) => {
     // From none to a tenth of the run, finer where it is small.
     state.window = input.value > 0 ? (page.steps / 10) * (input.value / 100) ** 2 : 0;
-    document.querySelector("[data-window]").textContent = `${short(Math.round(state.window))} steps`;
+    document.querySelector("[data-window]").textContent = `${short(Math.round(state.window))} ${Math.round(state.window) === 1 ? "step" : "steps"}`;
   });
   document.querySelectorAll("[data-log]").forEach((input) => input.addEventListener("change", () => {
     logarithmic.set(input.dataset.log, input.checked);

@@ -105,8 +105,7 @@ def header(title: str, *marks: str) -> Html:
 
 def footer() -> Html:
     """The foot of a page: what made it, and when."""
-    now = datetime.now(UTC).isoformat(timespec="minutes").replace("+00:00", " UTC")
-    made = f"Made by lm_core {metadata.version('lm_core')}, {now.replace('T', ' ')}."
+    made = f"Made by lm_core {metadata.version('lm_core')}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     return element("footer", made)
 
 
@@ -150,7 +149,7 @@ def _controls(comparison: Comparison, drawn: Sequence[Chart], window: int) -> Ht
         "label",
         "smoothing ",
         Html('<input type="range" name="smoothing" min="0" max="100" aria-label="smoothing">'),
-        element("output", f"{window:,} steps", data_window=True),
+        element("output", "1 step" if window == 1 else f"{window:,} steps", data_window=True),
     )
     mean = element("label", Html('<input type="checkbox" name="mean" checked>'), " mean over seeds")
     whole = element("label", Html('<input type="checkbox" name="whole">'), " whole range")

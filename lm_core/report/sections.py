@@ -6,6 +6,7 @@ from typing import Any
 
 from lm_core.analysis.comparison import Compared, Comparison
 from lm_core.analysis.printing import (
+    N_RESULTS,
     difference_sentences,
     group_rows,
     run_rows,
@@ -89,7 +90,8 @@ def _speed(summary: RunSummary) -> tuple[str, str]:
 def results(comparison: Comparison) -> Html:
     """Several runs in a table, and what their differences show."""
     heading, *rows = run_rows(comparison)
-    parts = [table(heading, [_coloured(row) for row in rows], is_sortable=True)]
+    n_named = len(heading) - N_RESULTS
+    parts = [table(heading, [_coloured(row, n_named) for row in rows], is_sortable=True)]
     if comparison.has_seeds:
         parts.append(element("h2", "Over seeds"))
         heading, *rows = group_rows(comparison)
@@ -98,17 +100,23 @@ def results(comparison: Comparison) -> Html:
     return join(parts)
 
 
-def _coloured(row: Sequence[str]) -> list[Html]:
-    """A row of runs: cells that sort by their number, and an outcome that is seen at once."""
+def _coloured(row: Sequence[str], n_named: int) -> list[Html]:
+    """A row of runs: cells that sort by their number, and an outcome that is seen at once.
+
+    Args:
+        row: The cells.
+        n_named: How many of them name the run, before its results.
+    """
     *cells, outcome = row
     return [
-        *(element("td", cell, data_value=sort_key(cell)) for cell in cells),
+        *(element("td", cell) for cell in cells[:n_named]),
+        *(element("td", cell, data_value=sort_key(cell)) for cell in cells[n_named:]),
         element("td", outcome, class_=_kind(outcome)),
     ]
 
 
 def sort_key(cell: str) -> str:
-    """A number without what is written around it; the cell where it is no number."""
+    """The number of a result without what is written around it; empty where there is none."""
     if cell == "-":
         return ""
     number = cell.split(" ")[0].replace(",", "").rstrip("+")
@@ -117,10 +125,6 @@ def sort_key(cell: str) -> str:
         for part in number.split(":"):
             seconds = seconds * _SIXTY + int(part) if part.isdecimal() else seconds
         return str(seconds)
-    try:
-        float(number)
-    except ValueError:
-        return cell
     return number
 
 

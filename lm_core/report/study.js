@@ -23,7 +23,8 @@ function usual(values) {
   const [low, high] = [sorted[0], sorted.at(-1)];
   const middle = sorted[Math.floor(0.75 * (sorted.length - 1))];
   const top = high > middle + 2 * (middle - low) && middle > low ? middle + (middle - low) : high;
-  const room = (top - low || Math.abs(low) || 1) * 0.06;
+  const spread = top - low > 1e-9 * Math.abs(low) ? top - low : Math.abs(low);
+  const room = (spread || 1) * 0.06;
   return [low - room, top + room];
 }
 
@@ -132,7 +133,7 @@ function curves(figure) {
     label: "Validation loss of the trials against steps",
     width,
     height,
-    x: axis("steps", [Math.min(first, last - 1), last], false, width / 90),
+    x: axis("steps", first < last ? [first, last] : [first - 1, first + 1], false, width / 90),
     y: axis("", usual(drawn.flatMap((trial) => trial.losses)), false, height / 55),
   });
   const order = [...drawn].sort((a, b) => (losses[b.number] ?? Infinity) - (losses[a.number] ?? Infinity));

@@ -73,7 +73,8 @@ def _tiles(
     results: Sequence[FreshResult],
 ) -> Html:
     fresh = mean_and_deviation(results)
-    again = (f"{fresh[0]:.4f}", fresh_told(results)) if fresh else (_UNKNOWN, fresh_told(results))
+    mean = f"{fresh[0]:.4f}" if fresh else _UNKNOWN
+    again = (mean, fresh_told(results).removeprefix(mean).strip())
     n_done = sum(record.steps for record in records)
     seconds = sum(record.seconds or 0.0 for record in records)
     counts = Counter(record.outcome for record in records)
@@ -112,8 +113,10 @@ def _curves() -> list[Html]:
         element(
             "div",
             _figure("history", "History", "validation loss, nats per token; the line is the best"),
-            _figure("curves", "Curves of the trials", "validation loss; darker is better"),
-            _figure("parallel", "All values", "a line a trial; darker is better", is_wide=True),
+            _figure("curves", "Curves of the trials", "validation loss; the stronger, the better"),
+            _figure(
+                "parallel", "All values", "a line a trial; the stronger, the better", is_wide=True
+            ),
             class_="charts halves even",
         ),
     ]
@@ -128,7 +131,7 @@ def _importance(mattered: Importance | None) -> list[Html]:
         f"{mattered.n_trials} trials reached, that each hyperparameter explains alone: functional "
         "ANOVA (Hutter, Hoos and Leyton-Brown 2014). The whiskers hold 90 % of what trials that "
         "are drawn anew give: where they are wide, nobody knows yet. What is missing to 100 % is "
-        "in combinations."
+        "in combinations, or more than so few trials can tell."
     )
     bars = element("div", _figure("importance", "Importance", ""), class_="charts")
     return [heading, element("p", note, class_="faint"), bars]

@@ -90,7 +90,7 @@ def run(folder, deadly):
 def rubbish(run_dir):
     """Whatever is there that a run does not leave."""
     known = {".lock", "config.yaml", "config.gin", "manifest.json", "checkpoints"}
-    known |= {"metrics.jsonl", "samples.jsonl"}
+    known |= {"metrics.jsonl", "samples.jsonl", "report.html"}
     beside = [path for path in run_dir.parent.iterdir() if path.name.endswith(".new")]
     inside = [path for path in run_dir.iterdir() if path.name not in known]
     checkpoints = (run_dir / "checkpoints").iterdir()

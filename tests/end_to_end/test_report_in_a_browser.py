@@ -10,21 +10,11 @@ from lm_core.analysis.records import read_run
 from lm_core.report import figures
 from lm_core.report.curves import charts
 from lm_core.report.page import page
-from lm_core.search.study_folder import StudyFolder
-from lm_core.search.study_page import study_page
-from lm_core.search.trial_records import FreshResult
-from tests.chromium import Browser, needs_chromium
+from tests.chromium import needs_chromium
 from tests.made_run import make_run
-from tests.small_studies import tried
 
 pytestmark = needs_chromium
 ATTACK = '</script><script>document.title = "taken"</script><img src=x onerror=alert(1)>'
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("browser")) as opened:
-        yield opened
 
 
 def losses(n, seed=0):
@@ -316,53 +306,6 @@ def test_the_page_fits_its_window_and_can_be_read_in_any_light(
     browser.show(1200)
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory, browser):
-    """The page of a study of twenty trials."""
-    folder = tmp_path_factory.mktemp("study")
-    one, trials = tried(folder)
-    (folder / "study").mkdir()
-    file = folder / "report.html"
-    results = [FreshResult(11, "completed", 2.1, "")]
-    file.write_text(study_page(one, StudyFolder(folder / "study"), trials, trials[6], results))
-    return file
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1200])
-def test_the_page_of_a_study_draws_every_trial_in_every_chart(browser, study, width, theme):
-    browser.show(width, theme=theme)
-    browser.open(study)
-    counts = browser.run("""
-      const count = (name, what) =>
-        document.querySelectorAll(`figure[data-chart="${name}"] ${what}`).length;
-      return {
-        history: count("history", "[data-trial]"), curves: count("curves", "path[data-trial]"),
-        parallel: count("parallel", "path[data-trial]"), bars: count("importance", ".bar"),
-        rates: count("slice-learning_rate", "[data-trial]"), rings: count("history", ".ring"),
-      };
-    """)
-    # One trial diverged and one failed before their first evaluation.
-    expected = {"history": 20, "curves": 18, "parallel": 18, "bars": 2, "rates": 20, "rings": 1}
-    assert counts == expected
-    assert browser.run("return document.documentElement.scrollWidth") <= width
-    assert browser.complaints() == []
-    browser.show(1200)
-
-
-def test_a_trial_that_is_chosen_stands_out_everywhere(browser, study):
-    browser.open(study)
-    browser.run("document.querySelector('tr[data-row=\"3\"]').click()")
-    chosen = browser.run("""
-      return [...document.querySelectorAll(".chosen")].map(({ dataset }) =>
-        dataset.trial ?? dataset.row);
-    """)
-    assert set(chosen) == {"3"}
-    assert len(chosen) == 6
-    said = browser.run("return document.querySelector('[data-chosen]').textContent")
-    assert said.startswith("trial 3, completed, ")
-
-
 def luminance(colour):
     parts = [int(part) / 255 for part in colour[4:-1].split(",")]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
@@ -371,29 +314,3 @@ def luminance(colour):
 
 def contrast(one, other):
     return (max(one, other) + 0.05) / (min(one, other) + 0.05)
-
-
-@pytest.mark.exhaustive
-def test_fifty_runs_of_ten_thousand_points_are_small_and_open_at_once(browser, tmp_path):
-    evaluations = {step: 2 + 1 / step for step in range(500, 10_001, 500)}
-    runs = [
-        read_run(
-            make_run(
-                tmp_path / f"{number}",
-                losses=losses(10_000, number),
-                evaluations=evaluations,
-                seed=number % 5,
-                learning_rate=0.001 * (1 + number // 5),
-            )
-        )
-        for number in range(50)
-    ]
-    file = tmp_path / "report.html"
-    file.write_text(page(runs))
-    assert file.stat().st_size <= 5_000_000
-    browser.show(1200)
-    # Whatever else the machine does, it makes no page faster than it is.
-    assert min(browser.open(file) for _ in range(3)) <= 2.0
-    click(browser, 'input[name="mean"]')
-    assert points(browser)["training-loss/train_loss"] == [10_000] * 50
-    assert browser.complaints() == []
