@@ -103,8 +103,8 @@ def _figure(name: str, title: str, unit: str, is_wide: bool = False) -> Html:
 def _curves() -> list[Html]:
     note = (
         "Full circles are trials that were completed, pale ones were pruned and stand at the last "
-        "loss they had, crosses diverged or failed; the ring is the best. Click a trial to see it "
-        "in every chart."
+        "loss they had, crosses diverged or failed. What is far worse stands at the upper edge; "
+        "the ring is the best. Click a trial to see it in every chart."
     )
     return [
         element("noscript", element("p", "The charts are drawn by a script in this file.")),
