@@ -74,3 +74,29 @@ def test_the_configuration_of_a_trial_is_checked_as_a_whole(folder):
     assert one.values_of({"d_model": 36}, seed=3).seed == 3
     with pytest.raises(InputError, match="d_model: 33 is not divisible by n_heads 4"):
         one.values_of({"d_model": 33})
+
+
+def test_a_text_that_is_not_there_is_told_as_training_tells_it(folder):
+    with pytest.raises(InputError) as error:
+        study(folder, f"corpus: none.txt\n{BASE}{SPACE}").require_text()
+    assert error.value.message == "my.yaml:1: corpus: 'none.txt' does not exist"
+    (folder / "none.txt").write_text("")
+    with pytest.raises(InputError, match=r"my\.yaml:1: corpus: 'none\.txt' is empty"):
+        study(folder, f"corpus: none.txt\n{BASE}{SPACE}").require_text()
+    (folder / "none.txt").write_text("text")
+    study(folder, f"corpus: none.txt\n{BASE}{SPACE}").require_text()
+    study(folder).require_text()
+
+
+def test_a_study_may_be_moved_with_its_text_and_be_given_by_either_name_of_it(folder, monkeypatch):
+    text = f"corpus: text.txt\n{BASE}{SPACE}"
+    recorded = study(folder, text).definition()
+    absolute = study(folder, text.replace("text.txt", f"{folder}/text.txt"))
+    require_same_study(recorded, absolute, "here")
+    (folder / "moved").mkdir()
+    monkeypatch.chdir(folder / "moved")
+    moved = study(folder / "moved", text)
+    require_same_study(recorded, moved, "here")
+    assert moved.base.values.corpus == f"{folder}/moved/text.txt"
+    (told,) = differences(folder, text, text.replace("text.txt", "other.txt"))
+    assert told.startswith("corpus: 'text.txt' there, 'other.txt' now (")

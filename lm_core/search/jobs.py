@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from lm_core.config.table import gin_parameter
 from lm_core.errors import DivergenceError, InputError, StoppedError
+from lm_core.search.doubts import Doubts
 from lm_core.search.locks import FileLock
 from lm_core.search.study import Study
 from lm_core.search.study_folder import StudyFolder
@@ -58,6 +59,7 @@ class Workplace:
         n_threads: Threads for each run; None: as many as it likes.
         is_shared: Whether other machines take part.
         n_stops: How often each run was stopped by somebody else.
+        doubts: The trials that failed for what may be no fault of their own.
     """
 
     study: Study
@@ -68,6 +70,7 @@ class Workplace:
     n_threads: int | None
     is_shared: bool
     n_stops: dict[str, int]
+    doubts: Doubts
 
     def start(
         self, run_dir: Path, log: Path, values: Mapping[str, Any], lock: FileLock
@@ -110,6 +113,7 @@ class _Run:
         self._process: RunProcess | None = None
         self._is_stopping = False
         self._is_begun = False
+        self._is_kept_open = False
 
     def progress(self) -> tuple[str, int, float | None]:
         """Its name, its step, and its newest validation loss."""
@@ -143,7 +147,8 @@ class _Run:
         if code is None:
             return False
         self._conclude(code, self._process.last_words())
-        self._lock.let_go()
+        if not self._is_kept_open:
+            self._lock.let_go()
         return True
 
     def _ends_before_it_starts(self) -> bool:
@@ -188,12 +193,17 @@ class _Run:
             self._note(FAILED, None, steps, _killed(-code))
         else:
             kind = "refused" if code == InputError.exit_code else "the machine failed"
-            self._note(FAILED, None, steps, f"{kind}: {last_words}")
+            self._fail(steps, f"{kind}: {last_words}")
 
     def _is_stopped_too_often(self) -> bool:
         n_stops = self._place.n_stops.get(self._name, 0) + 1
         self._place.n_stops[self._name] = n_stops
         return n_stops >= _MOST_STOPS
+
+    def _fail(self, steps: int, reason: str) -> None:
+        """Notes a failure that may be no fault of the run."""
+        self._place.doubts.stop_if_full(self._name, reason)
+        self._note(FAILED, None, steps, reason)
 
     def _note(self, outcome: str, loss: float | None, steps: int, reason: str) -> None:
         raise NotImplementedError
@@ -274,6 +284,12 @@ class TrialJob(_Run):
 
     def _note(self, outcome: str, loss: float | None, steps: int, reason: str) -> None:
         self._place.records.finish(self.number, outcome, loss, steps, reason)
+        if outcome != FAILED:
+            self._place.doubts.clear_up()
+
+    def _fail(self, steps: int, reason: str) -> None:
+        self._is_kept_open = True
+        self._place.doubts.add(self.number, steps, reason, self._lock)
 
 
 class FreshSeedJob(_Run):

@@ -13,6 +13,7 @@ from lm_core.report.reporting import REPORT, require_free
 from lm_core.request import Request
 from lm_core.search import summary
 from lm_core.search.claims import Claims
+from lm_core.search.doubts import Doubts
 from lm_core.search.jobs import Workplace
 from lm_core.search.progress_table import StudyProgress
 from lm_core.search.storage import (
@@ -54,6 +55,7 @@ def search(request: Request) -> None:
     config = inspection.check(request.config, file)
     study = Study(config, file.settings, file.sources)
     names = [given.name for given in request.config.files if given.flag == FLAGS[".yaml"]]
+    study.require_text()
     path = request.run_dir or default_folder(names[-1])
     folder = StudyFolder(path)
     require_optuna(study.settings.sampler)
@@ -105,6 +107,7 @@ def _begin(request: Request, study: Study, folder: StudyFolder, n_workers: int) 
         n_threads=max(1, n_cores // n_workers) if n_workers > 1 else None,
         is_shared=is_shared,
         n_stops={},
+        doubts=Doubts(records, folder.owner),
     )
 
 

@@ -131,16 +131,22 @@ def _with_driver(url: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def failures_told(url: str | None) -> Iterator[None]:
-    """Says of a database that fails in the middle of a study that the same command goes on.
+    """Says of a storage that fails in the middle of a study that the same command goes on.
 
     Args:
-        url: Its address; None: there is none.
+        url: The address of the database; None: there is a journal.
 
     Raises:
         MachineError: It did.
     """
     if url is None:  # Without what databases need, which takes a second to import.
-        yield
+        try:
+            yield
+        except OSError as error:
+            message = f"the study cannot be written: {error.strerror or error}"
+            raise MachineError(f"{message}; when that is mended, the same command goes on") from (
+                error
+            )
         return
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError

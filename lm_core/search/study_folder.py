@@ -118,7 +118,7 @@ class StudyFolder:
         header = (
             "the base of the trials of this study: what is searched has the first of its values"
         )
-        self.write(BASE, yaml_text(study.config, header))
+        self.write(BASE, yaml_text(study.base, header))
         self.write(STUDY, study_text(study))
 
     def write(self, name: str, text: str) -> None:

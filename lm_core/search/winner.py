@@ -4,7 +4,6 @@ import math
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from lm_core.config.checks import check_value
@@ -109,9 +108,8 @@ def best_text(
         results: How it did on fresh seeds.
     """
     values = study.values_of(best.values).to_dict()
-    if values["corpus"] is not None:
-        # The file may be used from anywhere.
-        values["corpus"] = str(Path(values["corpus"]).expanduser().absolute())
+    # The file may be used from anywhere.
+    values["corpus"] = study.base.values.corpus
     fresh = fresh_told(results)
     head = [
         f"The best of {study.settings.trials} trials of {folder.path}, trial {best.number}:",
