@@ -141,6 +141,32 @@ def failing(place, code, words="its last words", number=None):
     return job
 
 
+@pytest.mark.parametrize(("code", "n_starts"), [(1, 2), (2, 2), (3, 1)])
+def test_a_trial_that_cannot_go_on_with_what_is_left_of_it_is_run_from_the_start_once(
+    place, code, n_starts
+):
+    number = place.records.create(place.folder.owner)
+    run_dir = place.folder.trial("0000")
+    writes(run_dir, {10: 4.0, 12: None})
+    job, _ = trial(place, number)
+    assert not job.is_over()
+    place.process.code, place.process.last_words = code, lambda: f"{run_dir} has lost its mind"
+    if n_starts == 2:
+        assert not job.is_over()
+        assert not run_dir.exists()
+        assert (place.folder.path / "damaged" / "0000-1" / "metrics.jsonl").exists()
+    job.is_over()
+    assert len(place.started) == n_starts
+
+
+def test_a_trial_that_cannot_go_on_for_another_reason_keeps_what_it_has(place):
+    number = place.records.create(place.folder.owner)
+    writes(place.folder.trial("0000"), {10: 4.0, 12: None})
+    failing(place, 2, words="corpus: 'text.txt' does not exist", number=number)
+    assert place.folder.trial("0000").exists()
+    assert len(place.started) == 1
+
+
 @pytest.mark.parametrize(
     ("code", "kind"), [(2, "refused"), (1, "the machine failed"), (77, "the machine failed")]
 )

@@ -112,8 +112,10 @@ class _Run:
         self._tail = MetricsTail(run_dir)
         self._process: RunProcess | None = None
         self._is_stopping = False
-        self._is_begun = False
+        self._is_begun, self._is_begun_anew = False, False
         self._is_kept_open = False
+        # Whether there is something of it that can be damaged, and how far that came.
+        self._is_resumed, self._step_before = False, 0
 
     def progress(self) -> tuple[str, int, float | None]:
         """Its name, its step, and its newest validation loss."""
@@ -138,6 +140,8 @@ class _Run:
             return True
         if self._process is None:
             log = self._place.folder.log(self._name)
+            self._is_resumed = self._run_dir.exists() and not self._is_begun_anew
+            self._step_before = self._tail.step
             self._process = self._place.start(self._run_dir, log, self._values, self._lock)
         # What it writes before its end is read after it.
         code = self._process.exit_code()
@@ -145,6 +149,9 @@ class _Run:
         if not self._goes_on_well():
             self._process.stop()
         if code is None:
+            return False
+        if self._is_of_no_use(code, self._process.last_words()):
+            self._begin_anew()
             return False
         self._conclude(code, self._process.last_words())
         if not self._is_kept_open:
@@ -162,6 +169,19 @@ class _Run:
             self._conclude(DivergenceError.exit_code, ending.reason)
             return True
         return False
+
+    def _is_of_no_use(self, code: int, last_words: str) -> bool:
+        """Whether its record or its checkpoints are so damaged that it cannot go on."""
+        is_refused = code > 0 and code != DivergenceError.exit_code and code not in _STOPPED
+        # What is said of other things, such as the text, names none of its files.
+        is_about_it = f"{self._run_dir.parent.name}/{self._run_dir.name}" in last_words
+        did_nothing = self._tail.step <= self._step_before
+        return is_refused and self._is_resumed and did_nothing and is_about_it
+
+    def _begin_anew(self) -> None:
+        self._is_begun_anew = True
+        self._place.folder.set_aside(self._run_dir, self._name)
+        self._tail, self._process = MetricsTail(self._run_dir), None
 
     @property
     def _is_whole(self) -> bool:

@@ -65,7 +65,8 @@ def counts_told(records: Sequence[TrialRecord]) -> str:
     """How many trials ended how."""
     counts = Counter(record.outcome for record in records)
     parts = [f"{counts[name]} {name}" for name in (COMPLETED, PRUNED, DIVERGED, FAILED)]
-    return f"{len(records)} trials: {', '.join(parts)}"
+    n = len(records)
+    return f"{n} trial{'s' if n != 1 else ''}: {', '.join(parts)}"
 
 
 def steps_told(records: Sequence[TrialRecord], max_steps: int) -> str:

@@ -214,34 +214,6 @@ def test_whatever_befalls_a_trial_costs_that_trial(tmp_path):
     assert "best: trial 5" in said
 
 
-def test_a_machine_that_fails_trials_costs_none_of_them(tmp_path, straight):
-    fates = {f"STAND_IN_{n:04d}": "1" for n in range(1, 6)}
-    _, errors = searched(tmp_path, check=1, **fates)
-    assert errors == (
-        "error: 3 trials in a row failed, the last one: the machine failed: 1 is its fate; when "
-        "that is mended, the same command goes on\n"
-    )
-    assert set(starts(tmp_path)) == {"0000", "0001", "0002", "0003"}
-    said, _ = searched(tmp_path)
-    assert "going on: 1 of 6 trials are done, 3 not finished yet" in said
-    assert "6 trials: 6 completed" in said
-    assert [record.loss for record in results(tmp_path)][:4] == [loss for _, loss in straight][:4]
-
-
-def test_a_text_that_is_not_there_costs_no_trial_and_makes_nothing(tmp_path):
-    text = "corpus: texts/*.txt\n" + STUDY
-    _, errors = searched(tmp_path, check=2, text=text)
-    assert errors == "error: my.yaml:1: corpus: 'texts/*.txt' is a glob that matches no file\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["my.yaml"]
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "a.txt").write_text("text")
-    searched(tmp_path)
-    base = (tmp_path / "studies/my/base.yaml").read_text()
-    assert f"{tmp_path}/texts/*.txt" in base
-    # Its own record is the same study.
-    searched(tmp_path, "--config=studies/my/study.yaml", "--run_dir=studies/my")
-
-
 def test_where_every_trial_fails_the_commonest_reason_is_told(tmp_path):
     fates = {f"STAND_IN_{n:04d}": "kill" for n in range(6)}
     _, errors = searched(tmp_path, check=1, **fates)
