@@ -235,9 +235,15 @@ def test_a_study_is_refused_where_a_configuration_is_wanted(folder):
 
 
 def test_a_base_that_breaks_a_rule_is_told_with_the_first_searched_value(folder):
-    text = "n_heads: 4\n" + searching("d_model: {int: [30, 64]}")
+    text = "n_heads: 4\n" + searching("d_model: {choice: [30, 35]}")
     (told,) = problems(text)
     assert told == "d_model 30 (my.yaml:3) is not divisible by n_heads 4 (my.yaml:1)"
+
+
+def test_a_first_value_that_does_not_fit_refuses_no_study(folder):
+    found = study_of("d_model: 16\n" + searching("n_heads: {choice: [3, 2]}"))
+    assert (found.values.n_heads, found.settings.space["n_heads"].options) == (2, (3, 2))
+    assert str(found.config.sources["n_heads"]) == "my.yaml:3"
 
 
 def test_an_unknown_value_of_the_search_breaks_no_rule(folder):

@@ -11,7 +11,9 @@ from lm_core.config.names import unknown_key
 from lm_core.config.rendering import canonical
 from lm_core.config.statements import Finding, Reading, Source, Statement
 from lm_core.config.table import value_types
+from lm_core.config.training_config import TrainingConfig
 from lm_core.errors import shown, unknown
+from lm_core.search.fitting import fitting_values
 from lm_core.search.space import (
     CHOICE,
     KINDS,
@@ -85,6 +87,8 @@ class StudyFile:
         self.sources: dict[str, Source] = {}
         self._space: dict[str, Distribution] = {}
         self._plain: dict[str, Any] = {}
+        # Where each hyperparameter is searched.
+        self._places: dict[str, Source] = {}
 
     @property
     def settings(self) -> StudySettings:
@@ -162,8 +166,11 @@ class StudyFile:
                 reading.unread.add(key)
                 continue
             self._space[key] = found
+            self._places[key] = source
+        chosen = fitting_values(self._space, _values(reading), reading.unread)
+        for key, source in self._places.items():
             if key not in set_by_flag:
-                reading.statements.append(Statement(key, key, found.first, source, {}))
+                reading.statements.append(Statement(key, key, chosen[key], source, {}))
 
     def misfits(
         self, values: Mapping[str, Any], origins: Mapping[str, Source], unknown: Collection[str]
@@ -206,6 +213,12 @@ class StudyFile:
             message = f"{n_trials} are more than the {n_all} combinations that there are to search"
             findings.append(Finding(place, f"{place}: trials: {message}"))
         return findings
+
+
+def _values(reading: Reading) -> dict[str, Any]:
+    """Every key with its value so far, or its default where that is none that it takes."""
+    said = {s.key: s.value for s in reading.statements if not check_value(s.key, s.value)}
+    return TrainingConfig().model_dump() | said
 
 
 def _line(lines: Mapping[str, int], path: str, default: int | None) -> int | None:

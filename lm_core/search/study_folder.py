@@ -136,9 +136,7 @@ class StudyFolder:
         Raises:
             MachineError: It cannot be written.
         """
-        header = (
-            "the base of the trials of this study: what is searched has the first of its values"
-        )
+        header = "the base of the trials of this study: what is searched has one of its values"
         self.write(BASE, yaml_text(study.base, header))
         self.write(STUDY, study_text(study))
 
