@@ -37,6 +37,19 @@ def test_what_is_not_installed_is_told_with_the_command_that_installs_it(without
     assert error.value.message.endswith(install)
 
 
+def test_a_missing_package_of_the_report_is_told_at_the_start(without, monkeypatch):
+    without("sklearn")
+    monkeypatch.setattr(storage, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"^the report of --mode=search needs the package sklearn"):
+        storage.require_optuna("tpe")
+
+
+def test_a_database_without_sqlalchemy_is_told_with_the_command_that_installs_it(without):
+    without("sqlalchemy")
+    with pytest.raises(InputError, match=r"^--storage needs the package sqlalchemy: .* it$"):
+        open_database("postgresql://127.0.0.1:1/none")
+
+
 def test_a_missing_driver_is_told_with_the_command_that_installs_it(without):
     without("psycopg")
     with pytest.raises(InputError, match=r"the driver is missing: .* -e '\.\[search\]'$"):

@@ -27,7 +27,8 @@ def test_more_trials_and_seeds_make_no_other_study(folder, line):
 
 
 def test_the_value_below_a_searched_key_makes_no_other_study(folder):
-    recorded = study(folder, f"learning_rate: 0.5\n{BASE}{SPACE}").definition()
+    (folder / "below.yaml").write_text("learning_rate: 0.5\n")
+    recorded = study(folder, f"extends: below.yaml\n{BASE}{SPACE}").definition()
     require_same_study(recorded, study(folder), "here")
 
 
@@ -41,9 +42,9 @@ def test_everything_that_differs_is_told_with_its_place(folder):
         "d_model: 256 there, 64 now (my.yaml:5)",
         "seed: 7 there, 8 now (my.yaml:1)",
         'search.learning_rate: {"log_uniform": [0.0001, 0.1]} there, '
-        '{"log_uniform": [0.0001, 1.0]} now (my.yaml:6)',
+        '{"log_uniform": [0.0001, 1.0]} now (my.yaml:7)',
         'search.dropout: {"uniform": [0.0, 0.5]} there, not searched now (my.yaml:6)',
-        'search.n_layers: not searched there, {"choice": [1, 2]} now (my.yaml:6)',
+        'search.n_layers: not searched there, {"choice": [1, 2]} now (my.yaml:8)',
         "sampler: 'tpe' there, 'random' now (my.yaml:4)",
     ]
 

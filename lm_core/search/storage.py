@@ -4,6 +4,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ def require_optuna(sampler: str) -> None:
         InputError: It is not installed; says how to get it.
     """
     optuna = needed("optuna", "search", "--mode=search")
+    # It takes a second to import, and is needed at the end only; that it is missing is told now.
+    if find_spec("sklearn") is None:
+        needed("sklearn", "search", "the report of --mode=search")
     if sampler == "cmaes":  # Told now, not after the first trials.
         needed("cmaes", "search", "sampler: cmaes")
     # What it says is for programmers; people have the table of the study.
@@ -72,6 +76,7 @@ def open_database(url: str) -> "BaseStorage":
     Raises:
         InputError: There is none, or what it needs is not installed.
     """
+    needed("sqlalchemy", "search", "--storage")
     from optuna.storages import RDBStorage
     from sqlalchemy.exc import (
         ArgumentError,

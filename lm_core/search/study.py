@@ -137,7 +137,7 @@ def require_same_study(recorded: Mapping[str, Any], study: Study, where: str) ->
         pairs.pop("corpus", None)
     before_space, space = recorded.get("search", {}), now["search"]
     for key in [*before_space, *(key for key in space if key not in before_space)]:
-        source = study.sources["search"]
+        source = study.config.sources[key] if key in space else study.sources["search"]
         pairs[f"search.{key}"] = before_space.get(key), space.get(key), source
     for key in ("sampler", "pruner"):
         pairs[key] = recorded.get(key), now[key], study.sources.get(key, Source("default"))

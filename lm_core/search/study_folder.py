@@ -83,6 +83,18 @@ class StudyFolder:
         trials = self.path / "trials"
         return trials.is_dir() and any(trials.iterdir())
 
+    def require_journal(self) -> None:
+        """Looks whether the trials that are here have a journal.
+
+        Raises:
+            InputError: There is none.
+        """
+        is_there = self.journal.exists() and self.journal.stat().st_size > 0
+        if self.has_trials and not is_there:
+            message = f"{self.path} holds trials, and its {JOURNAL} is missing: put it back, or "
+            message += "name the database that has the study with --storage, or another folder"
+            raise InputError(f"{message} with --run_dir")
+
     def trial(self, name: str) -> Path:
         """The run directory of a trial."""
         return self.path / "trials" / name

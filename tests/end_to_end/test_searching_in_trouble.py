@@ -74,3 +74,24 @@ def records(folder, path):
     """The trials of the study in a folder, whose journal is made if there is none."""
     one = study(folder, (folder / "my.yaml").read_text())
     return TrialRecords(open_journal(path / "study.journal"), "study", one)
+
+
+def test_what_became_of_the_folder_of_a_study_is_told(tmp_path):
+    searched(tmp_path, text=STUDY.replace("trials: 6", "trials: 2"))
+    (tmp_path / "my.yaml").write_text(STUDY.replace("trials: 6", "trials: 1"))
+    _, errors = searched(tmp_path, check=2)
+    told = "my.yaml:8: trials: 1 are fewer than the 2 that there are already; they can be raised"
+    assert errors.startswith(f"error: {told}")
+    path = tmp_path / "studies" / "my"
+    assert "trials: 2" in (path / "study.yaml").read_text()
+    (tmp_path / "my.yaml").write_text(STUDY.replace("trials: 6", "trials: 2"))
+    (path / "report.html").write_text("mine")
+    _, errors = searched(tmp_path)
+    assert errors.endswith(
+        "report.html is no report of the lab, and is left as it is; move it away, and the same "
+        "command makes one\n"
+    )
+    (path / "study.journal").unlink()
+    for _ in range(2):
+        _, errors = searched(tmp_path, check=2)
+        assert "holds trials, and its study.journal is missing: put it back, or name " in errors
