@@ -10,6 +10,8 @@ from lm_core.search.trial_records import FAILED, RUNNING, TrialRecord
 # A machine that shows no sign of life for so long is taken for dead: ten times what lies between
 # two signs.
 _SECONDS_OF_SILENCE = 300.0
+# In so many seconds a trial has saved and ended whose search was killed, unless its steps are long.
+SECONDS_TO_SAVE = 10.0
 
 
 class Claims:
@@ -24,11 +26,20 @@ class Claims:
     Args:
         place: Where the runs are.
         clock: Seconds, for the silence of others.
+        patience: For so many seconds from now on no new trial is made while one of this machine is
+            run by another process. It may be one whose search was killed: to go on with it first is
+            to make the same trials as if nothing had happened.
     """
 
-    def __init__(self, place: Workplace, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        place: Workplace,
+        clock: Callable[[], float] = time.monotonic,
+        patience: float = 0.0,
+    ) -> None:
         self._place = place
         self._clock = clock
+        self._patient_until = clock() + patience
         # For each trial of another machine, its last sign of life, and when it was seen.
         self._signs: dict[int, tuple[int, float]] = {}
         # For each winner, the seeds on which it failed before this command.
@@ -44,11 +55,15 @@ class Claims:
         records, folder = self._place.records, self._place.folder
         # Under this lock, so that nobody takes up a trial that somebody else is just making.
         with folder.lock("study"):
+            is_run_elsewhere = False
             for record in records.all():
                 if record.outcome == RUNNING and self._is_own(record):
                     job = self._taken_up(record.number)
                     if job is not None:
                         return job
+                    is_run_elsewhere |= not self._place.doubts.holds(record.number)
+            if is_run_elsewhere and self._clock() < self._patient_until:
+                return None
             number = records.create(folder.owner)
             return None if number is None else self._taken_up(number)
 

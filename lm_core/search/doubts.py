@@ -56,6 +56,10 @@ class Doubts:
             self._stops_for = f"{self._n_in_a_row} trials in a row failed, the last one: {reason}"
         self.stop_if_full(f"trial {number}", reason)
 
+    def holds(self, number: int) -> bool:
+        """Whether a trial is kept open here."""
+        return number in self._held
+
     def stop_if_full(self, name: str, reason: str) -> None:
         """Ends the search if the reason of a failure is that the disk is full.
 

@@ -13,7 +13,7 @@ from lm_core.output import say, warn
 from lm_core.report.reporting import REPORT, require_free
 from lm_core.request import Request
 from lm_core.search import summary
-from lm_core.search.claims import Claims
+from lm_core.search.claims import SECONDS_TO_SAVE, Claims
 from lm_core.search.doubts import Doubts
 from lm_core.search.jobs import Workplace
 from lm_core.search.progress_table import StudyProgress, counted
@@ -129,7 +129,9 @@ def _n_cores() -> int:
 
 
 def _run(place: Workplace, n_workers: int, signals: StopSignals) -> None:
-    study, records, claims = place.study, place.records, Claims(place)
+    study, records = place.study, place.records
+    # Several at once do not make the same trials each time anyway.
+    claims = Claims(place, patience=SECONDS_TO_SAVE if n_workers == 1 else 0.0)
     _announce(place)
     n_trials, max_steps = study.settings.trials, study.values.max_steps
     with StudyProgress(n_trials, max_steps, records.all) as progress:
