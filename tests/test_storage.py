@@ -1,4 +1,6 @@
 import builtins
+import errno
+import os
 import sys
 
 import pytest
@@ -114,4 +116,13 @@ def test_a_database_that_fails_on_the_way_is_told_in_a_line():
     assert error.value.message == (
         "--storage=postgresql://me:***@host/x failed: gone; when it is back, the same command "
         "goes on"
+    )
+
+
+def test_a_journal_that_cannot_be_written_is_told_and_the_same_command_goes_on():
+    with pytest.raises(MachineError) as error, failures_told(None):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert error.value.message == (
+        "the study cannot be written: No space left on device; when that is mended, the same "
+        "command goes on"
     )
