@@ -201,7 +201,9 @@ class _Run:
             if loss is None:
                 self._note(FAILED, None, steps, f"{self._run_dir} holds no validation loss")
             elif ending.corpus and not self._place.records.is_of_same_text(ending.corpus):
-                self._note(FAILED, None, steps, "its text is another one than that of the others")
+                # Should it be run again, then from the start.
+                self._place.folder.set_aside(self._run_dir, self._name)
+                self._fail(steps, "its text is another one than that of the others")
             else:
                 self._note(COMPLETED, loss, steps, "")
         elif code == DivergenceError.exit_code:

@@ -10,7 +10,7 @@ studies/NAME/
   best/0007/seed-1/  the winner, trial 7, on a fresh seed
   best.yaml        the winner's configuration
   report.html      what was tried, what mattered, and how the trials went
-  damaged/0001-1/  a run that could not be gone on with, and was begun anew
+  damaged/0001-1/  a run that could not be gone on with, or was of another text
   locks/           held by the processes that work here
 ```
 """
