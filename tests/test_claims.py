@@ -59,6 +59,21 @@ def test_a_trial_whose_process_lives_on_is_not_taken_up(two):
     assert second.next_trial().number == 1
 
 
+def test_who_is_alone_waits_a_while_for_a_trial_that_saves_before_it_makes_another(two, seconds):
+    first, second = two()
+    orphan = first.next_trial()
+    alone = Claims(second._place, lambda: seconds[0], patience=10.0)
+    for seconds[0] in (0.0, 9.0):
+        assert alone.next_trial() is None
+    assert not alone.are_trials_over()
+    orphan._lock.let_go()
+    assert alone.next_trial().number == 0
+    seconds[0] = 10.0
+    assert Claims(first._place, lambda: seconds[0], patience=10.0).next_trial() is None
+    seconds[0] = 20.0
+    assert alone.next_trial().number == 1
+
+
 def test_a_trial_that_has_ended_in_the_meantime_is_not_taken_up(two):
     first, second = two()
     job = first.next_trial()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lm_core.search.doubts import Doubts
 from lm_core.search.jobs import FreshSeedJob, TrialJob, Workplace
 from lm_core.search.study_folder import StudyFolder
 from lm_core.search.trial_records import COMPLETED, DIVERGED, FAILED, PRUNED, RUNNING
@@ -45,15 +46,17 @@ def place(folder):
 
 
 def played(folder, text, is_shared=False):
+    where, trials = StudyFolder(folder / "study"), records(folder, text)
     found = Played(
         study=study(folder, text),
-        folder=StudyFolder(folder / "study"),
-        records=records(folder, text),
+        folder=where,
+        records=trials,
         program=Path("run.py"),
         imports=(),
         n_threads=None,
         is_shared=is_shared,
         n_stops={},
+        doubts=Doubts(trials, where.owner),
     )
     object.__setattr__(found, "process", PlayedProcess())
     object.__setattr__(found, "started", [])
@@ -111,11 +114,8 @@ def test_a_run_that_may_stop_early_has_its_best_loss_as_its_result(folder):
     ("code", "outcome", "reason"),
     [
         (3, DIVERGED, "its last words"),
-        (2, FAILED, "refused: its last words"),
-        (1, FAILED, "the machine failed: its last words"),
         (-signal.SIGKILL, FAILED, "killed by SIGKILL, out of memory?"),
         (-signal.SIGSEGV, FAILED, "killed by SIGSEGV"),
-        (77, FAILED, "the machine failed: its last words"),
         (0, FAILED, "holds no validation loss"),
     ],
 )
@@ -130,6 +130,56 @@ def test_a_trial_that_ends_badly_is_recorded_with_its_reason(place, code, outcom
     assert found.reason.endswith(reason)
 
 
+def failing(place, code, words="its last words", number=None):
+    """A trial whose process ended like that."""
+    place.process.code, place.process.last_words = None, lambda: words
+    job, run_dir = trial(place, number)
+    job.is_over()
+    writes(run_dir, {5: None})
+    place.process.code = code
+    assert job.is_over()
+    return job
+
+
+@pytest.mark.parametrize(("code", "n_starts"), [(1, 2), (2, 2), (3, 1)])
+def test_a_trial_that_cannot_go_on_with_what_is_left_of_it_is_run_from_the_start_once(
+    place, code, n_starts
+):
+    number = place.records.create(place.folder.owner)
+    run_dir = place.folder.trial("0000")
+    writes(run_dir, {10: 4.0, 12: None})
+    job, _ = trial(place, number)
+    assert not job.is_over()
+    place.process.code, place.process.last_words = code, lambda: f"{run_dir} has lost its mind"
+    if n_starts == 2:
+        assert not job.is_over()
+        assert not run_dir.exists()
+        assert (place.folder.path / "damaged" / "0000-1" / "metrics.jsonl").exists()
+    job.is_over()
+    assert len(place.started) == n_starts
+
+
+def test_a_trial_that_cannot_go_on_for_another_reason_keeps_what_it_has(place):
+    number = place.records.create(place.folder.owner)
+    writes(place.folder.trial("0000"), {10: 4.0, 12: None})
+    failing(place, 2, words="corpus: 'text.txt' does not exist", number=number)
+    assert place.folder.trial("0000").exists()
+    assert len(place.started) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(2, "refused"), (1, "the machine failed"), (77, "the machine failed")]
+)
+def test_a_failure_that_may_be_the_machine_s_counts_when_a_later_trial_ends_well(place, code, kind):
+    failing(place, code)
+    assert place.records.get(0).outcome == RUNNING
+    assert not place.folder.lock("0000").try_to_take()
+    failing(place, 3)
+    found = place.records.get(0)
+    assert (found.outcome, found.reason, found.steps) == (FAILED, f"{kind}: its last words", 5)
+    assert place.folder.lock("0000").try_to_take()
+
+
 def test_a_trial_on_another_text_does_not_compare(place):
     for text in ("a", "a", "b"):
         place.process.code = None
@@ -139,9 +189,13 @@ def test_a_trial_on_another_text_does_not_compare(place):
         place.process.code = 0
         assert job.is_over()
     outcomes = [record.outcome for record in place.records.all()]
-    assert outcomes == [COMPLETED, COMPLETED, FAILED]
+    assert outcomes == [COMPLETED, COMPLETED, RUNNING]
+    place.doubts.clear_up()
+    found = place.records.get(2)
     told = "its text is another one than that of the others"
-    assert place.records.get(2).reason == told
+    assert (found.outcome, found.reason) == (FAILED, told)
+    # Had it been run again with the text put back, it would have been from the start.
+    assert not run_dir.exists()
 
 
 @pytest.mark.parametrize("code", [130, 143, 129, -signal.SIGTERM])
@@ -315,15 +369,17 @@ def test_a_run_is_asked_for_as_a_person_would(folder, monkeypatch):
         "seed: 1\nsearch:\n  learning_rate: {choice: [0.1]}\n  activation: {choice: [gelu]}\n"
         "  logit_softcap: {choice: [null]}\n"
     )
+    where, trials = StudyFolder(folder / "study"), records(folder, text)
     place = Workplace(
         study=study(folder, text),
-        folder=StudyFolder(folder / "study"),
-        records=records(folder, text),
+        folder=where,
+        records=trials,
         program=Path("/there/run.py"),
         imports=("my_hooks",),
         n_threads=2,
         is_shared=False,
         n_stops={},
+        doubts=Doubts(trials, where.owner),
     )
     place.records.create("me")
     lock = place.folder.lock("0000")

@@ -1,4 +1,5 @@
 import io
+import re
 
 import pytest
 
@@ -58,6 +59,27 @@ def test_each_trial_that_ends_is_told_in_a_line(trial, line):
     told = ended(trial, [record(0, COMPLETED, 1.0), trial], 40)
     assert line in told
     assert "\n" not in told
+
+
+def test_the_best_so_far_is_the_best_of_those_that_ended_before_whatever_their_numbers():
+    trials, seconds, stream = [record(0, RUNNING), record(1, RUNNING)], [0.0], io.StringIO()
+    with StudyProgress(2, 40, lambda: trials, stream, lambda: seconds[0]) as progress:
+        for seconds[0], loss in ((1.0, 2.0), (2.0, 3.0)):
+            trials[1 if loss == 2.0 else 0] = record(1 if loss == 2.0 else 0, COMPLETED, loss)
+            progress.watch([])
+    assert [line.endswith("(best so far)") for line in stream.getvalue().splitlines()] == [
+        True,
+        False,
+    ]
+
+
+def test_a_narrow_terminal_cuts_the_values_off_and_nothing_else(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    values = dict.fromkeys(("learning_rate", "weight_decay", "dropout", "beta1"), 0.123456)
+    stream = Terminal()
+    with StudyProgress(5, 240, lambda: [record(1, RUNNING, values=values)], stream) as progress:
+        progress.watch([PlayedJob("0001", 9, [])])
+    assert re.search(r"0001 +0/240 .*learning_rate 0\.1235, .*…", stream.getvalue())
 
 
 def test_in_a_log_there_is_a_line_for_each_trial_that_ends_and_now_and_then_one_of_all():

@@ -63,6 +63,13 @@ def test_a_finite_space_is_tried_without_a_repetition(tmp_path, sampler):
     assert tried == {(n, m) for n in (1, 2, 3) for m in range(4)}
 
 
+def test_a_part_of_a_grid_is_spread_over_all_of_it(tmp_path):
+    text = "search:\n  n_layers: {int: [1, 8]}\n  warmup_steps: {int: [0, 7]}\n"
+    found = done(tmp_path, f"sampler: grid\n{text}", 16, lambda values: values["n_layers"])
+    for key in ("n_layers", "warmup_steps"):
+        assert len({record.values[key] for record in found}) >= 5
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes"])
 def test_values_are_of_the_kind_that_the_hyperparameter_takes(tmp_path, sampler):
     text = "search:\n  batch_size: {int_log: [4, 64]}\n  dropout: {uniform: [0.0, 0.5]}\n"

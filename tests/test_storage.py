@@ -1,4 +1,6 @@
 import builtins
+import errno
+import os
 import sys
 
 import pytest
@@ -35,6 +37,19 @@ def test_what_is_not_installed_is_told_with_the_command_that_installs_it(without
     assert f" needs the package {package}: No module named '{package}'; " in error.value.message
     install = "python -m pip install -c constraints.txt -e '.[search]' installs it"
     assert error.value.message.endswith(install)
+
+
+def test_a_missing_package_of_the_report_is_told_at_the_start(without, monkeypatch):
+    without("sklearn")
+    monkeypatch.setattr(storage, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"^the report of --mode=search needs the package sklearn"):
+        storage.require_optuna("tpe")
+
+
+def test_a_database_without_sqlalchemy_is_told_with_the_command_that_installs_it(without):
+    without("sqlalchemy")
+    with pytest.raises(InputError, match=r"^--storage needs the package sqlalchemy: .* it$"):
+        open_database("postgresql://127.0.0.1:1/none")
 
 
 def test_a_missing_driver_is_told_with_the_command_that_installs_it(without):
@@ -101,4 +116,13 @@ def test_a_database_that_fails_on_the_way_is_told_in_a_line():
     assert error.value.message == (
         "--storage=postgresql://me:***@host/x failed: gone; when it is back, the same command "
         "goes on"
+    )
+
+
+def test_a_journal_that_cannot_be_written_is_told_and_the_same_command_goes_on():
+    with pytest.raises(MachineError) as error, failures_told(None):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert error.value.message == (
+        "the study cannot be written: No space left on device; when that is mended, the same "
+        "command goes on"
     )

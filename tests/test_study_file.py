@@ -191,9 +191,16 @@ def test_what_the_command_line_sets_cannot_be_searched(folder):
     assert study_of(text, bindings=["Trainer.beta1=0.8"]).values.beta1 == 0.8
 
 
-def test_what_a_file_sets_may_be_searched(folder):
-    text = "learning_rate: 0.5\n" + searching("learning_rate: {log_uniform: [1e-4, 1e-2]}")
+def test_what_a_file_that_is_extended_sets_may_be_searched(folder):
+    (folder / "base.yaml").write_text("learning_rate: 0.5\n")
+    text = "extends: base.yaml\n" + searching("learning_rate: {log_uniform: [1e-4, 1e-2]}")
     assert study_of(text).values.learning_rate == 1e-4
+
+
+def test_what_the_same_file_sets_cannot_be_searched(folder):
+    text = searching("learning_rate: {log_uniform: [1e-4, 1e-2]}") + "learning_rate: 0.5\n"
+    (told,) = problems(text)
+    assert told == "my.yaml:3: learning_rate: is searched (my.yaml:2); leave out one of the two"
 
 
 def test_a_pruner_needs_evaluations(folder):
@@ -215,7 +222,9 @@ def test_a_pruner_needs_evaluations(folder):
     ],
 )
 def test_a_sampler_that_cannot_do_with_the_space_is_told(folder, line, sampler, sentence):
-    assert any(sentence in told for told in problems(f"{searching(line)}sampler: {sampler}\n"))
+    told = problems(f"{searching(line)}sampler: {sampler}\n")
+    number = 1 if "two ranges" in sentence else 2
+    assert any(sentence in one and one.startswith(f"my.yaml:{number}: ") for one in told)
 
 
 @pytest.mark.parametrize("sampler", ["grid", "tpe", "random"])
@@ -235,9 +244,15 @@ def test_a_study_is_refused_where_a_configuration_is_wanted(folder):
 
 
 def test_a_base_that_breaks_a_rule_is_told_with_the_first_searched_value(folder):
-    text = "n_heads: 4\n" + searching("d_model: {int: [30, 64]}")
+    text = "n_heads: 4\n" + searching("d_model: {choice: [30, 35]}")
     (told,) = problems(text)
     assert told == "d_model 30 (my.yaml:3) is not divisible by n_heads 4 (my.yaml:1)"
+
+
+def test_a_first_value_that_does_not_fit_refuses_no_study(folder):
+    found = study_of("d_model: 16\n" + searching("n_heads: {choice: [3, 2]}"))
+    assert (found.values.n_heads, found.settings.space["n_heads"].options) == (2, (3, 2))
+    assert str(found.config.sources["n_heads"]) == "my.yaml:3"
 
 
 def test_an_unknown_value_of_the_search_breaks_no_rule(folder):

@@ -52,14 +52,15 @@ def test_a_fresh_seed_without_a_result_is_told():
     assert fresh_told([*FRESH, bad]) == (
         "1.5000 ± 0.7071 nats on 2 fresh seeds; diverged on seed 13"
     )
-    assert fresh_told([bad]) == "on 1 fresh seeds none was completed; diverged on seed 13"
+    assert fresh_told([bad]) == "on 1 fresh seed none was completed; diverged on seed 13"
 
 
 def test_the_winner_s_file_gives_its_configuration_from_anywhere(folder, monkeypatch):
     (folder / "text.txt").write_text("text")
     one = study(folder, f"corpus: text.txt\n{BASE}{SPACE}trials: 3\n")
     best = record(1, COMPLETED, 1.25, values={"learning_rate": 3e-4, "dropout": 0.25})
-    text = best_text(one, StudyFolder(folder / "studies" / "a\nb"), best, FRESH)
+    text = best_text(one, StudyFolder(folder / "studies" / "a\nb"), best, FRESH, 2)
+    assert text.startswith("# The best of 2 trials of ")
     (folder / "best.yaml").write_text(text)
     monkeypatch.chdir("/")
     found = resolve(ConfigSources(files=[FileArgument("--config", str(folder / "best.yaml"))]))

@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from lm_core.errors import StoppedError
+from lm_core.errors import MachineError, StoppedError
 from lm_core.search import worker
 from lm_core.search.worker import work
 from lm_core.training.signals import StopSignals
@@ -53,6 +53,21 @@ def played(monkeypatch):
 def test_jobs_are_done_one_after_the_other(played):
     log = played([("a", 3), ("b", 2)], n_slots=1)
     assert log == ["a begins", "a over", "b begins", "b over"]
+
+
+def test_where_no_job_may_follow_those_that_run_are_asked_to_end(monkeypatch):
+    monkeypatch.setattr(worker, "_SECONDS_BETWEEN_CLAIMS", 0.0)
+    log = []
+    jobs = [PlayedJob("a", 99, log), PlayedJob("b", 1, log)]
+
+    def next_job():
+        if not jobs:
+            raise MachineError("the disk is full")
+        return jobs.pop(0)
+
+    with pytest.raises(MachineError, match="the disk is full"):
+        work(next_job, bool, 2, StopSignals(), lambda running: None, lambda seconds: None)
+    assert log == ["b over", "a stop", "a over"]
 
 
 def test_no_more_jobs_run_at_once_than_there_are_slots(played):

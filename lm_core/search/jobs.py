@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from lm_core.config.table import gin_parameter
 from lm_core.errors import DivergenceError, InputError, StoppedError
+from lm_core.search.doubts import Doubts
 from lm_core.search.locks import FileLock
 from lm_core.search.study import Study
 from lm_core.search.study_folder import StudyFolder
@@ -58,6 +59,7 @@ class Workplace:
         n_threads: Threads for each run; None: as many as it likes.
         is_shared: Whether other machines take part.
         n_stops: How often each run was stopped by somebody else.
+        doubts: The trials that failed for what may be no fault of their own.
     """
 
     study: Study
@@ -68,6 +70,7 @@ class Workplace:
     n_threads: int | None
     is_shared: bool
     n_stops: dict[str, int]
+    doubts: Doubts
 
     def start(
         self, run_dir: Path, log: Path, values: Mapping[str, Any], lock: FileLock
@@ -109,7 +112,10 @@ class _Run:
         self._tail = MetricsTail(run_dir)
         self._process: RunProcess | None = None
         self._is_stopping = False
-        self._is_begun = False
+        self._is_begun, self._is_begun_anew = False, False
+        self._is_kept_open = False
+        # Whether there is something of it that can be damaged, and how far that came.
+        self._is_resumed, self._step_before = False, 0
 
     def progress(self) -> tuple[str, int, float | None]:
         """Its name, its step, and its newest validation loss."""
@@ -134,6 +140,8 @@ class _Run:
             return True
         if self._process is None:
             log = self._place.folder.log(self._name)
+            self._is_resumed = self._run_dir.exists() and not self._is_begun_anew
+            self._step_before = self._tail.step
             self._process = self._place.start(self._run_dir, log, self._values, self._lock)
         # What it writes before its end is read after it.
         code = self._process.exit_code()
@@ -142,8 +150,12 @@ class _Run:
             self._process.stop()
         if code is None:
             return False
+        if self._is_of_no_use(code, self._process.last_words()):
+            self._begin_anew()
+            return False
         self._conclude(code, self._process.last_words())
-        self._lock.let_go()
+        if not self._is_kept_open:
+            self._lock.let_go()
         return True
 
     def _ends_before_it_starts(self) -> bool:
@@ -157,6 +169,19 @@ class _Run:
             self._conclude(DivergenceError.exit_code, ending.reason)
             return True
         return False
+
+    def _is_of_no_use(self, code: int, last_words: str) -> bool:
+        """Whether its record or its checkpoints are so damaged that it cannot go on."""
+        is_refused = code > 0 and code != DivergenceError.exit_code and code not in _STOPPED
+        # What is said of other things, such as the text, names none of its files.
+        is_about_it = f"{self._run_dir.parent.name}/{self._run_dir.name}" in last_words
+        did_nothing = self._tail.step <= self._step_before
+        return is_refused and self._is_resumed and did_nothing and is_about_it
+
+    def _begin_anew(self) -> None:
+        self._is_begun_anew = True
+        self._place.folder.set_aside(self._run_dir, self._name)
+        self._tail, self._process = MetricsTail(self._run_dir), None
 
     @property
     def _is_whole(self) -> bool:
@@ -176,7 +201,9 @@ class _Run:
             if loss is None:
                 self._note(FAILED, None, steps, f"{self._run_dir} holds no validation loss")
             elif ending.corpus and not self._place.records.is_of_same_text(ending.corpus):
-                self._note(FAILED, None, steps, "its text is another one than that of the others")
+                # Should it be run again, then from the start.
+                self._place.folder.set_aside(self._run_dir, self._name)
+                self._fail(steps, "its text is another one than that of the others")
             else:
                 self._note(COMPLETED, loss, steps, "")
         elif code == DivergenceError.exit_code:
@@ -188,12 +215,17 @@ class _Run:
             self._note(FAILED, None, steps, _killed(-code))
         else:
             kind = "refused" if code == InputError.exit_code else "the machine failed"
-            self._note(FAILED, None, steps, f"{kind}: {last_words}")
+            self._fail(steps, f"{kind}: {last_words}")
 
     def _is_stopped_too_often(self) -> bool:
         n_stops = self._place.n_stops.get(self._name, 0) + 1
         self._place.n_stops[self._name] = n_stops
         return n_stops >= _MOST_STOPS
+
+    def _fail(self, steps: int, reason: str) -> None:
+        """Notes a failure that may be no fault of the run."""
+        self._place.doubts.stop_if_full(self._name, reason)
+        self._note(FAILED, None, steps, reason)
 
     def _note(self, outcome: str, loss: float | None, steps: int, reason: str) -> None:
         raise NotImplementedError
@@ -274,6 +306,12 @@ class TrialJob(_Run):
 
     def _note(self, outcome: str, loss: float | None, steps: int, reason: str) -> None:
         self._place.records.finish(self.number, outcome, loss, steps, reason)
+        if outcome != FAILED:
+            self._place.doubts.clear_up()
+
+    def _fail(self, steps: int, reason: str) -> None:
+        self._is_kept_open = True
+        self._place.doubts.add(self.number, steps, reason, self._lock)
 
 
 class FreshSeedJob(_Run):

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from lm_core import inspection
 from lm_core.config.files import FLAGS
+from lm_core.config.statements import Source
 from lm_core.errors import InputError, LabError, shown
 from lm_core.output import say, warn
 from lm_core.report.reporting import REPORT, require_free
 from lm_core.request import Request
 from lm_core.search import summary
-from lm_core.search.claims import Claims
+from lm_core.search.claims import SECONDS_TO_SAVE, Claims
+from lm_core.search.doubts import Doubts
 from lm_core.search.jobs import Workplace
-from lm_core.search.progress_table import StudyProgress
+from lm_core.search.progress_table import StudyProgress, counted
 from lm_core.search.storage import (
     failures_told,
     open_database,
@@ -54,6 +56,7 @@ def search(request: Request) -> None:
     config = inspection.check(request.config, file)
     study = Study(config, file.settings, file.sources)
     names = [given.name for given in request.config.files if given.flag == FLAGS[".yaml"]]
+    study.require_text()
     path = request.run_dir or default_folder(names[-1])
     folder = StudyFolder(path)
     require_optuna(study.settings.sampler)
@@ -83,6 +86,8 @@ def _begin(request: Request, study: Study, folder: StudyFolder, n_workers: int) 
     folder.make()
     # Two commands at once agree upon one study.
     with folder.lock("study"):
+        if not is_shared:
+            folder.require_journal()
         storage = database or open_journal(folder.journal)
         name = folder.path.resolve().name if is_shared else _NAME_IN_JOURNAL
         recorded = definition_in(storage, name)
@@ -94,6 +99,7 @@ def _begin(request: Request, study: Study, folder: StudyFolder, n_workers: int) 
             where = f"under the name {name}, --storage has" if is_shared else f"{folder.path} holds"
             require_same_study(recorded, study, where)
         records = TrialRecords(storage, name, study, surplus=is_shared)
+        _require_no_fewer(study, len(records.all()))
         folder.write_study(study)
     n_cores = _n_cores()
     return Workplace(
@@ -105,7 +111,15 @@ def _begin(request: Request, study: Study, folder: StudyFolder, n_workers: int) 
         n_threads=max(1, n_cores // n_workers) if n_workers > 1 else None,
         is_shared=is_shared,
         n_stops={},
+        doubts=Doubts(records, folder.owner),
     )
+
+
+def _require_no_fewer(study: Study, n_made: int) -> None:
+    if study.settings.trials < n_made:
+        source = study.sources.get("trials", Source("default"))
+        message = f"{study.settings.trials} are fewer than the {n_made} that there are already"
+        raise InputError(f"{source}: trials: {message}; they can be raised only")
 
 
 def _n_cores() -> int:
@@ -115,7 +129,9 @@ def _n_cores() -> int:
 
 
 def _run(place: Workplace, n_workers: int, signals: StopSignals) -> None:
-    study, records, claims = place.study, place.records, Claims(place)
+    study, records = place.study, place.records
+    # Several at once do not make the same trials each time anyway.
+    claims = Claims(place, patience=SECONDS_TO_SAVE if n_workers == 1 else 0.0)
     _announce(place)
     n_trials, max_steps = study.settings.trials, study.values.max_steps
     with StudyProgress(n_trials, max_steps, records.all) as progress:
@@ -137,7 +153,7 @@ def _announce(place: Workplace) -> None:
     settings, found = place.study.settings, place.records.all()
     say(f"study: {place.folder.path}")
     say(
-        f"{settings.trials} trials of {place.study.values.max_steps:,} steps; sampler "
+        f"{counted(settings.trials, 'trial')} of {place.study.values.max_steps:,} steps; sampler "
         f"{settings.sampler}, pruner {settings.pruner}; seed {place.study.seed}"
     )
     for key, distribution in settings.space.items():
@@ -145,7 +161,7 @@ def _announce(place: Workplace) -> None:
         say(f"  {key}: {distribution.kind} {said}")
     if found:
         n_running = sum(record.outcome == RUNNING for record in found)
-        done = f"{len(found) - n_running} of {settings.trials} trials are done"
+        done = f"{len(found) - n_running} of {counted(settings.trials, 'trial')} are done"
         say(f"going on: {done}, {n_running} not finished yet")
 
 
@@ -156,7 +172,7 @@ def _finish(place: Workplace, claims: Claims) -> None:
     wanted = claims.fresh_seeds()
     results = [one for one in place.records.fresh(best.number) if one.seed in wanted]
     results.sort(key=lambda one: wanted.index(one.seed))
-    place.folder.write(BEST, best_text(place.study, place.folder, best, results))
+    place.folder.write(BEST, best_text(place.study, place.folder, best, results, len(records)))
     summary.tell(place.study, place.folder, records, best, results)
     _draw(place, records, best, results)
 
@@ -170,7 +186,7 @@ def _draw(
     """Writes the page of the study."""
     path = place.folder.path / REPORT
     try:
-        require_free(path)
+        _require_place(path)
         text = study_page(place.study, place.folder, records, best, results)
         place.folder.write(REPORT, text)
     except Exception as error:  # Whatever is wrong with a picture of a study, the study is not.
@@ -180,3 +196,12 @@ def _draw(
         warn(f"there is no report of this study: {reason}")
     else:
         say(f"report: {path}")
+
+
+def _require_place(path: Path) -> None:
+    """Refuses to draw a page in the place of something else, with the way out that there is."""
+    try:
+        require_free(path)
+    except InputError as error:
+        message = error.message.partition("; --output")[0]
+        raise InputError(f"{message}; move it away, and the same command makes one") from error

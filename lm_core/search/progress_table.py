@@ -34,6 +34,11 @@ _SECONDS_BETWEEN_LINES = 30.0
 _DIGITS = 4
 
 
+def counted(n: int, noun: str) -> str:
+    """A number of things: ``1 trial``, ``2 trials``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def values_told(values: Mapping[str, Any]) -> str:
     """The values of a trial in a line: ``learning_rate 0.00123, n_layers 4``."""
     return one_line(", ".join(f"{key} {value_told(value)}" for key, value in values.items()))
@@ -125,7 +130,8 @@ class StudyProgress:
         for record in records:
             if record.outcome != RUNNING and record.number not in self._told:
                 self._told.add(record.number)
-                self.note(ended(record, records, self._max_steps))
+                earlier = [other for other in records if other.number in self._told]
+                self.note(ended(record, earlier, self._max_steps))
         if self._live is not None:
             table = self._table(running, records)
             self._show(lambda: self._live.update(table, refresh=True))
@@ -137,7 +143,7 @@ class StudyProgress:
         """How many trials are done, and how, and how long it will take."""
         counts = Counter(record.outcome for record in records)
         n_done = sum(counts.values()) - counts[RUNNING]
-        parts = [f"{n_done} of {self._n_trials} trials are done"]
+        parts = [f"{n_done} of {counted(self._n_trials, 'trial')} are done"]
         # Few trials diverge, and the line is to fit a terminal.
         told = (PRUNED, *((DIVERGED,) if counts[DIVERGED] else ()), FAILED, RUNNING)
         parts += [f"{counts[name]} {name}" for name in told]
@@ -153,13 +159,15 @@ class StudyProgress:
     def _table(self, running: Sequence[Job], records: Sequence[TrialRecord]) -> Group:
         values = {record.name: record.values for record in records}
         table = Table(box=None, pad_edge=False)
-        for heading in ("running", "step", "validation loss", "values"):
+        for heading in ("running", "step", "validation loss"):
             table.add_column(heading, no_wrap=True, overflow="ellipsis")
+        # Where there is no room for all, the values are cut off: only what may wrap is narrowed.
+        table.add_column("values")
         for job in running:
             name, step, loss = job.progress()
             told = "" if loss is None else f"{loss:.4f}"
-            cells = (name, f"{step}/{self._max_steps}", told, values_told(values.get(name, {})))
-            table.add_row(*(Text(cell) for cell in cells))
+            tried = Text(values_told(values.get(name, {})), no_wrap=True, overflow="ellipsis")
+            table.add_row(Text(name), Text(f"{step}/{self._max_steps}"), Text(told), tried)
         return Group(table, Text(self.status(records)))
 
     def _show(self, action: Callable[[], None]) -> None:
@@ -170,19 +178,18 @@ class StudyProgress:
             let_go(self._stream, error)
 
 
-def ended(record: TrialRecord, records: Sequence[TrialRecord], max_steps: int) -> str:
+def ended(record: TrialRecord, earlier: Sequence[TrialRecord], max_steps: int) -> str:
     """A line about a trial that has ended.
 
     Args:
         record: The trial.
-        records: All trials, for what was best before.
+        earlier: The trials that had ended when it did, for what was best before.
         max_steps: Steps of a whole trial.
     """
     name = f"trial {record.number}: "
     told = f"  {values_told(record.values)}"
     if record.outcome == COMPLETED:
-        earlier = [other for other in records if other.number <= record.number]
-        is_best = best_of(earlier) == record
+        is_best = best_of([*earlier, record]) == record
         return f"{name}{record.loss:.4f} nats{told}{'  (best so far)' if is_best else ''}"
     if record.outcome == PRUNED:
         loss = "" if record.newest_loss is None else f", {record.newest_loss:.4f} nats"

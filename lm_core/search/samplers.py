@@ -4,7 +4,6 @@ A sampler is made anew for each trial, from a seed of its own, so that a study t
 on as it would have, and nothing has to be stored but the trials themselves.
 """
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lm_core.config.rendering import canonical
+from lm_core.data.permutation import permuted
 from lm_core.randomness import keyed_generator
 from lm_core.search.space import Range, Space
 
@@ -29,6 +29,8 @@ _TRIES = 10
 _RANDOM_TRIES = 100
 # numpy's older generator, which Optuna and cmaes have, takes seeds of 32 bits.
 _SEEDS_OF_NUMPY = 2**32
+# Combinations that are shuffled in one go, as many as a study commonly has.
+_AT_ONCE = 1024
 # What the third index of a key tells apart: shuffled grids, seeds of the winner, suggestions.
 _GRID, _FRESH_SEED, _SUGGESTION = 0, 1, 2
 # The first step of CMA-ES, of a range that is 1 wide: Optuna's own choice.
@@ -84,18 +86,20 @@ def _unseen(seed: int, space: Space, seen: set[str]) -> Iterator[dict[str, Any]]
     """The combinations that no trial has, shuffled by the seed; none of a continuum."""
     if any(distribution.size is None for distribution in space.values()):
         return
-    shuffled = [
-        keyed_generator(seed, "search", _GRID, index).permutation(len(distribution.values))
-        for index, distribution in enumerate(space.values())
-    ]
-    columns = [
-        [distribution.values[place] for place in order]
-        for distribution, order in zip(space.values(), shuffled, strict=True)
-    ]
-    for combination in itertools.product(*columns):
-        values = dict(zip(space, combination, strict=True))
-        if canonical(values) not in seen:
-            yield values
+    # The combinations are shuffled, not the values of each: so some of them are spread over all.
+    columns = [distribution.values for distribution in space.values()]
+    sizes = [len(column) for column in columns]
+    n_all = math.prod(sizes)
+    for start in range(0, n_all, _AT_ONCE):
+        places = np.arange(start, min(start + _AT_ONCE, n_all))
+        chosen = np.unravel_index(permuted(places, n_all, seed, "search", _GRID), sizes)
+        for combination in zip(*chosen, strict=True):
+            picked = (
+                column[int(place)] for column, place in zip(columns, combination, strict=True)
+            )
+            values = dict(zip(space, picked, strict=True))
+            if canonical(values) not in seen:
+                yield values
 
 
 def _suggested(

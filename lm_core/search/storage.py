@@ -4,6 +4,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ def require_optuna(sampler: str) -> None:
         InputError: It is not installed; says how to get it.
     """
     optuna = needed("optuna", "search", "--mode=search")
+    # It takes a second to import, and is needed at the end only; that it is missing is told now.
+    if find_spec("sklearn") is None:
+        needed("sklearn", "search", "the report of --mode=search")
     if sampler == "cmaes":  # Told now, not after the first trials.
         needed("cmaes", "search", "sampler: cmaes")
     # What it says is for programmers; people have the table of the study.
@@ -72,6 +76,7 @@ def open_database(url: str) -> "BaseStorage":
     Raises:
         InputError: There is none, or what it needs is not installed.
     """
+    needed("sqlalchemy", "search", "--storage")
     from optuna.storages import RDBStorage
     from sqlalchemy.exc import (
         ArgumentError,
@@ -131,16 +136,22 @@ def _with_driver(url: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def failures_told(url: str | None) -> Iterator[None]:
-    """Says of a database that fails in the middle of a study that the same command goes on.
+    """Says of a storage that fails in the middle of a study that the same command goes on.
 
     Args:
-        url: Its address; None: there is none.
+        url: The address of the database; None: there is a journal.
 
     Raises:
         MachineError: It did.
     """
     if url is None:  # Without what databases need, which takes a second to import.
-        yield
+        try:
+            yield
+        except OSError as error:
+            message = f"the study cannot be written: {error.strerror or error}"
+            raise MachineError(f"{message}; when that is mended, the same command goes on") from (
+                error
+            )
         return
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError

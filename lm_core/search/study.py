@@ -10,6 +10,8 @@ from lm_core.config.resolution import ResolvedConfig
 from lm_core.config.statements import Source
 from lm_core.config.table import default
 from lm_core.config.training_config import TrainingConfig
+from lm_core.data.corpus import absolute_path
+from lm_core.data.text_files import described, find_files, reason_of
 from lm_core.errors import InputError, shown
 from lm_core.randomness import draw_seed
 from lm_core.search.space import plain_space
@@ -29,6 +31,16 @@ class Study:
     config: ResolvedConfig
     settings: StudySettings
     sources: Mapping[str, Source]
+
+    @property
+    def base(self) -> ResolvedConfig:
+        """The configuration of every trial as a file has it that is used from anywhere."""
+        corpus = self.values.corpus
+        if corpus is None:
+            return self.config
+        return self.config.with_value(
+            "corpus", absolute_path(corpus), self.config.sources["corpus"]
+        )
 
     @property
     def values(self) -> TrainingConfig:
@@ -65,7 +77,28 @@ class Study:
             "search": plain_space(self.settings.space),
             "sampler": self.settings.sampler,
             "pruner": self.settings.pruner,
+            # A study may be moved together with its text, and be given with either name of it.
+            "corpus": self.base.values.corpus,
         }
+
+    def require_text(self) -> None:
+        """Looks whether there is the text that is to be trained on, without reading it.
+
+        Raises:
+            InputError: There is none; says what training would.
+        """
+        corpus = self.values.corpus
+        if corpus is None:
+            return
+        try:
+            n_bytes = sum(described(file).size for file in find_files(corpus))
+        except InputError as error:
+            raise InputError(self.config.with_places(error.message)) from error
+        except (OSError, ValueError, RuntimeError) as error:
+            message = f"corpus: {corpus!r} cannot be read: {reason_of(error)}"
+            raise InputError(self.config.with_places(message)) from error
+        if not n_bytes:
+            raise InputError(self.config.with_places(f"corpus: {corpus!r} is empty"))
 
     def values_of(self, searched: Mapping[str, Any], seed: int | None = None) -> TrainingConfig:
         """The whole configuration of a trial.
@@ -100,9 +133,11 @@ def require_same_study(recorded: Mapping[str, Any], study: Study, where: str) ->
         for key, value in now["values"].items()
         if key not in recorded.get("search", {})
     }
+    if recorded.get("corpus") == now["corpus"] is not None:
+        pairs.pop("corpus", None)
     before_space, space = recorded.get("search", {}), now["search"]
     for key in [*before_space, *(key for key in space if key not in before_space)]:
-        source = study.sources["search"]
+        source = study.config.sources[key] if key in space else study.sources["search"]
         pairs[f"search.{key}"] = before_space.get(key), space.get(key), source
     for key in ("sampler", "pruner"):
         pairs[key] = recorded.get(key), now[key], study.sources.get(key, Source("default"))

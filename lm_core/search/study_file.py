@@ -11,7 +11,9 @@ from lm_core.config.names import unknown_key
 from lm_core.config.rendering import canonical
 from lm_core.config.statements import Finding, Reading, Source, Statement
 from lm_core.config.table import value_types
+from lm_core.config.training_config import TrainingConfig
 from lm_core.errors import shown, unknown
+from lm_core.search.fitting import fitting_values
 from lm_core.search.space import (
     CHOICE,
     KINDS,
@@ -85,6 +87,8 @@ class StudyFile:
         self.sources: dict[str, Source] = {}
         self._space: dict[str, Distribution] = {}
         self._plain: dict[str, Any] = {}
+        # Where each hyperparameter is searched.
+        self._places: dict[str, Source] = {}
 
     @property
     def settings(self) -> StudySettings:
@@ -104,10 +108,9 @@ class StudyFile:
         """Reads what a reading holds of a study; what is wrong goes into it."""
         last = {statement.key: statement for statement in reading.study}
         self.sources = {key: statement.source for key, statement in last.items()}
-        set_by_flag = {s.key: s for s in reading.statements if s.source.place.startswith("--")}
         for key, statement in last.items():
             if key == "search":
-                self._read_search(statement, reading, set_by_flag)
+                self._read_search(statement, reading)
             else:
                 self._read_plain(statement, reading)
         if not last.get("search") and reading.is_complete and "search" not in reading.unread:
@@ -133,14 +136,18 @@ class StudyFile:
                 return
         self._plain[key] = value
 
-    def _read_search(
-        self, statement: Statement, reading: Reading, set_by_flag: Mapping[str, Statement]
-    ) -> None:
+    def _read_search(self, statement: Statement, reading: Reading) -> None:
         if not isinstance(statement.value, dict) or not statement.value:
             message = f"search: {shown(statement.value)} is no mapping of hyperparameters to ranges"
             example = "write a line such as `learning_rate: {log_uniform: [1e-4, 1e-2]}` below it"
             reading.problem(statement.source, f"{message}; {example}")
             return
+        # What a file says that this one extends is overridden; what else is meant is not clear.
+        rivals = {
+            other.key: other
+            for other in reading.statements
+            if other.source.place.startswith("--") or other.source.place == statement.source.place
+        }
         for key, description in statement.value.items():
             path = f"search.{key}"
             source = statement.source._replace(line=statement.lines.get(path))
@@ -154,16 +161,19 @@ class StudyFile:
             for place, message in wrong:
                 line = _line(statement.lines, place, source.line)
                 reading.problem(source._replace(line=line), f"{place}: {message}")
-            if key in set_by_flag:
-                flag = set_by_flag[key]
+            if key in rivals:
+                rival = rivals[key]
                 message = f"is searched ({source}); leave out one of the two"
-                reading.problem(flag.source, f"{flag.name}: {message}")
+                reading.problem(rival.source, f"{rival.name}: {message}")
             if found is None:
                 reading.unread.add(key)
                 continue
             self._space[key] = found
-            if key not in set_by_flag:
-                reading.statements.append(Statement(key, key, found.first, source, {}))
+            self._places[key] = source
+        chosen = fitting_values(self._space, _values(reading), reading.unread)
+        for key, source in self._places.items():
+            if key not in rivals:
+                reading.statements.append(Statement(key, key, chosen[key], source, {}))
 
     def misfits(
         self, values: Mapping[str, Any], origins: Mapping[str, Source], unknown: Collection[str]
@@ -191,9 +201,9 @@ class StudyFile:
                 message = "cmaes knows ranges of numbers only; sampler tpe takes choices too"
             else:
                 continue
-            findings.append(
-                Finding(source, f"{source}: search.{key}.{distribution.kind}: {message}")
-            )
+            place = self._places.get(key, source)
+            text = f"{place}: search.{key}.{distribution.kind}: {message}"
+            findings.append(Finding(place, text))
         n_trials = self._plain.get("trials", 0)
         if sampler == "cmaes" and len(self._space) < _FEWEST_OF_CMAES:
             message = "cmaes needs two ranges or more; sampler tpe takes one"
@@ -206,6 +216,12 @@ class StudyFile:
             message = f"{n_trials} are more than the {n_all} combinations that there are to search"
             findings.append(Finding(place, f"{place}: trials: {message}"))
         return findings
+
+
+def _values(reading: Reading) -> dict[str, Any]:
+    """Every key with its value so far, or its default where that is none that it takes."""
+    said = {s.key: s.value for s in reading.statements if not check_value(s.key, s.value)}
+    return TrainingConfig().model_dump() | said
 
 
 def _line(lines: Mapping[str, int], path: str, default: int | None) -> int | None:

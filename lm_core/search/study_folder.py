@@ -10,16 +10,18 @@ studies/NAME/
   best/0007/seed-1/  the winner, trial 7, on a fresh seed
   best.yaml        the winner's configuration
   report.html      what was tried, what mattered, and how the trials went
+  damaged/0001-1/  a run that could not be gone on with, or was of another text
   locks/           held by the processes that work here
 ```
 """
 
+import itertools
 import socket
 from pathlib import Path
 
 from lm_core.atomic_files import replace_file
 from lm_core.config.rendering import yaml_text, yaml_value
-from lm_core.errors import InputError, one_line
+from lm_core.errors import InputError, MachineError, one_line
 from lm_core.json_lines import cannot_write
 from lm_core.search.locks import FileLock
 from lm_core.search.study import Study
@@ -81,9 +83,40 @@ class StudyFolder:
         trials = self.path / "trials"
         return trials.is_dir() and any(trials.iterdir())
 
+    def require_journal(self) -> None:
+        """Looks whether the trials that are here have a journal.
+
+        Raises:
+            InputError: There is none.
+        """
+        is_there = self.journal.exists() and self.journal.stat().st_size > 0
+        if self.has_trials and not is_there:
+            message = f"{self.path} holds trials, and its {JOURNAL} is missing: put it back, or "
+            message += "name the database that has the study with --storage, or another folder"
+            raise InputError(f"{message} with --run_dir")
+
     def trial(self, name: str) -> Path:
         """The run directory of a trial."""
         return self.path / "trials" / name
+
+    def set_aside(self, run_dir: Path, name: str) -> None:
+        """Moves the directory of a run that cannot go on to where nothing looks for it.
+
+        Args:
+            run_dir: The directory.
+            name: The run's name.
+
+        Raises:
+            MachineError: It cannot be moved.
+        """
+        damaged = self.path / "damaged"
+        try:
+            damaged.mkdir(exist_ok=True)
+            taken = {entry.name for entry in damaged.iterdir()}
+            places = (f"{name}-{n}" for n in itertools.count(1))
+            run_dir.rename(damaged / next(place for place in places if place not in taken))
+        except OSError as error:
+            raise MachineError(f"{run_dir} cannot be moved: {error.strerror}") from error
 
     def log(self, name: str) -> Path:
         """What the process of a trial said."""
@@ -115,10 +148,8 @@ class StudyFolder:
         Raises:
             MachineError: It cannot be written.
         """
-        header = (
-            "the base of the trials of this study: what is searched has the first of its values"
-        )
-        self.write(BASE, yaml_text(study.config, header))
+        header = "the base of the trials of this study: what is searched has one of its values"
+        self.write(BASE, yaml_text(study.base, header))
         self.write(STUDY, study_text(study))
 
     def write(self, name: str, text: str) -> None:

@@ -1,11 +1,12 @@
 """What a person reads at the end of a study."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
 from lm_core.errors import DivergenceError, InputError, LabError, MachineError, one_line
 from lm_core.output import print_table, say, warn
-from lm_core.search.progress_table import best_of, value_told
+from lm_core.search.progress_table import best_of, counted, value_told
 from lm_core.search.study import Study
 from lm_core.search.study_folder import StudyFolder
 from lm_core.search.trial_records import (
@@ -65,12 +66,13 @@ def counts_told(records: Sequence[TrialRecord]) -> str:
     """How many trials ended how."""
     counts = Counter(record.outcome for record in records)
     parts = [f"{counts[name]} {name}" for name in (COMPLETED, PRUNED, DIVERGED, FAILED)]
-    return f"{len(records)} trials: {', '.join(parts)}"
+    return f"{counted(len(records), 'trial')}: {', '.join(parts)}"
 
 
 def steps_told(records: Sequence[TrialRecord], max_steps: int) -> str:
-    """How many steps were done of those that all trials would have taken to their ends."""
-    n_done, n_all = sum(record.steps for record in records), max_steps * len(records)
+    """How many steps were done of those that would have been without pruning."""
+    n_done = sum(record.steps for record in records)
+    n_all = n_done + sum(max_steps - one.steps for one in records if one.outcome == PRUNED)
     share = 1 - n_done / n_all if n_all else 0.0
     return f"{n_done:,} of {n_all:,} steps were done, which saves {share:.0%}"
 
@@ -84,13 +86,20 @@ def require_winner(records: Sequence[TrialRecord]) -> TrialRecord:
     best = best_of(records)
     if best is not None:
         return best
-    reasons = Counter((record.outcome, record.reason) for record in records)
-    ((outcome, reason), n_times), *_ = reasons.most_common(1)
+    ((outcome, _), *_) = Counter(record.outcome for record in records).most_common(1)
+    reasons = [record.reason for record in records if record.outcome == outcome]
+    # The same thing is often said with other numbers: steps, sizes, trials.
+    ((kind_of_reason, n_times), *_) = Counter(map(_without_numbers, reasons)).most_common(1)
+    reason = next(one for one in reasons if _without_numbers(one) == kind_of_reason)
     kind: type[LabError] = MachineError
     if outcome == DIVERGED:
         kind = DivergenceError
     elif reason.startswith("refused"):
         kind = InputError
-    message = f"none of the {len(records)} trials was completed"
+    message = f"none of the {counted(len(records), 'trial')} was completed"
     told = f"{outcome}: {reason}" if reason else outcome
     raise kind(one_line(f"{message}; {n_times} of them {told}"))
+
+
+def _without_numbers(reason: str) -> str:
+    return re.sub(r"\d[\d.,]*(e[+-]?\d+)?", "#", reason)

@@ -25,7 +25,7 @@ RUNNING, COMPLETED, PRUNED, DIVERGED, FAILED = (
 # Under these names the storage has what Optuna has no place for.
 _DEFINITION, _OUTCOME, _REASON, _STEPS = "definition", "outcome", "reason", "steps"
 _OWNER, _BEATS, _TO_PRUNE, _SURPLUS = "owner", "beats", "to_prune", "surplus"
-_FRESH, _CORPUS = "fresh_seed_", "corpus"
+_FRESH, _CORPUS, _DOUBTED = "fresh_seed_", "corpus", "doubted"
 
 
 class TrialRecord(NamedTuple):
@@ -43,6 +43,7 @@ class TrialRecord(NamedTuple):
         owner: Who runs it: a machine and a folder.
         beats: A number that grows while somebody runs it.
         to_prune: Whether it was found unpromising, and is to end.
+        is_doubted: Whether it once failed for what may have been no fault of its own.
     """
 
     number: int
@@ -56,6 +57,7 @@ class TrialRecord(NamedTuple):
     owner: str
     beats: int
     to_prune: bool
+    is_doubted: bool = False
 
     @property
     def name(self) -> str:
@@ -227,6 +229,10 @@ class TrialRecords:
         beats = self.get(number).beats + 1
         self._storage.set_trial_user_attr(self._id(number), _BEATS, beats)
 
+    def doubt(self, number: int) -> None:
+        """Notes that a trial failed for what may have been no fault of its own."""
+        self._storage.set_trial_user_attr(self._id(number), _DOUBTED, True)
+
     def take_over(self, number: int, owner: str) -> None:
         """Notes that somebody else runs a trial from now on."""
         self._storage.set_trial_user_attr(self._id(number), _OWNER, owner)
@@ -274,6 +280,7 @@ def _record(trial: "FrozenTrial", space: Space) -> TrialRecord:
         owner=str(known.get(_OWNER, "")),
         beats=_whole(known.get(_BEATS)),
         to_prune=bool(known.get(_TO_PRUNE)),
+        is_doubted=bool(known.get(_DOUBTED)),
     )
 
 

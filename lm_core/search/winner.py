@@ -4,14 +4,13 @@ import math
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from lm_core.config.checks import check_value
 from lm_core.config.rendering import canonical, yaml_value
 from lm_core.config.table import default, keys_by_section
 from lm_core.errors import one_line
-from lm_core.search.progress_table import value_told
+from lm_core.search.progress_table import counted, value_told
 from lm_core.search.space import Range, Space
 from lm_core.search.study import Study
 from lm_core.search.study_folder import StudyFolder
@@ -83,8 +82,8 @@ def fresh_told(results: Sequence[FreshResult]) -> str:
         return ""
     found = mean_and_deviation(results)
     n_good = sum(one.outcome == COMPLETED for one in results)
-    seeds = f"{n_good} fresh seed{'s' if n_good != 1 else ''}"
-    told = f"on {len(results)} fresh seeds none was completed"
+    seeds = counted(n_good, "fresh seed")
+    told = f"on {counted(len(results), 'fresh seed')} none was completed"
     if found is not None:
         spread = "" if math.isnan(found[1]) else f" ± {found[1]:.4f}"
         told = f"{found[0]:.4f}{spread} nats on {seeds}"
@@ -98,7 +97,11 @@ def command(folder: StudyFolder) -> str:
 
 
 def best_text(
-    study: Study, folder: StudyFolder, best: TrialRecord, results: Sequence[FreshResult]
+    study: Study,
+    folder: StudyFolder,
+    best: TrialRecord,
+    results: Sequence[FreshResult],
+    n_trials: int,
 ) -> str:
     """The winner's configuration as a file: what differs from the defaults.
 
@@ -107,14 +110,14 @@ def best_text(
         folder: Its folder.
         best: The winner.
         results: How it did on fresh seeds.
+        n_trials: How many trials there were.
     """
     values = study.values_of(best.values).to_dict()
-    if values["corpus"] is not None:
-        # The file may be used from anywhere.
-        values["corpus"] = str(Path(values["corpus"]).expanduser().absolute())
+    # The file may be used from anywhere.
+    values["corpus"] = study.base.values.corpus
     fresh = fresh_told(results)
     head = [
-        f"The best of {study.settings.trials} trials of {folder.path}, trial {best.number}:",
+        f"The best of {counted(n_trials, 'trial')} of {folder.path}, trial {best.number}:",
         f"validation loss {best.loss:.4f} nats per token with the seed of the study"
         + (f"; {fresh}." if fresh else "."),
         "",

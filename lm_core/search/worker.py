@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from lm_core.errors import StoppedError
+from lm_core.errors import LabError, StoppedError
 from lm_core.search.jobs import Job
 from lm_core.training.signals import StopSignals
 
@@ -33,6 +33,7 @@ def work(
 
     Raises:
         StoppedError: A signal came; all jobs have saved and ended.
+        LabError: There can be no further job; those that were being done have saved and ended.
     """
     running: list[Job] = []
     next_claim = 0.0
@@ -46,7 +47,11 @@ def work(
             next_claim = 0.0
         running = left
         if len(running) < n_slots and time.monotonic() >= next_claim:
-            job = next_job()
+            try:
+                job = next_job()
+            except LabError:
+                _stop(running, sleep)
+                raise
             if job is not None:
                 running.append(job)
                 continue

@@ -136,4 +136,4 @@ def test_a_folder_whose_trials_are_in_a_database_needs_it(server, tmp_path):
     second = started(tmp_path)
     _, errors = second.communicate(timeout=60)
     assert second.returncode == 2
-    assert "holds trials of a study that is in another storage; --storage names it" in errors
+    assert "holds trials, and its study.journal is missing: put it back, or name the" in errors
