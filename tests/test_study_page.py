@@ -9,7 +9,7 @@ from lm_core.report.page import MARK
 from lm_core.search.progress_table import best_of
 from lm_core.search.study_folder import StudyFolder
 from lm_core.search.study_page import study_page
-from lm_core.search.trial_records import COMPLETED, FreshResult
+from lm_core.search.trial_records import COMPLETED, DIVERGED, FreshResult
 from tests.small_studies import BASE, study, tried
 from tests.test_report_elements import Reader
 
@@ -84,6 +84,23 @@ def test_a_best_value_at_the_end_of_its_range_is_warned_of(folder):
     html = page_of(folder, change=at_the_end)
     assert "The best learning_rate, 0.1, lies at the high end" in html
     assert "The best learning_rate" not in page_of(folder)
+
+
+def test_a_study_that_has_not_come_to_its_end_says_so(folder):
+    one, trials = tried(folder, n=6)
+    (folder / "study").mkdir()
+    html = study_page(one, StudyFolder(folder / "study"), trials, best_of(trials), [], False)
+    assert "The study has not come to its end: the same command goes on with it." in html
+    assert "What mattered" not in html
+
+
+def test_a_study_without_a_completed_trial_is_drawn_all_the_same(folder):
+    one, trials = tried(folder, n=6)
+    trials = [trial._replace(outcome=DIVERGED, loss=None) for trial in trials]
+    (folder / "study").mkdir()
+    html = study_page(one, StudyFolder(folder / "study"), trials, None, [], False)
+    assert "no trial was completed" in html
+    assert data_in(html)["best"] is None
 
 
 def test_with_few_trials_nothing_is_said_about_what_mattered(folder):

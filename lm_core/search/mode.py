@@ -1,5 +1,6 @@
 """``--mode=search``: from a request to a study, its trials, and its winner."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from lm_core.search import summary
 from lm_core.search.claims import SECONDS_TO_SAVE, Claims
 from lm_core.search.doubts import Doubts
 from lm_core.search.jobs import Workplace
-from lm_core.search.progress_table import StudyProgress, counted
+from lm_core.search.progress_table import StudyProgress, best_of, counted
 from lm_core.search.storage import (
     failures_told,
     open_database,
@@ -134,19 +135,32 @@ def _run(place: Workplace, n_workers: int, signals: StopSignals) -> None:
     claims = Claims(place, patience=SECONDS_TO_SAVE if n_workers == 1 else 0.0)
     _announce(place)
     n_trials, max_steps = study.settings.trials, study.values.max_steps
-    with StudyProgress(n_trials, max_steps, records.all) as progress:
-        work(claims.next_trial, claims.are_trials_over, n_workers, signals, progress.watch)
-        best = summary.require_winner(records.all())
-        if not claims.are_fresh_seeds_over(best.number):
-            progress.note(f"trial {best.number} is the best; it is run again on fresh seeds")
-        work(
-            lambda: claims.next_fresh_seed(best.number),
-            lambda: claims.are_fresh_seeds_over(best.number),
-            n_workers,
-            signals,
-            progress.watch,
-        )
+    try:
+        with StudyProgress(n_trials, max_steps, records.all) as progress:
+            work(claims.next_trial, claims.are_trials_over, n_workers, signals, progress.watch)
+            best = summary.require_winner(records.all())
+            if not claims.are_fresh_seeds_over(best.number):
+                progress.note(f"trial {best.number} is the best; it is run again on fresh seeds")
+            work(
+                lambda: claims.next_fresh_seed(best.number),
+                lambda: claims.are_fresh_seeds_over(best.number),
+                n_workers,
+                signals,
+                progress.watch,
+            )
+    except LabError:
+        # What there is, is worth a look, most of all where something went wrong.
+        _draw_so_far(place)
+        raise
     _finish(place, claims)
+
+
+def _draw_so_far(place: Workplace) -> None:
+    """Writes the page of a study that has not come to its end, where its storage can be read."""
+    with contextlib.suppress(LabError):
+        found = place.records.all()
+        if found:
+            _draw(place, found, best_of(found), [], is_over=False)
 
 
 def _announce(place: Workplace) -> None:
@@ -180,14 +194,15 @@ def _finish(place: Workplace, claims: Claims) -> None:
 def _draw(
     place: Workplace,
     records: Sequence[TrialRecord],
-    best: TrialRecord,
+    best: TrialRecord | None,
     results: Sequence[FreshResult],
+    is_over: bool = True,
 ) -> None:
-    """Writes the page of the study."""
+    """Writes the page of the study, as far as it has come."""
     path = place.folder.path / REPORT
     try:
         _require_place(path)
-        text = study_page(place.study, place.folder, records, best, results)
+        text = study_page(place.study, place.folder, records, best, results, is_over)
         place.folder.write(REPORT, text)
     except Exception as error:  # Whatever is wrong with a picture of a study, the study is not.
         reason = (

@@ -29,14 +29,16 @@ from lm_core.search.winner import edge_warnings, fresh_told, mean_and_deviation
 
 _SCRIPTS = ("axes.js", "tables.js", "study.js")
 _UNKNOWN = "-"
+_UNFINISHED = "The study has not come to its end: the same command goes on with it."
 
 
 def study_page(
     study: Study,
     folder: StudyFolder,
     records: Sequence[TrialRecord],
-    best: TrialRecord,
+    best: TrialRecord | None,
     results: Sequence[FreshResult],
+    is_over: bool = True,
 ) -> str:
     """The HTML of the report of a study.
 
@@ -44,19 +46,22 @@ def study_page(
         study: The study.
         folder: Its folder.
         records: All its trials.
-        best: The winner.
+        best: The best so far; None: no trial was completed.
         results: How the winner did on fresh seeds.
+        is_over: Whether it has come to its end; before, nothing is said about what mattered, which
+            takes seconds to find.
     """
     title = folder.path.resolve().name
-    mattered = importance(study.settings.space, records, study.seed)
+    mattered = importance(study.settings.space, records, study.seed) if is_over else None
     body = join(
         [
             header(title, element("span", f"{len(records)} trials", class_="badge")),
             _tiles(study, records, best, results),
             *(element("p", told, class_="bad") for told in _warnings(study, best)),
+            *([] if is_over else [element("p", _UNFINISHED)]),
             element("h2", "How it went"),
             *_curves(),
-            *_importance(mattered),
+            *(_importance(mattered) if is_over else []),
             *_slices(study),
             *_trials(study, folder, records),
             *_settings(study),
@@ -69,7 +74,7 @@ def study_page(
 def _tiles(
     study: Study,
     records: Sequence[TrialRecord],
-    best: TrialRecord,
+    best: TrialRecord | None,
     results: Sequence[FreshResult],
 ) -> Html:
     fresh = mean_and_deviation(results)
@@ -80,7 +85,7 @@ def _tiles(
     counts = Counter(record.outcome for record in records)
     return tiles(
         [
-            ("best in the search", f"{best.loss:.4f}", f"nats per token, trial {best.number}"),
+            ("best in the search", *_best(best)),
             ("the same on fresh seeds", *again),
             ("completed", f"{counts[COMPLETED]}", counts_told(records).partition(": ")[2]),
             ("steps", f"{n_done:,}", steps_told(records, study.values.max_steps)),
@@ -89,7 +94,15 @@ def _tiles(
     )
 
 
-def _warnings(study: Study, best: TrialRecord) -> list[str]:
+def _best(best: TrialRecord | None) -> tuple[str, str]:
+    if best is None:
+        return _UNKNOWN, "no trial was completed"
+    return f"{best.loss:.4f}", f"nats per token, trial {best.number}"
+
+
+def _warnings(study: Study, best: TrialRecord | None) -> list[str]:
+    if best is None:
+        return []
     return [
         f"{told[0].upper()}{told[1:]}." for told in edge_warnings(study.settings.space, best.values)
     ]
@@ -219,13 +232,13 @@ def _settings(study: Study) -> list[Html]:
 def _data(
     study: Study,
     records: Sequence[TrialRecord],
-    best: TrialRecord,
+    best: TrialRecord | None,
     mattered: Importance | None,
 ) -> dict[str, Any]:
     space = study.settings.space
     return {
         "keys": [_key(name, one) for name, one in space.items()],
-        "best": best.number,
+        "best": best and best.number,
         "importance": mattered
         and {
             "shares": [

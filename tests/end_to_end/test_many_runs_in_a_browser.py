@@ -62,6 +62,18 @@ def test_a_trial_that_is_chosen_stands_out_everywhere(browser, study):
     assert said.startswith("trial 3, completed, ")
 
 
+def test_a_study_of_nothing_but_failures_is_drawn_without_complaint(browser, tmp_path):
+    one, trials = tried(tmp_path)
+    failed = [t._replace(outcome="failed", loss=None, losses={}, steps=0) for t in trials]
+    (tmp_path / "study").mkdir()
+    file = tmp_path / "report.html"
+    file.write_text(study_page(one, StudyFolder(tmp_path / "study"), failed, None, [], False))
+    browser.open(file)
+    marks = "return document.querySelectorAll('figure[data-chart=\"history\"] .bad').length"
+    assert browser.run(marks) == 20
+    assert browser.complaints() == []
+
+
 def test_seeds_without_an_evaluation_leave_the_mean_of_the_others_whole(browser, tmp_path):
     ended = {"outcome": "diverged"}
     paths = [make_run(tmp_path / "1", losses=[3.0] * 9, evaluations={3: 2.5, 9: 2.0}, seed=1)]

@@ -182,9 +182,12 @@ def test_a_signal_saves_what_is_running_and_the_same_command_goes_on(
     assert errors == "stopped; what was running is saved, and the same command goes on\n"
     for name in ("0000", "0001"):
         assert manifest(tmp_path / "studies/my/trials" / name)["outcome"] == "stopped by SIGTERM"
+    report = tmp_path / "studies" / "my" / "report.html"
+    assert "has not come to its end" in report.read_text()
     said, _ = searched(tmp_path)
     assert "going on: 0 of 6 trials are done, 2 not finished yet" in said
     assert len(results(tmp_path)) == 6
+    assert "<p>The study has not come to its end" not in report.read_text()
 
 
 def test_two_commands_at_once_share_one_study_without_a_doubled_trial(tmp_path):
