@@ -43,13 +43,11 @@ if __name__ == "__main__":
 from absl import flags
 
 from lm_core import inspection
-from lm_core.analysis import printing
 from lm_core.command_line import help_text, parse, path_given
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError, LabError, MachineError, StoppedAtOnce, StoppedError, one_line
 from lm_core.machine import set_up_process
 from lm_core.output import let_go, say
-from lm_core.report import reporting
 from lm_core.request import Request
 from lm_core.training.signals import SIGNALS, stop_at_once_on_signals
 
@@ -140,14 +138,15 @@ def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
     if values.mode in ("train", "plan") and not values.resume:
         # What is wrong with the configuration is told before PyTorch, a second later, is there.
         inspection.check(request.config)
-    looks = {
-        "config": inspection.show_config,
-        "diff": inspection.show_difference,
-        "compare": printing.compare,
-        "report": reporting.report,
-    }
+    looks = {"config": inspection.show_config, "diff": inspection.show_difference}
     if values.mode in looks:
         looks[values.mode](request)
+        return
+    if values.mode in ("compare", "report"):
+        from lm_core.analysis import printing
+        from lm_core.report import reporting
+
+        {"compare": printing.compare, "report": reporting.report}[values.mode](request)
         return
     if values.mode == "search":
         from lm_core.search.mode import search

@@ -19,7 +19,9 @@ def needed(package: str, extra: str, who: str, module: str | None = None) -> Mod
         InputError: It is not installed, or broken; says what installs it.
     """
     try:
-        return importlib.import_module(module or package)
+        # Where the package is missing, its own name is told, and not that of what it needs.
+        found = importlib.import_module(package)
+        return importlib.import_module(module) if module else found
     except Exception as error:  # A package that does not fit others fails in many ways.
         install = f"python -m pip install -c constraints.txt -e '.[{extra}]'"
         reason = str(error).partition("\n")[0]

@@ -59,7 +59,7 @@ class RunLock:
             MachineError: There can be no lock in this folder.
         """
         self._let_go()
-        descriptor = _opened(folder / LOCK)
+        descriptor = opened(folder / LOCK)
         try:
             _lock(descriptor, folder)
         except BaseException:
@@ -101,7 +101,12 @@ def is_held(folder: Path, locks: Path = Path("/proc/locks")) -> bool | None:
     return any(f" {device}:{status.st_ino} " in line and "FLOCK" in line for line in lines)
 
 
-def _opened(path: Path) -> int:
+def opened(path: Path) -> int:
+    """The descriptor of a file to be locked, which is made where there is none.
+
+    Raises:
+        MachineError: There can be no such file, or it is no regular file of its own.
+    """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         descriptor = os.open(path, flags, _MODE)

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ class Workplace:
         return TrialProcess(arguments, self.program, log, lock.descriptor, self.n_threads)
 
 
-class _Run:
+class _Run(ABC):
     """A run with its process, its metrics and its lock."""
 
     def __init__(
@@ -227,8 +228,9 @@ class _Run:
         self._place.doubts.stop_if_full(self._name, reason)
         self._note(FAILED, None, steps, reason)
 
+    @abstractmethod
     def _note(self, outcome: str, loss: float | None, steps: int, reason: str) -> None:
-        raise NotImplementedError
+        """Has the storage remember how it ended."""
 
 
 def _killed(number: int) -> str:

@@ -7,14 +7,13 @@ from types import TracebackType
 from typing import Self
 
 from lm_core.errors import InputError, MachineError
+from lm_core.run_lock import opened
 
 try:
     import fcntl
 except ImportError:  # Windows has no such locks.
     fcntl = None  # type: ignore[assignment]
 
-# Locks belong to whom the study does, and may be looked at by others.
-_MODE = 0o644
 # What is done under a lock that is waited for takes milliseconds, so this is soon enough.
 _SECONDS_BETWEEN_TRIES = 0.01
 
@@ -50,12 +49,11 @@ class FileLock:
         Raises:
             MachineError: The file system makes no such file, or knows no locks.
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, flags, _MODE)
         except OSError as error:
             raise MachineError(f"{self._path} cannot be opened: {error.strerror}") from error
+        descriptor = opened(self._path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -311,6 +311,17 @@ def test_a_study_given_to_another_mode_names_the_right_one(tmp_path, mode):
     assert done.stderr == "error: my.yaml:5: search: makes this a study, which --mode=search runs\n"
 
 
+def python(program, folder):
+    """Runs lines of Python that import the lab, in a process of their own."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
+
+
 def test_a_wrong_study_and_its_help_need_neither_pytorch_nor_optuna(tmp_path):
     (tmp_path / "my.yaml").write_text(STUDY.replace("trials: 6", "trials: 0"))
     program = (
@@ -318,13 +329,7 @@ def test_a_wrong_study_and_its_help_need_neither_pytorch_nor_optuna(tmp_path):
         f"code = run.main({[*SEARCH]!r})\n"
         "print(code, sorted({'torch', 'optuna'} & set(sys.modules)))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-    )
+    done = python(program, tmp_path)
     assert done.stdout == "2 []\n"
     assert done.stderr.startswith("error: my.yaml:8: trials: 0 is not an integer")
 
@@ -337,13 +342,7 @@ def test_a_search_never_loads_pytorch_itself(tmp_path):
         f"code = run.main({[*SEARCH]!r})\n"
         "print(code, 'torch' in sys.modules)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-    )
+    done = python(program, tmp_path)
     assert done.stdout.endswith("0 False\n"), done.stderr
 
 
