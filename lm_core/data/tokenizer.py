@@ -10,6 +10,7 @@ import numpy as np
 
 from lm_core.data.characters import SURROGATES, CharacterNumbers, UnknownCharacterError
 from lm_core.data.corpus import Corpus
+from lm_core.data.splitting import POSITION
 from lm_core.data.text_files import Block, blocks_of, check_text
 from lm_core.errors import InputError, shown, unknown
 
@@ -219,6 +220,16 @@ class CharTokenizer(Tokenizer):
 
 
 _CLASSES = {cls.kind: cls for cls in (AsciiTokenizer, CharTokenizer, ByteTokenizer)}
+
+
+def depends_on_documents(kind: str, split_by: str) -> bool:
+    """Whether what is learned of one text would be another with the same text in other documents.
+
+    Args:
+        kind: Which tokenizer.
+        split_by: As of ``split_corpus``.
+    """
+    return split_by != POSITION or not _CLASSES[kind].is_context_free
 
 
 def _require_kind(cls: type[Tokenizer], data: Mapping[str, Any]) -> None:
