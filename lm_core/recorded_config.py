@@ -32,6 +32,8 @@ _CHANGEABLE = {
     "corpus",
     # Another device gives other bits, as another machine does, which is worth a warning.
     "device",
+    # So does another number of processes, and what each keeps.
+    "parallelism",
     *(key for key in KEYS if key.startswith("sampling_")),
 }
 # What was so before there was a hyperparameter for it whose default is another.

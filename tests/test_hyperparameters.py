@@ -49,6 +49,8 @@ DEFAULTS = {
     "precision": "auto",
     "device": "auto",
     "compile": False,
+    "parallelism": "auto",
+    "exact_reduction": False,
     "seed": None,
     "hooks": None,
     "corpus": None,
@@ -121,6 +123,12 @@ def test_a_width_that_heads_do_not_divide_breaks_a_rule():
     assert broken == ("d_model", "is not divisible by", "n_heads")
     with pytest.raises(ValueError, match="d_model 250 is not divisible by n_heads 4"):
         TrainingConfig(d_model=250)
+
+
+def test_exact_sums_need_whole_gradients():
+    (broken,) = broken_rules({**DEFAULTS, "exact_reduction": True, "parallelism": "fsdp"})
+    assert (broken.key, broken.other_key) == ("exact_reduction", "parallelism")
+    assert broken_rules({**DEFAULTS, "exact_reduction": True, "parallelism": "ddp"}) == []
 
 
 def test_a_prompt_beyond_ascii_breaks_a_rule_with_the_ascii_tokenizer():

@@ -148,6 +148,7 @@ MAY_CHANGE = {
     "sampling_top_p",
     "sampling_num_samples",
     "device",
+    "parallelism",
     "corpus",
 }
 
