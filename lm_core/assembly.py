@@ -12,8 +12,9 @@ from lm_core.config.resolution import ResolvedConfig
 from lm_core.config.statements import Source
 from lm_core.config.training_config import TrainingConfig
 from lm_core.data.batches import require_window
-from lm_core.data.corpus import Corpus, absolute_path, load_corpus, split_corpus
-from lm_core.data.token_store import encode_corpus
+from lm_core.data.corpus import Corpus, absolute_path, load_corpus
+from lm_core.data.splitting import split_corpus
+from lm_core.data.token_store import encode_split
 from lm_core.data.tokenizer import Tokenizer, build_tokenizer
 from lm_core.errors import InputError
 from lm_core.evaluation import Evaluator
@@ -97,9 +98,9 @@ def load_data(
     if accept is not None:
         accept(corpus)
     with sources_named(config), memory_explained():
+        split = split_corpus(corpus)
         tokenizer = build_tokenizer(corpus)
-        tokens = encode_corpus(corpus, tokenizer, verify=verify_corpus)
-        training, validation = split_corpus(tokens)
+        training, validation = encode_split(split, tokenizer, verify=verify_corpus)
         require_window(training, config.values.max_seq_len, "training")
         require_window(validation, config.values.max_seq_len, "validation")
     return Data(corpus, tokenizer, training, validation)

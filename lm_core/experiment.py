@@ -192,7 +192,7 @@ def _manifest(request: Request, parts: Parts, group: Group) -> dict[str, Any]:
             parts.config.values.exact_reduction,
         ),
         "command_line": list(request.command_line),
-        "corpus": {"path": corpus.path, "sha256": corpus.sha256, "bytes": corpus.n_bytes},
+        "corpus": corpus.record(),
         "config_hash": config_hash(parts.config.values.to_dict(), corpus.sha256),
         "sources": record_sources(parts.config),
         "n_parameters": parts.trainer.model.n_parameters,

@@ -22,7 +22,7 @@ from lm_core.config.rendering import canonical, yaml_value
 # What runs of one experiment may differ in.
 SEED = "seed"
 # What decides which text is evaluated.
-_TEXT = ("corpus", "train_ratio")
+_TEXT = ("corpus", "train_ratio", "split_by")
 
 
 class Compared(NamedTuple):

@@ -16,7 +16,7 @@ RUNTIME_ARGUMENTS = frozenset(
         "load_corpus.verify",
         "load_corpus.cache_folder",
         "load_corpus.largest_in_memory",
-        "split_corpus.tokens",
+        "split_corpus.corpus",
         "Sampler.model",
         "Sampler.tokenizer",
         "Trainer.model",

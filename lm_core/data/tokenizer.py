@@ -1,7 +1,7 @@
 """Tokenizers: text to token ids and back, by table look-ups on arrays."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from lm_core.data.characters import SURROGATES, CharacterNumbers, UnknownCharacterError
 from lm_core.data.corpus import Corpus
+from lm_core.data.splitting import POSITION
 from lm_core.data.text_files import Block, blocks_of, check_text
 from lm_core.errors import InputError, shown, unknown
 
@@ -29,10 +30,18 @@ class Tokenizer(ABC):
     Attributes:
         kind: Its name in configurations.
         vocab_size: Number of different tokens.
+        is_context_free: Whether each byte or character is a token, whatever stands around it. Then
+            the tokens of a text are those of its pieces, wherever it is cut, and may be cut
+            themselves; otherwise text is divided into parts before it becomes tokens.
+        separator: The token that follows each document of a corpus, the last one too, and stands
+            for no text; None: there is none, and documents are joined as ``Corpus.joint`` says.
+            ``encode`` and ``encode_document`` do not make it.
     """
 
     kind: ClassVar[str]
     vocab_size: int
+    is_context_free: ClassVar[bool] = False
+    separator: int | None = None
 
     @property
     def dtype(self) -> np.dtype:
@@ -60,6 +69,20 @@ class Tokenizer(ABC):
     @abstractmethod
     def encode_block(self, block: Block) -> np.ndarray:
         """Token ids of a piece of a corpus that splits no character; raises as ``encode``."""
+
+    def encode_document(self, blocks: Iterable[Block]) -> Iterator[np.ndarray]:
+        """Token ids of one document, or of a piece of one, in arrays that follow each other.
+
+        A tokenizer whose tokens reach across the ends of blocks has another of its own: blocks end
+        anywhere between two characters.
+
+        Args:
+            blocks: The text, in blocks that follow each other.
+
+        Raises:
+            InputError: As ``encode``.
+        """
+        return map(self.encode_block, blocks)
 
     @abstractmethod
     def decode(self, tokens: np.ndarray) -> str:
@@ -94,6 +117,7 @@ class ByteTokenizer(Tokenizer):
 
     kind = "byte"
     vocab_size = _N_BYTES
+    is_context_free = True
 
     def encode_block(self, block: Block) -> np.ndarray:
         """The bytes themselves, as a view."""
@@ -143,6 +167,7 @@ class CharTokenizer(Tokenizer):
     """
 
     kind = "char"
+    is_context_free = True
 
     def __init__(self, characters: str) -> None:
         code_points = [ord(character) for character in characters]
@@ -197,6 +222,16 @@ class CharTokenizer(Tokenizer):
 _CLASSES = {cls.kind: cls for cls in (AsciiTokenizer, CharTokenizer, ByteTokenizer)}
 
 
+def depends_on_documents(kind: str, split_by: str) -> bool:
+    """Whether what is learned of one text would be another with the same text in other documents.
+
+    Args:
+        kind: Which tokenizer.
+        split_by: As of ``split_corpus``.
+    """
+    return split_by != POSITION or not _CLASSES[kind].is_context_free
+
+
 def _require_kind(cls: type[Tokenizer], data: Mapping[str, Any]) -> None:
     if data.get("kind") != cls.kind:
         raise InputError(f"{shown(data.get('kind'))} describes no {cls.kind} tokenizer")
@@ -241,16 +276,18 @@ def _unknown_character(tokenizer: Tokenizer, block: Block, index: int) -> InputE
         n_in_line = len(text) - text.rfind("\n") - 1 + (n_in_line if "\n" not in text else 0)
     takers = "byte" if tokenizer.kind == CharTokenizer.kind else "char or byte"
     hint = f"training with {takers} takes it (YAML key tokenizer, gin parameter Tokenizer.kind)"
+    where = f"{block.where}, in its text" if block.line else block.where
     return InputError(
-        f"{block.place}: line {n_lines:,}, column {n_in_line + 1:,} (character {n_before + 1:,}): "
+        f"{where}: line {n_lines:,}, column {n_in_line + 1:,} (character {n_before + 1:,}): "
         f"the {tokenizer.kind} tokenizer has no {character!r} (U+{ord(character):04X}); {hint}"
     )
 
 
 def _text_before(block: Block) -> Iterator[str]:
     """What stands in the block's file before it; read again only when there is an error to tell."""
-    if block.offset:
+    # The documents of JSON lines are one block each.
+    if block.offset and not block.line:
         for earlier in blocks_of(Path(block.place)):
             if earlier.offset >= block.offset:
                 return
-            yield earlier.data.decode("utf-8")
+            yield earlier.data[: block.offset - earlier.offset].decode("utf-8")
