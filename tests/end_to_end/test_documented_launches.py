@@ -1,4 +1,4 @@
-"""The launches that docs/scaling.md shows, for a few steps of a tiny model."""
+"""The launches that the pages show, for a few steps of a tiny model."""
 
 import os
 import re
@@ -18,7 +18,8 @@ PAGE = "docs/scaling.md"
 SMALL = [*TINY, "--gin.Trainer.batch_size=8", "--gin.Trainer.eval_cadence=None"]
 LAUNCHES = [
     line.removeprefix("$ ")
-    for language, lines in blocks(PAGE)
+    for page in (PAGE, "README.md")
+    for language, lines in blocks(page)
     for line in lines
     if language != "bash" and line.startswith("torchrun ")
 ]
