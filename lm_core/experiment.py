@@ -1,6 +1,7 @@
 """The wiring: from a request to corpus, tokenizer, model and trainer, and to what is printed."""
 
 import contextlib
+import shlex
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -90,7 +91,8 @@ def _lead(request: Request, meeting: Meeting) -> None:
         recorded = read_record(run) if run else None
         config = _config_of(run, request)
         _require_shareable(config, meeting.world)
-        meeting.share({"config": config.to_plain(), "resumes": run is not None})
+        told = {"config": config.to_plain(), "resumes": run is not None}
+        meeting.share({**told, "command_line": list(request.command_line)})
         data = _data_of(config, request, meeting.world, run, recorded)
         config = with_first_sources(config, run) if run else config
         with _together(meeting, config) as (group, shield):
@@ -124,6 +126,11 @@ def _lead(request: Request, meeting: Meeting) -> None:
 def _follow(request: Request, meeting: Meeting) -> None:
     """The share of another process in a run."""
     told = meeting.shared()
+    if told["command_line"] != list(request.command_line):
+        given, first = (shlex.join(line) for line in (request.command_line, told["command_line"]))
+        raise InputError(
+            f"it was started with other words than the first one: {given}, not {first}"
+        )
     config = ResolvedConfig.from_plain(told["config"])
     data = _data_of(config, request, meeting.world)
     with _together(meeting, config) as (group, _):

@@ -127,6 +127,22 @@ def test_two_launchers_as_on_two_machines_train_together(folder):
 
 
 @pytest.mark.exhaustive
+def test_launchers_with_different_commands_are_told_which(folder):
+    options = ["--nnodes=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:29657"]
+    with (
+        launching(1, *SHORT, "--run_dir=a", cwd=folder, options=options) as one,
+        launching(1, *SHORT, "--run_dir=b", cwd=folder, options=options) as other,
+    ):
+        errors = "".join(each.communicate(timeout=100)[1] for each in (one, other))
+    assert one.returncode
+    assert other.returncode
+    (line,) = [line for line in errors.splitlines() if line.startswith("error:")]
+    assert "process 1 of 2 on" in line
+    assert "it was started with other words than the first one" in line
+    assert not [path for path in folder.iterdir() if path.name in ("a", "b")]
+
+
+@pytest.mark.exhaustive
 def test_what_the_first_process_cannot_write_ends_all(folder):
     arguments = [*LONG, "--run_dir=run", "--gin.Transformer.d_model=64"]
     with launching(2, *arguments, cwd=folder) as launcher:
