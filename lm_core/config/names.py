@@ -21,6 +21,7 @@ RUNTIME_ARGUMENTS = frozenset(
         "Sampler.tokenizer",
         "Trainer.model",
         "Trainer.tokens",
+        "Trainer.group",
         "Trainer.evaluate",
         "Trainer.sample",
         "Trainer.tokenizer",
