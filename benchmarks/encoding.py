@@ -113,7 +113,7 @@ def bpe(n_bytes: int, repetitions: int) -> Iterator[dict[str, Any]]:
     texts = {"ASCII": (built_in * (1 + n_bytes // len(built_in)))[:n_bytes]}
     texts |= {name: text_of(*script, n_bytes) for name, script in SCRIPTS.items()}
     for name, text in texts.items():
-        tokenizer = train_bpe([text], BPE_VOCABULARY)
+        tokenizer = train_bpe([[text]], BPE_VOCABULARY)
         own = package().Tokenizer.from_str(tokenizer.json)
         own.encode_special_tokens = True
         data = text.encode()
@@ -141,7 +141,7 @@ def bpe(n_bytes: int, repetitions: int) -> Iterator[dict[str, Any]]:
 
 def all_of(tokenizer: BpeTokenizer, blocks: list[Block]) -> list[np.ndarray]:
     """The tokens of blocks that are one text."""
-    return list(tokenizer.encode_blocks(blocks))
+    return list(tokenizer.encode_document(blocks))
 
 
 def on_cores(all_of_them: bool, work: Callable[[], Any]) -> Any:

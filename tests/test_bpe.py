@@ -54,7 +54,7 @@ def test_a_text_in_blocks_has_the_tokens_that_the_package_gives_the_whole(small_
     @given(texts_in_parts())
     def holds(text_and_parts):
         text, parts = text_and_parts
-        assert ids(tokenizer.encode_blocks(blocks_of(parts))) == package_ids(of, text)
+        assert ids(tokenizer.encode_document(blocks_of(parts))) == package_ids(of, text)
 
     holds()
 
@@ -62,13 +62,13 @@ def test_a_text_in_blocks_has_the_tokens_that_the_package_gives_the_whole(small_
 def test_a_large_text_has_the_tokens_that_the_package_gives_the_whole():
     of, text = tokenizer_json(), TEXT * 100
     parts = [text[i : i + 5000] for i in range(0, len(text), 5000)]
-    assert ids(BpeTokenizer(of).encode_blocks(blocks_of(parts))) == package_ids(of, text)
+    assert ids(BpeTokenizer(of).encode_document(blocks_of(parts))) == package_ids(of, text)
 
 
 def test_a_long_stretch_without_a_place_to_cut_is_encoded_as_a_whole():
     of, text = tokenizer_json(), "ab;" * 40_000
     parts = [text[i : i + 5000] for i in range(0, len(text), 5000)]
-    assert ids(BpeTokenizer(of).encode_blocks(blocks_of(parts))) == package_ids(of, text)
+    assert ids(BpeTokenizer(of).encode_document(blocks_of(parts))) == package_ids(of, text)
 
 
 def test_a_longer_stretch_is_cut_all_the_same_and_comes_back(monkeypatch):
@@ -77,7 +77,7 @@ def test_a_longer_stretch_is_cut_all_the_same_and_comes_back(monkeypatch):
     tokenizer, text = BpeTokenizer(tokenizer_json()), "ab;" * 1000
     in_one = tokenizer.encode(text)
     parts = [text[i : i + 7] for i in range(0, len(text), 7)]
-    assert ids(tokenizer.encode_blocks(blocks_of(parts))) == in_one.tolist()
+    assert ids(tokenizer.encode_document(blocks_of(parts))) == in_one.tolist()
     assert tokenizer.decode(in_one) == text
 
 

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lm_core.config.fields import SMALLEST_VOCABULARY
 from lm_core.data import bpe_training
-from lm_core.data.bpe_training import SMALLEST_VOCABULARY, train_bpe
+from lm_core.data.bpe_training import train_bpe
 from lm_core.errors import InputError
 from tests.small_bpe import TEXT, texts_in_parts
 
@@ -24,7 +25,7 @@ def merges_of(tokenizer):
 
 
 def test_the_separator_is_first_then_all_bytes_then_the_merges():
-    tokenizer = train_bpe([TEXT], 300)
+    tokenizer = train_bpe([[TEXT]], 300)
     assert tokenizer.vocab_size == 300
     assert tokenizer.separator == 0
     assert {tokenizer.decode([i]) for i in range(1, 257)} >= set(map(chr, range(128)))
@@ -34,12 +35,12 @@ def test_the_separator_is_first_then_all_bytes_then_the_merges():
 
 
 def test_the_most_frequent_pair_is_merged_first():
-    tokenizer = train_bpe(["ab ab ab cab xb\n"], 258)
+    tokenizer = train_bpe([["ab ab ab cab xb\n"]], 258)
     assert merges_of(tokenizer) == [("a", "b")]
 
 
 def test_any_text_can_be_encoded_whatever_it_was_trained_on():
-    tokenizer = train_bpe(["aaa bbb"], 300)
+    tokenizer = train_bpe([["aaa bbb"]], 300)
     text = "".join(map(chr, range(0x500))) + "猫🙂"
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
@@ -48,31 +49,36 @@ def test_any_text_can_be_encoded_whatever_it_was_trained_on():
 @settings(max_examples=50)
 def test_the_parts_that_a_text_comes_in_make_no_difference(text_and_parts):
     text, parts = text_and_parts
-    assert train_bpe(parts, 300) == train_bpe([text], 300)
+    assert train_bpe([parts], 300) == train_bpe([[text]], 300)
 
 
 def test_parts_make_no_difference_in_a_text_of_many_pieces(monkeypatch):
     monkeypatch.setattr(bpe_training, "_PIECE", 16)
     monkeypatch.setattr(bpe_training, "_LONGEST_WORD", 32)
-    whole = train_bpe([TEXT], 400)
+    whole = train_bpe([[TEXT]], 400)
     for size in (1, 7, 100):
         parts = [TEXT[i : i + size] for i in range(0, len(TEXT), size)]
-        assert train_bpe(parts, 400) == whole
+        assert train_bpe([parts], 400) == whole
+
+
+def test_no_word_reaches_from_one_document_into_the_next():
+    apart = train_bpe([["qx"], ["zj"]] * 5, 300)
+    assert set(merges_of(apart)) == {("q", "x"), ("z", "j")}
 
 
 def test_a_text_that_gives_no_more_tokens_makes_a_smaller_vocabulary():
-    tokenizer = train_bpe(["abab"], 5000)
+    tokenizer = train_bpe([["abab"]], 5000)
     assert tokenizer.vocab_size == 258
     assert train_bpe([], 5000).vocab_size == SMALLEST_VOCABULARY
 
 
 def test_a_vocabulary_without_room_for_the_bytes_is_refused():
     with pytest.raises(InputError, match="vocab_size is 256; bpe needs at least 257"):
-        train_bpe(["a"], 256)
+        train_bpe([["a"]], 256)
 
 
 def test_the_end_of_a_text_that_stands_in_the_text_is_text():
-    tokenizer = train_bpe(["<|endoftext|>" * 10], 300)
+    tokenizer = train_bpe([["<|endoftext|>" * 10]], 300)
     assert tokenizer.encode("<|endoftext|>").tolist() != [tokenizer.separator]
     assert tokenizer.decode(tokenizer.encode("<|endoftext|>")) == "<|endoftext|>"
 
@@ -82,17 +88,17 @@ def test_of_a_large_text_pieces_from_all_over_it_are_enough(monkeypatch):
     monkeypatch.setattr(bpe_training, "_PIECE", 10)
     monkeypatch.setattr(bpe_training, "_LONGEST_WORD", 20)
     text = "one two three four five\n" * 3000
-    taken = list(bpe_training._taken([text], len(text)))
+    taken = list(bpe_training._taken([[text]], len(text)))
     assert 7_000 < sum(map(len, taken)) < 13_000
     parts = [text[i : i + 999] for i in range(0, len(text), 999)]
-    assert list(bpe_training._taken(parts, len(text))) == taken
-    assert train_bpe(parts, 270, len(text)) == train_bpe(taken, 270)
+    assert list(bpe_training._taken([parts], len(text))) == taken
+    assert train_bpe([parts], 270, len(text)) == train_bpe([[piece] for piece in taken], 270)
 
 
 def test_all_that_is_read_is_told():
     told = []
-    train_bpe(["é", "ab"], 257, tell=told.append)
-    assert sum(told) == 4
+    train_bpe([["é", "ab"], ["c"]], 257, tell=told.append)
+    assert sum(told) == 5
 
 
 def test_what_the_text_raises_is_raised():
@@ -101,7 +107,7 @@ def test_what_the_text_raises_is_raised():
         raise InputError("the text has changed")
 
     with pytest.raises(InputError, match="the text has changed"):
-        train_bpe(broken(), 300)
+        train_bpe([broken()], 300)
 
 
 PROGRAM = """
@@ -109,7 +115,7 @@ import hashlib, sys
 from lm_core.data.bpe_training import train_bpe
 from tests.test_bpe_training import TIED
 for text in TIED:
-    print(hashlib.sha256(train_bpe([text], 700).json.encode()).hexdigest())
+    print(hashlib.sha256(train_bpe([[text]], 700).json.encode()).hexdigest())
 """
 
 
@@ -138,7 +144,7 @@ TIED = list(tied_texts())
     ],
 )
 def test_every_process_trains_the_same_tokenizer(variables):
-    here = [hashlib.sha256(train_bpe([text], 700).json.encode()).hexdigest() for text in TIED]
+    here = [hashlib.sha256(train_bpe([[text]], 700).json.encode()).hexdigest() for text in TIED]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         env={**os.environ, **variables},
@@ -183,4 +189,4 @@ def test_a_signal_ends_it_at_once():
 @given(st.text(alphabet="ab \n", max_size=200))
 @settings(max_examples=30)
 def test_training_again_gives_the_same(text):
-    assert train_bpe([text], 300).json == train_bpe([text], 300).json
+    assert train_bpe([[text]], 300).json == train_bpe([[text]], 300).json

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from lm_core.config.fields import LARGEST_VOCABULARY
 from lm_core.data.tokenizer_json import (
-    LARGEST_VOCABULARY,
     PATTERNS,
     byte_of_character,
     described,

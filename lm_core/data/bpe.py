@@ -1,7 +1,10 @@
 """Byte-level BPE: tokens of several bytes, as the package ``tokenizers`` makes them."""
 
+import hashlib
+import itertools
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -23,6 +26,8 @@ _PIECE = 2048
 LONGEST_PIECE = 2**20
 # Characters that are encoded at once: many pieces for each core, and some ten megabytes.
 _AT_ONCE = 2**20
+# A text from this size in bytes on counts as large: it takes about a second to encode.
+KEPT_FROM = 4 * 2**20
 # Tokens whose bytes are counted at once, so that a large corpus does not fill the memory.
 _COUNTED_AT_ONCE = 2**22
 # Those of the largest vocabularies that are in use have some 20 megabytes.
@@ -64,37 +69,43 @@ class BpeTokenizer(Tokenizer):
         self._names = found.names
         self._lengths = np.array([len(spelling) for spelling in found.spellings], np.uint32)
 
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the ``tokenizer.json``, which tells it from others."""
+        return sha256_of(self.json)
+
     def encode_block(self, block: Block) -> np.ndarray:
         """Token ids of a whole text."""
-        parts = list(self.encode_blocks([block]))
+        parts = list(self.encode_document([block]))
         return np.concatenate(parts) if parts else np.empty(0, self.dtype)
 
-    def encode_blocks(self, blocks: Iterable[Block]) -> Iterator[np.ndarray]:
-        """Token ids of a text that comes in blocks: those of the whole, wherever it is cut.
+    def encode_document(self, blocks: Iterable[Block]) -> Iterator[np.ndarray]:
+        """Token ids of a text that comes in blocks: those of the whole, wherever it is cut."""
+        return (tokens for _, tokens in self.encode_documents([(None, blocks)]))
 
-        Pieces are encoded on all cores, in memory that does not depend on the text's size.
-
-        Args:
-            blocks: Together they are the text.
-
-        Yields:
-            Token ids, ``(n_tokens,)`` of ``dtype``.
-        """
-        waiting: list[str] = []
+    def encode_documents(
+        self, documents: Iterable[tuple[Any, Iterable[Block]]]
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        """Token ids of documents, on all cores, in memory that does not depend on their size."""
+        waiting: list[tuple[Any, str]] = []
         n_waiting = 0
-        for piece in pieces_of(map(text_of, blocks), _PIECE, LONGEST_PIECE):
-            waiting.append(piece)
-            n_waiting += len(piece)
-            if n_waiting >= _AT_ONCE:
-                yield self._encoded(waiting)
-                waiting, n_waiting = [], 0
-        if waiting:
-            yield self._encoded(waiting)
+        for key, blocks in documents:
+            for piece in pieces_of(map(text_of, blocks), _PIECE, LONGEST_PIECE):
+                waiting.append((key, piece))
+                n_waiting += len(piece)
+                if n_waiting >= _AT_ONCE:
+                    yield from self._encoded(waiting)
+                    waiting, n_waiting = [], 0
+        yield from self._encoded(waiting)
 
-    def _encoded(self, pieces: list[str]) -> np.ndarray:
-        """The token ids of pieces, one after the other."""
-        encodings = self._package.encode_batch_fast(pieces, add_special_tokens=False)
-        return np.concatenate([np.array(one.ids, dtype=self.dtype) for one in encodings])
+    def _encoded(self, pieces: list[tuple[Any, str]]) -> Iterator[tuple[Any, np.ndarray]]:
+        """Token ids of pieces; those that follow each other with one key are joined."""
+        texts = [text for _, text in pieces]
+        encodings = self._package.encode_batch_fast(texts, add_special_tokens=False)
+        keyed = zip((key for key, _ in pieces), encodings, strict=True)
+        for key, same in itertools.groupby(keyed, itemgetter(0)):
+            parts = [np.array(encoding.ids, dtype=self.dtype) for _, encoding in same]
+            yield key, np.concatenate(parts)
 
     def decode(self, tokens: np.ndarray) -> str:
         """The text; bytes that are no UTF-8 become U+FFFD, special tokens stand by their names."""
@@ -139,18 +150,34 @@ def read_tokenizer_file(path: str) -> BpeTokenizer:
         InputError: There is no such file, or it is not what the lab takes; names it.
     """
     try:
-        data = _content(Path(path).expanduser())
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"tokenizer_file: {path!r} cannot be read: {reason_of(error)}") from error
-    if len(data) > _LARGEST_FILE:
-        limit = f"larger than {_LARGEST_FILE // 2**20} MiB"
-        raise InputError(f"tokenizer_file: {path!r} is {limit}, which no tokenizer.json is")
-    try:
-        return BpeTokenizer(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"tokenizer_file: {path!r} is not UTF-8 text") from error
+        return BpeTokenizer(text_of_file(path))
     except InputError as error:
-        raise InputError(f"tokenizer_file: {path!r}: {error.message}") from error
+        place = "" if error.message.startswith("tokenizer_file") else f"tokenizer_file: {path!r}: "
+        raise InputError(f"{place}{error.message}") from error
+
+
+def text_of_file(path: str | Path) -> str:
+    """The content of a ``tokenizer.json``.
+
+    Raises:
+        InputError: It cannot be read, or is no text, or far too large; names it.
+    """
+    where = f"tokenizer_file: {str(path)!r}"
+    try:
+        data = _content(Path(path).expanduser())
+        if len(data) <= _LARGEST_FILE:
+            return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where} is not UTF-8 text") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{where} cannot be read: {reason_of(error)}") from error
+    limit = f"larger than {_LARGEST_FILE // 2**20} MiB"
+    raise InputError(f"{where} is {limit}, which no tokenizer.json is")
+
+
+def sha256_of(text: str) -> str:
+    """What ``sha256sum`` prints for a file with this content."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def text_of(block: Block) -> str:

@@ -1,15 +1,15 @@
 """Training byte-level BPE: the merges that a text asks for, always the same."""
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
+from lm_core.config.fields import SMALLEST_VOCABULARY
 from lm_core.data.bpe import BpeTokenizer, package
 from lm_core.data.text_pieces import pieces_of
 from lm_core.data.tokenizer_json import SEPARATORS
 from lm_core.errors import InputError
 
-# All bytes, and the token that ends a document.
-SMALLEST_VOCABULARY = 257
 # A pair of tokens that a text has but once would make a token for that one place.
 _FEWEST_PAIRS = 2
 # Characters of a piece of text that is handed over.
@@ -24,21 +24,21 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 
 
 def train_bpe(
-    texts: Iterable[str],
+    documents: Iterable[Iterable[str]],
     vocab_size: int,
     n_bytes: int = 0,
     tell: Callable[[int], None] = lambda n_bytes: None,
 ) -> BpeTokenizer:
-    """Byte-level BPE of a text: the 256 bytes, the separator, and what is merged of them.
+    """Byte-level BPE of texts: the 256 bytes, the separator, and what is merged of them.
 
-    The separator is token 0, the bytes follow, then the merges in their order. The same text and
-    size give the same tokenizer, byte for byte, whatever parts the text comes in. It gets fewer
+    The separator is token 0, the bytes follow, then the merges in their order. The same texts and
+    size give the same tokenizer, byte for byte, whatever parts a text comes in. It gets fewer
     tokens than are asked for where no pair of tokens occurs twice any more.
 
     Args:
-        texts: The text in parts.
+        documents: The texts, each in parts. No word reaches from one into the next.
         vocab_size: Number of tokens, at least 257.
-        n_bytes: Size of the text in bytes, which tells whether a part of it is enough.
+        n_bytes: Size of all texts in bytes, which tells whether a part of it is enough.
         tell: Called with the size of each part that was read.
 
     Raises:
@@ -60,9 +60,14 @@ def train_bpe(
         show_progress=False,
     )
     stopped = threading.Event()
-    pieces = _taken(_told(texts, tell, stopped), n_bytes)
+    told = (_told(texts, tell, stopped) for texts in documents)
+    pieces = _taken(told, n_bytes)
     _interruptible(lambda: tokenizer.train_from_iterator(pieces, trainer), stopped)
     return BpeTokenizer(tokenizer.to_str())
+
+
+class _StoppedError(Exception):
+    """Nobody waits for the tokenizer any more."""
 
 
 def _told(
@@ -70,21 +75,24 @@ def _told(
 ) -> Iterator[str]:
     for text in texts:
         if stopped.is_set():
-            return
+            raise _StoppedError
         yield text
         tell(len(text.encode()))
 
 
-def _taken(texts: Iterable[str], n_bytes: int) -> Iterator[str]:
-    """Every so manieth piece of a text."""
+def _taken(documents: Iterable[Iterable[str]], n_bytes: int) -> Iterator[str]:
+    """Every so manieth piece of texts."""
     stride = max(1, -(-n_bytes // LARGEST_TEXT))
-    for place, piece in enumerate(pieces_of(texts, _PIECE, _LONGEST_WORD)):
-        if place % stride == 0:
-            yield piece
+    pieces = (piece for texts in documents for piece in pieces_of(texts, _PIECE, _LONGEST_WORD))
+    return itertools.islice(pieces, 0, None, stride)
 
 
 def _interruptible(work: Callable[[], None], stopped: threading.Event) -> None:
-    """Does work in a thread, so that a signal need not wait for its end.
+    """Does work in a thread: this one is where signals are answered, and has to be in Python.
+
+    A signal ends the reading of the text. Merges that are being made are waited for, unless there
+    is a second one: what the package does then cannot be ended but with the process, and to take it
+    from under the package ends the process in its own way.
 
     Args:
         work: What to do; raises as it does.
@@ -97,13 +105,18 @@ def _interruptible(work: Callable[[], None], stopped: threading.Event) -> None:
             work()
         except BaseException as error:
             errors.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=guarded, name="bpe", daemon=True)
-    thread.start()
+    done = threading.Event()
+    threading.Thread(target=guarded, name="bpe", daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(_SECONDS_BETWEEN_LOOKS)
-    finally:
+        # Not the thread's own end: Python takes it for ended once a signal interrupts the waiting.
+        while not done.wait(_SECONDS_BETWEEN_LOOKS):
+            pass
+    except BaseException:
         stopped.set()
+        done.wait()
+        raise
     if errors:
         raise errors[0]

@@ -11,11 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from lm_core.config.fields import LARGEST_VOCABULARY
 from lm_core.data.text_pieces import has_place_inside
 from lm_core.errors import InputError, shown
 
-# Far beyond the vocabularies that are in use, which have some 250,000 tokens.
-LARGEST_VOCABULARY = 2**20
 # The names of the token that ends a document: GPT-2's, and that of Llama 3.
 SEPARATORS = ("<|endoftext|>", "<|end_of_text|>")
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"

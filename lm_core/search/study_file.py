@@ -46,6 +46,8 @@ NOT_SEARCHED = {
     "hooks": "it is no plain value",
     "corpus": _OTHER_LOSS,
     "tokenizer": _OTHER_LOSS,
+    "vocab_size": _OTHER_LOSS,
+    "tokenizer_file": _OTHER_LOSS,
     "train_ratio": _OTHER_LOSS,
     "eval_cadence": _LOOKS,
     "early_stopping_evaluations": _LOOKS,
