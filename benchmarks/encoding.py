@@ -39,9 +39,10 @@ from benchmarks.harness import arguments, median_ratio, print_result, take_turns
 from lm_core.data.bpe import BpeTokenizer, package
 from lm_core.data.bpe_training import train_bpe
 from lm_core.data.characters import OccurringCharacters
-from lm_core.data.corpus import Corpus, load_corpus, split_corpus
+from lm_core.data.corpus import Corpus, load_corpus
+from lm_core.data.splitting import split_corpus
 from lm_core.data.text_files import Block, blocks_of
-from lm_core.data.token_store import encode_corpus
+from lm_core.data.token_store import encode_split
 from lm_core.data.tokenizer import CharTokenizer, Tokenizer, build_tokenizer, tokenizer_from_dict
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -245,7 +246,7 @@ def opened(path: str, kind: str, verify: bool) -> dict[str, float]:
     corpus: Corpus = load_corpus(path, verify)
     loaded = time.perf_counter()
     tokenizer = build_tokenizer(corpus, kind)
-    split_corpus(encode_corpus(corpus, tokenizer, verify=verify))
+    encode_split(split_corpus(corpus), tokenizer, verify=verify)
     encoded = time.perf_counter()
     processor = time.process_time() - processor
     is_done.set()

@@ -32,7 +32,9 @@ from lm_core.recorded_config import (
     Recorded,
     read_record,
     record_sources,
+    record_tokenizer,
     record_yaml,
+    recorded_tokenizer,
     require_same_experiment,
     resolve_upon,
     with_first_sources,
@@ -65,7 +67,7 @@ def train(request: Request) -> None:
         # Once the record says that the run is running, a signal must not keep its end out of it.
         with StopSignals() as signals:
             if run is None:
-                run = _create_run(request, parts.config, manifest, lock)
+                run = _create_run(request, parts, manifest, lock)
             with _ending_recorded(run, parts.trainer), failures_told(parts.trainer):
                 if recorded is not None:
                     run.update_manifest(**goes_on)
@@ -89,13 +91,14 @@ def _parts_of(run: RunDirectory, recorded: Recorded, request: Request) -> Parts:
     """The parts of a run that is to go on, once it is sure that they make the same experiment."""
     config = resolve_upon(run, request.config, check_hooks, check_fit)
     accept = partial(require_same_experiment, run, recorded, config)
-    parts = build(completed(config), accept, request.verify_corpus)
+    tokenizer = recorded_tokenizer(run)
+    parts = build(completed(config), accept, request.verify_corpus, tokenizer)
     return replace(parts, config=with_first_sources(parts.config, run))
 
 
 def _manifest(request: Request, parts: Parts) -> dict[str, Any]:
     """What is known about a run before its first step."""
-    corpus = parts.data.corpus
+    corpus, tokenizer = parts.data.corpus, record_tokenizer(parts.data.tokenizer)
     return {
         **describe_world(
             request.config.allowed_imports,
@@ -104,7 +107,10 @@ def _manifest(request: Request, parts: Parts) -> dict[str, Any]:
         ),
         "command_line": list(request.command_line),
         "corpus": {"path": corpus.path, "sha256": corpus.sha256, "bytes": corpus.n_bytes},
-        "config_hash": config_hash(parts.config.values.to_dict(), corpus.sha256),
+        "tokenizer": tokenizer,
+        "config_hash": config_hash(
+            parts.config.values.to_dict(), corpus.sha256, tokenizer["sha256"]
+        ),
         "sources": record_sources(parts.config),
         "n_parameters": parts.trainer.model.n_parameters,
         "start": _now(),
@@ -128,7 +134,7 @@ def _run_to_resume(request: Request, lock: RunLock) -> RunDirectory | None:
 
 
 def _create_run(
-    request: Request, config: ResolvedConfig, manifest: dict[str, Any], lock: RunLock
+    request: Request, parts: Parts, manifest: dict[str, Any], lock: RunLock
 ) -> RunDirectory:
     files = request.config.files
     name = Path(files[-1].name).stem if files else "base"
@@ -137,9 +143,11 @@ def _create_run(
         if path.name == LATEST and _is_linked(path):
             message = f"{path} is the link to the newest run, and there is none yet"
             raise InputError(f"{message}; --run_dir takes any other name")
-        forms = record_yaml(config, path), gin_text(config)
+        forms = record_yaml(parts.config, path), gin_text(parts.config)
+        # Of the tokenizers, byte-level BPE alone is a file to others.
+        tokenizer_json = parts.data.tokenizer.to_dict().get("json")
         try:
-            run = RunDirectory.create(path, *forms, manifest, lock)
+            run = RunDirectory.create(path, *forms, manifest, lock, tokenizer_json)
             break
         except InputError as error:
             # Another run that started in the same second may have taken the name: then the next.

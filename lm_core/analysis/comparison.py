@@ -23,7 +23,7 @@ from lm_core.recorded_config import tokenizer_sha256
 # What runs of one experiment may differ in.
 SEED = "seed"
 # What decides which text is evaluated.
-_TEXT = ("corpus", "train_ratio")
+_TEXT = ("corpus", "train_ratio", "split_by")
 
 
 class Compared(NamedTuple):

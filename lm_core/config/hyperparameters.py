@@ -487,10 +487,23 @@ class Hyperparameters(BaseModel):
         min_length=1,
         usual="a path",
         change="to train on a text of your own",
-        interactions="--corpus overrides it; the tokenizer must take its characters",
+        interactions="--corpus overrides it; the tokenizer must take its characters; docs/data.md "
+        "says which files are read, and how",
     )
-    """The text: a UTF-8 file, a folder (its *.txt at any depth) or a glob, relative to the working
-    directory. null: the built-in corpus, the documentation of Python."""
+    """The text: a UTF-8 file, one of JSON lines, a folder (its *.txt and *.jsonl at any depth) or a
+    glob, relative to the working directory; .gz and .zst are decompressed. null: the built-in
+    corpus, the documentation of Python."""
+
+    text_key: str = field(
+        "text",
+        "load_corpus.text_key",
+        "Dataset",
+        min_length=1,
+        usual="text, content",
+        change="to what the text is called in your data",
+        interactions="means nothing where no file of the corpus is of JSON lines",
+    )
+    """In JSON lines, the key of the text in each object."""
 
     tokenizer: Literal["ascii", "char", "byte", "bpe"] = field(
         "ascii",
@@ -538,10 +551,23 @@ class Hyperparameters(BaseModel):
         lt=1,
         usual="0.9 to 0.99",
         change="smaller for a short corpus, so that the validation part says something",
-        interactions="the validation part needs max_seq_len + 1 tokens",
+        interactions="the validation part needs max_seq_len + 1 tokens; with split_by document it "
+        "is the share of documents, about",
     )
     """Share of the corpus, from its start, that is trained on; the rest is held out for
     validation."""
+
+    split_by: Literal["position", "document"] = field(
+        "position",
+        "split_corpus.split_by",
+        "Dataset",
+        usual="position for one text, document for a collection of many",
+        change="document to hold out whole documents from everywhere in the corpus",
+        interactions="needs several documents: files of text, or lines of JSON; losses compare "
+        "only within one way to hold out",
+    )
+    """What is held out. position: the end of the corpus. document: whole documents, chosen by what
+    they say, and the same ones for every seed and order."""
 
     data_order: Literal["random", "shuffled"] = field(
         "random",

@@ -55,6 +55,7 @@ class BpeTokenizer(Tokenizer):
     """
 
     kind = "bpe"
+    kept_from = KEPT_FROM
 
     def __init__(self, json: str) -> None:
         try:

@@ -1,6 +1,4 @@
-"""Tokenizers of byte-level BPE that were trained, kept so that the same text is not gone through
-twice: it takes a minute for a large one.
-"""  # noqa: D205, D415
+"""Tokenizers of byte-level BPE that were learned, so that none is learned from one text twice."""
 
 import contextlib
 import hashlib
@@ -14,6 +12,7 @@ from typing import Any
 from lm_core.atomic_files import replace_file
 from lm_core.data.bpe import KEPT_FROM, BpeTokenizer, package, sha256_of, text_of
 from lm_core.data.bpe_training import train_bpe
+from lm_core.data.build_lock import only_one
 from lm_core.data.cache_folder import default_cache_folder
 from lm_core.data.splitting import Split
 from lm_core.data.text_files import Block
@@ -28,9 +27,10 @@ _DIGEST_LENGTH = 32
 _LARGEST_FILE = 256 * 2**20
 
 
-def trained_tokenizer(
+def trained(
     split: Split,
     vocab_size: int,
+    verify: bool = False,
     cache_folder: Path | None = None,
     largest_in_memory: int = KEPT_FROM,
 ) -> BpeTokenizer:
@@ -39,28 +39,34 @@ def trained_tokenizer(
     Args:
         split: The text.
         vocab_size: Number of tokens.
+        verify: Whether to learn anew whatever is kept.
         cache_folder: Where that of a large text is kept; None: ``default_cache_folder``. Where it
-            takes nothing, training is done again the next time.
+            takes nothing, it is learned again the next time.
         largest_in_memory: Size in bytes from which a text counts as large.
 
     Raises:
         InputError: As ``train_bpe``, or the text is not what it was.
         MachineError: There is no folder for that of a large text.
     """
+    n_bytes = int(split.corpus.n_bytes * split.train_ratio)
     if split.corpus.n_bytes <= largest_in_memory:
-        return train_bpe(_documents(split), vocab_size, split.n_training_bytes)
+        return train_bpe(_documents(split), vocab_size, n_bytes)
     content = _content(split, vocab_size)
     path = (cache_folder or default_cache_folder()) / _file_name(content)
-    kept = _kept(path, content)
-    if kept is not None:
-        return kept
-    with BytesProgress("training the tokenizer", split.n_training_bytes) as progress:
-        documents = _documents(split)
-        tokenizer = train_bpe(documents, vocab_size, split.n_training_bytes, progress.add)
-    record = {**content, "json": tokenizer.json, "sha256": tokenizer.sha256}
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps(record).encode())
+    tokenizer = None if verify else _kept(path, content)
+    if tokenizer is not None:
+        return tokenizer
+    with only_one(path, "trains the tokenizer"):
+        # Another process may have done it meanwhile.
+        tokenizer = None if verify else _kept(path, content)
+        if tokenizer is not None:
+            return tokenizer
+        with BytesProgress("training the tokenizer", n_bytes) as progress:
+            tokenizer = train_bpe(_documents(split), vocab_size, n_bytes, progress.add)
+        record = {**content, "json": tokenizer.json, "sha256": tokenizer.sha256}
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, json.dumps(record).encode())
     return tokenizer
 
 
