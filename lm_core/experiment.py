@@ -106,7 +106,7 @@ def _manifest(request: Request, parts: Parts) -> dict[str, Any]:
             parts.trainer.precision,
         ),
         "command_line": list(request.command_line),
-        "corpus": {"path": corpus.path, "sha256": corpus.sha256, "bytes": corpus.n_bytes},
+        "corpus": corpus.record(),
         "tokenizer": tokenizer,
         "config_hash": config_hash(
             parts.config.values.to_dict(), corpus.sha256, tokenizer["sha256"]

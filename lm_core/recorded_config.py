@@ -14,7 +14,7 @@ from lm_core.config.statements import Source
 from lm_core.config.training_config import TrainingConfig
 from lm_core.data.bpe import BpeTokenizer, sha256_of, text_of_file
 from lm_core.data.corpus import Corpus
-from lm_core.data.tokenizer import Tokenizer
+from lm_core.data.tokenizer import Tokenizer, depends_on_documents
 from lm_core.errors import InputError, shown
 from lm_core.record import RunDirectory
 
@@ -159,11 +159,8 @@ def require_same_experiment(
     ]
     differences += _another_tokenizer(run, recorded, config, goes_on=corpus is not None)
     differences += _too_few_steps(run, recorded, config)
-    if corpus is not None and corpus.sha256 != run.manifest["corpus"]["sha256"]:
-        then, now = run.manifest["corpus"]["sha256"], corpus.sha256
-        digests = f"SHA-256 {then[:_SHOWN_DIGITS]}... then, {now[:_SHOWN_DIGITS]}... now"
-        another = f"the text of {corpus.description} is another one than before"
-        differences.append(f"{another} ({digests})")
+    if corpus is not None:
+        differences += _another_text(run.manifest["corpus"], config, corpus)
     if differences:
         lines = "\n  ".join(differences)
         raise InputError(f"{run.path} cannot go on with another configuration:\n  {lines}")
@@ -184,6 +181,17 @@ def _another_tokenizer(
         return []
     digests = f"SHA-256 {then[:_SHOWN_DIGITS]}... then, {found[:_SHOWN_DIGITS]}... now"
     return [f"tokenizer_file: {now} is another tokenizer than before ({digests}) {place}"]
+
+
+def _another_text(record: Mapping[str, Any], config: ResolvedConfig, corpus: Corpus) -> list[str]:
+    with_documents = depends_on_documents(config.values.tokenizer, config.values.split_by)
+    if corpus.is_recorded_in(record, with_documents):
+        return []
+    then, now = record["sha256"], corpus.sha256
+    if then == now:
+        return [f"the text of {corpus.description} is in other documents than before"]
+    digests = f"SHA-256 {then[:_SHOWN_DIGITS]}... then, {now[:_SHOWN_DIGITS]}... now"
+    return [f"the text of {corpus.description} is another one than before ({digests})"]
 
 
 def _too_few_steps(run: RunDirectory, recorded: Recorded, config: ResolvedConfig) -> list[str]:

@@ -93,9 +93,7 @@ def test_the_configured_kind_is_built(tmp_path):
 
 
 def test_an_unknown_kind_lists_those_that_exist(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"mean byte\? \(there are ascii, char, byte, bpe\)"
-    ):
+    with pytest.raises(ValueError, match=r"mean byte\? \(there are ascii, char, byte, bpe\)"):
         build_tokenizer(split_corpus(corpus_of(tmp_path, "x")), kind="bytes")
 
 
