@@ -21,6 +21,7 @@ PAGES = [
     "docs/adding-a-hyperparameter.md",
     "docs/architecture.md",
     "docs/comparing.md",
+    "docs/data.md",
     "docs/hooks.md",
     "docs/hyperparameter-audit.md",
     "docs/hyperparameter-audit-summary.md",
