@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,13 +20,17 @@ from lm_core.data.token_store import encode_split
 from lm_core.data.tokenizer import Tokenizer, build_tokenizer
 from lm_core.errors import InputError
 from lm_core.evaluation import Evaluator
-from lm_core.memory import memory_explained, require_memory
+from lm_core.memory import memory_explained
 from lm_core.model.transformer import Transformer
 from lm_core.output import warn
+from lm_core.parallel.group import Group
 from lm_core.randomness import draw_seed
 from lm_core.sampling import Sampler
 from lm_core.training.schedule import end_of_decay
 from lm_core.training.trainer import Trainer
+
+# A process without others.
+_ALONE = Group()
 
 
 class Data(NamedTuple):
@@ -44,15 +47,6 @@ class Data(NamedTuple):
     tokenizer: Tokenizer
     training: np.ndarray
     validation: np.ndarray
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Everything a training run is made of, built and checked, with nothing written yet."""
-
-    config: ResolvedConfig
-    data: Data
-    trainer: Trainer
 
 
 def completed(config: ResolvedConfig) -> ResolvedConfig:
@@ -87,29 +81,6 @@ def completed(config: ResolvedConfig) -> ResolvedConfig:
         path = os.path.abspath(Path(values.tokenizer_file).expanduser())  # noqa: PTH100 -- keeps links
         config = config.with_value("tokenizer_file", path, config.sources["tokenizer_file"])
     return config
-
-
-def build(
-    config: ResolvedConfig,
-    accept: Callable[[Corpus], None] | None = None,
-    verify_corpus: bool = False,
-    tokenizer: Tokenizer | None = None,
-) -> Parts:
-    """All parts of a run.
-
-    Args:
-        config: The configuration.
-        accept: Called with the text before anything is made of it; may refuse it.
-        verify_corpus: Whether to believe nothing that is kept about the text.
-        tokenizer: That of a run that goes on; None: the one that the configuration describes.
-
-    Raises:
-        InputError: A part cannot be built as configured; says where the value was set.
-        MachineError: The machine has too little memory.
-    """
-    data = load_data(config, accept, verify_corpus, tokenizer)
-    require_memory(config.values, data.tokenizer.vocab_size)
-    return Parts(config, data, build_trainer(config, data))
 
 
 def load_data(
@@ -159,8 +130,13 @@ def _warn_of_another_size(config: ResolvedConfig, tokenizer: Tokenizer) -> None:
         warn(f"{place} means nothing with {what}, which has {tokenizer.vocab_size:,} tokens")
 
 
-def build_trainer(config: ResolvedConfig, data: Data) -> Trainer:
+def build_trainer(config: ResolvedConfig, data: Data, group: Group = _ALONE) -> Trainer:
     """Model, evaluator, sampler and trainer of the configuration that is gin's.
+
+    Args:
+        config: The configuration.
+        data: Its text.
+        group: The processes that train together.
 
     Raises:
         InputError: A part cannot be built as configured; says where the value was set.
@@ -168,9 +144,10 @@ def build_trainer(config: ResolvedConfig, data: Data) -> Trainer:
     """
     with sources_named(config), memory_explained():
         model = Transformer(data.tokenizer.vocab_size, seed=config.values.seed)
-        evaluator = Evaluator(model, data.validation, data.tokenizer, config.values.precision)
+        validated = data.validation, data.tokenizer, config.values.precision
+        evaluator = Evaluator(model, *validated, group)
         sampler = Sampler(model, data.tokenizer) if _is_sampled(config) else None
-        return Trainer(model, data.training, evaluator, sampler, data.tokenizer)
+        return Trainer(model, data.training, evaluator, sampler, data.tokenizer, group=group)
 
 
 def _is_sampled(config: ResolvedConfig) -> bool:

@@ -132,6 +132,16 @@ def test_a_batch_reads_the_pages_of_its_windows_only(opened, order):
     assert 0 < resident_pages(tokens) - before <= n_batches * BATCH_SIZE * 2 * 16
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells")
+def test_a_share_of_a_batch_reads_the_pages_of_its_windows_only(opened):
+    tokens = opened(HUGE)
+    before = resident_pages(tokens)
+    batches = ORDERS["random"](tokens, 5000, SEQ_LEN, 1)
+    inputs, _ = batches.batch(1, 100, 103)
+    assert 0 < resident_pages(tokens) - before <= 3 * 2 * 16
+    assert inputs.equal(batches.batch(1)[0][100:103])
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_windows_start_everywhere_in_it(opened, order):
     batches = ORDERS[order](opened(HUGE), 1000, SEQ_LEN, 1)
