@@ -28,7 +28,7 @@ from lm_core.manifest import describe_world
 from lm_core.memory import memory_explained, require_memory
 from lm_core.output import say, warn
 from lm_core.parallel.group import Group, connected, losses_told
-from lm_core.parallel.meeting import Meeting
+from lm_core.parallel.meeting import Meeting, meeting_here
 from lm_core.parallel.world import World, world_here
 from lm_core.progress import training_progress
 from lm_core.record import LATEST, RunDirectory, default_run_path
@@ -77,7 +77,7 @@ def train(request: Request) -> None:
     """
     if request.tensorboard:
         require_tensorboard()
-    with Meeting(world_here()) as meeting:
+    with meeting_here(world_here()) as meeting:
         if meeting.world.is_first:
             _lead(request, meeting)
         else:

@@ -8,6 +8,7 @@ from lm_core.costs import FLOAT32_BYTES, count_parameters, optimizer_values
 from lm_core.errors import LabError, MachineError
 from lm_core.machine import most_memory
 from lm_core.parallel.world import World
+from lm_core.training.reduction import N_PIECES
 
 # How PyTorch's errors say that memory is too small: of the CPU, of a GPU, of any machine.
 _SIGNS_OF_NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "Storage size calculation overflow")
@@ -36,6 +37,8 @@ def least_training_bytes(config: TrainingConfig, vocab_size: int, world: World =
     residual_stream = config.n_layers * config.d_model
     values_a_token = _VALUES_A_LOGIT * vocab_size + residual_stream
     n_parts = config.accumulation_steps * world.n_processes
+    if config.exact_reduction:
+        n_parts = max(n_parts, N_PIECES)
     n_tokens = max(1, config.batch_size // n_parts) * config.max_seq_len
     n_values = _VALUES_A_PARAMETER * count_parameters(config, vocab_size)
     n_values += optimizer_values(config, vocab_size)

@@ -83,7 +83,7 @@ def test_three_processes_add_agree_and_hand_over():
 
 def a_meeting(n_processes):
     store = torch.distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-    return Meeting(World(0, n_processes), store), store
+    return Meeting(World(0, n_processes), store, "now"), store
 
 
 def test_a_broken_connection_is_told_in_words():
@@ -97,7 +97,7 @@ def test_a_broken_connection_is_told_in_words():
 
 def test_what_broke_a_connection_is_told_if_its_process_said_so():
     meeting, store = a_meeting(2)
-    other = Meeting(World(1, 2), store)
+    other = Meeting(World(1, 2), store, "now")
     with pytest.raises(ZeroDivisionError), other:
         raise ZeroDivisionError("nothing to divide by")
     with (

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lm_core.data import token_file
-from lm_core.data.batches import ORDERS, validation_windows
+from lm_core.data.batches import ORDERS, ValidationWindows
 from lm_core.data.token_file import BLOCK_BYTES, HEADER_BYTES, TokenFile
 
 HUGE, SMALL = 10**11, 10**6
@@ -175,5 +175,9 @@ def test_each_window_of_it_comes_once_an_epoch(opened):
 
 
 def test_the_validation_part_of_it_is_not_copied(opened):
-    tokens = opened(HUGE)[int(HUGE * 0.95) :]
-    assert peak_memory(lambda: next(validation_windows(tokens, SEQ_LEN, 32))) < 2**20
+    tokens = opened(HUGE)[int(HUGE * 0.05) :]
+    windows = ValidationWindows(tokens, SEQ_LEN, 32)
+    assert len(windows) == -(-(len(tokens) - 1) // (32 * SEQ_LEN))
+    for index in (0, len(windows) - 1):
+        assert peak_memory(lambda index=index: windows[index]) < 2**20
+    assert windows[len(windows) - 1][1][-1, -1] == PLACES[HUGE - 1]

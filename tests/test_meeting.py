@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lm_core.errors import DivergenceError, InputError, MachineError, StoppedError
-from lm_core.parallel.meeting import Meeting
+from lm_core.parallel.meeting import Meeting, agreed_name, meeting_here
 from lm_core.parallel.world import World
 
 
@@ -13,8 +13,8 @@ def store():
     return torch.distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
 
 
-def meetings(store, n=2, attempt=0):
-    return [Meeting(World(rank, n, rank, n, attempt), store) for rank in range(n)]
+def meetings(store, n=2, name="first"):
+    return [Meeting(World(rank, n, rank, n), store, name) for rank in range(n)]
 
 
 def in_a_thread(function):
@@ -113,7 +113,7 @@ def test_a_run_that_stopped_as_asked_has_not_failed(store):
 
 def test_what_failed_in_one_attempt_is_forgotten_in_the_next(store):
     failed(meetings(store)[1], MachineError("lost"))
-    first, second = meetings(store, attempt=1)
+    first, second = meetings(store, name="second")
     second.require_all_well()
     first.require_a_way_on()
 
@@ -122,15 +122,14 @@ def test_processes_that_are_started_again_know_the_run(store):
     first, _ = meetings(store)
     assert first.remembered_run is None
     first.remember_run("runs/base")
-    assert first.remembered_run is None
-    assert meetings(store, attempt=1)[0].remembered_run == "runs/base"
+    assert meetings(store, name="second")[0].remembered_run == "runs/base"
 
 
 @pytest.mark.parametrize("kind", [InputError, DivergenceError])
 def test_what_a_person_has_to_mend_is_not_tried_again(store, kind):
     failed(meetings(store)[0], kind("wrong"))
     with pytest.raises(kind, match="not mended"):
-        meetings(store, attempt=1)[0].require_a_way_on()
+        meetings(store, name="second")[0].require_a_way_on()
 
 
 def test_a_launcher_that_is_gone_is_told(store):
@@ -144,8 +143,45 @@ def test_a_launcher_that_is_gone_is_told(store):
         second.shared()
 
 
+def names(store, n, results):
+    """Threads in which processes agree on a name, the last of which starts a little later."""
+
+    def agree(rank):
+        results[rank] = agreed_name(World(rank, n, rank, n), store)
+
+    threads = [in_a_thread(lambda rank=rank: agree(rank)) for rank in range(n)]
+    for thread in threads:
+        thread.join(20)
+    assert sorted(results) == list(range(n))
+    return set(results.values())
+
+
+def test_processes_agree_on_a_name_that_none_before_them_had(store):
+    found = [names(store, n, {}) for n in (3, 3, 2, 4)]
+    assert all(len(each) == 1 for each in found)
+    assert len(set.union(*found)) == 4
+
+
+def test_words_of_processes_before_do_not_count(store):
+    names(store, 3, {})
+    first = {}
+    thread = in_a_thread(lambda: first.setdefault(0, agreed_name(World(0, 3, 0, 3), store)))
+    # All words are there, and nobody has found his.
+    thread.join(0.5)
+    assert not first
+    others = {}
+    threads = [
+        in_a_thread(lambda r=r: others.setdefault(r, agreed_name(World(r, 3, r, 3), store)))
+        for r in (2, 1)
+    ]
+    for each in (thread, *threads):
+        each.join(20)
+    assert set(first.values()) == set(others.values())
+    assert len(others) == 2
+
+
 def test_processes_without_a_launcher_are_told_what_is_missing(monkeypatch):
     for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(MachineError, match=r"cannot find each other.*torchrun"):
-        Meeting(World(1, 2))
+        meeting_here(World(1, 2))

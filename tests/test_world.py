@@ -9,7 +9,6 @@ TORCHRUN = {
     "WORLD_SIZE": "4",
     "LOCAL_RANK": "1",
     "LOCAL_WORLD_SIZE": "2",
-    "TORCHELASTIC_RESTART_COUNT": "5",
 }
 
 
@@ -22,7 +21,7 @@ def test_without_a_launcher_a_process_is_alone_and_the_first():
 
 def test_what_torchrun_says_is_read():
     here = world_here(TORCHRUN)
-    assert here == World(3, 4, 1, 2, 5)
+    assert here == World(3, 4, 1, 2)
     assert not here.is_alone
     assert not here.is_first
 

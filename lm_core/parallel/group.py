@@ -153,7 +153,7 @@ def connected(meeting: Meeting, device: torch.device) -> Iterator[Group]:
     if device.type == "cuda":
         _take_gpu(world)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    prefix = torch.distributed.PrefixStore(f"group-{world.attempt}", meeting.store)
+    prefix = torch.distributed.PrefixStore(f"group-{meeting.name}", meeting.store)
     with losses_told(meeting):
         torch.distributed.init_process_group(
             backend,

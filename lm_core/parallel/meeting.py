@@ -5,6 +5,7 @@ restarts (https://docs.pytorch.org/docs/stable/distributed.html, "Distributed Ke
 """
 
 import json
+import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -21,7 +22,9 @@ _PAUSE = 0.05
 # So long the word of a process that has failed may take to be there, in seconds: it is given before
 # the process ends.
 _SECONDS_FOR_A_WORD = 1.0
-_FAILED, _SHARED, _RUN, _END = "failed", "shared", "run", "end"
+_FAILED, _SHARED, _RUN, _END, _PROPOSED = "failed", "shared", "run", "end", "proposed"
+# Random bytes of a word or name: no two are ever the same.
+_WORD_BYTES = 8
 _KINDS: dict[int, type[LabError]] = {
     kind.exit_code: kind for kind in (MachineError, InputError, DivergenceError)
 }
@@ -34,28 +37,25 @@ class Meeting:
 
     Args:
         world: The processes.
-        store: Their store. None: that of the environment, if there is more than one.
+        store: Their store. None: there is one process.
+        name: Tells this meeting from those that processes before these had in the same store, as
+            ``agreed_name`` finds it.
 
-    Raises:
-        MachineError: The store cannot be reached.
+    Attributes:
+        world: As given.
+        store: As given.
+        name: As given.
     """
 
-    def __init__(self, world: World, store: Any = None) -> None:
-        self.world = world
+    def __init__(self, world: World, store: Any = None, name: str = "") -> None:
+        self.world, self.store, self.name = world, store, name
         self._n_meetings = 0
-        self.store = store
-        if store is None and not world.is_alone:
-            self.store = _store_of_environment()
-        # What holds for this attempt only, and what holds for all.
-        self._now = self._prefixed(f"{_OWN}/attempt-{world.attempt}")
+        # What holds for these processes only, and what holds for all that a launcher starts.
+        self._now = self._prefixed(f"{_OWN}/{name}")
         self._always = self._prefixed(_OWN)
 
     def _prefixed(self, name: str) -> Any:
-        if self.store is None:
-            return None
-        from torch.distributed import PrefixStore
-
-        return PrefixStore(name, self.store)
+        return None if self.store is None else _prefixed(self.store, name)
 
     def __enter__(self) -> Self:
         return self
@@ -169,7 +169,7 @@ class Meeting:
     @property
     def remembered_run(self) -> str | None:
         """Where the run is that these processes are to go on with; None: they begin one."""
-        if self._always is None or not self.world.attempt or not self._always.check([_RUN]):
+        if self._always is None or not self._always.check([_RUN]):
             return None
         return self._always.get(_RUN).decode()
 
@@ -179,24 +179,84 @@ class Meeting:
         Raises:
             LabError: It did, of the kind that ended it.
         """
-        if self._always is None or not self.world.attempt or not self._always.check([_END]):
+        if self._always is None or not self._always.check([_END]):
             return
         kind = _KINDS.get(int(self._always.get(_END)), MachineError)
         raise kind("started again by the launcher, and ended: what ended it before is not mended")
 
 
-def _store_of_environment() -> Any:
+def meeting_here(world: World) -> Meeting:
+    """The meeting of the processes that a launcher has started.
+
+    Raises:
+        MachineError: They cannot find each other.
+    """
+    if world.is_alone:
+        return Meeting(world)
     from torch.distributed import rendezvous
 
     try:
         store, _, _ = next(iter(rendezvous("env://")))
+        return Meeting(world, store, agreed_name(world, store))
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         message = f"the processes of this run cannot find each other: {reason}"
-        raise MachineError(
-            f"{message}; see MASTER_ADDR and MASTER_PORT, or use torchrun"
-        ) from error
-    return store
+        raise MachineError(f"{message}; torchrun sets MASTER_ADDR and MASTER_PORT") from error
+
+
+def agreed_name(world: World, store: Any) -> str:
+    """A name that these processes have for their meeting, and none before them had.
+
+    A launcher starts processes again, in other numbers too, and keeps the store: what is in it may
+    be of those before. So each says a word of its own, and a name counts once all have found their
+    word beside it.
+
+    Args:
+        world: The processes.
+        store: Their store.
+    """
+    store = _prefixed(store, _OWN)
+    if world.is_first:
+        return _proposed_until_found(
+            store, [_word_of(rank) for rank in range(1, world.n_processes)]
+        )
+    own, found = secrets.token_hex(_WORD_BYTES), None
+    store.set(_word_of(world.rank), own)
+    while True:
+        proposed = json.loads(store.get(_PROPOSED)) if store.check([_PROPOSED]) else None
+        if proposed and own in proposed["words"] and proposed["name"] != found:
+            found = proposed["name"]
+            store.add(f"found-{found}", 1)
+        if found and store.check([f"settled-{found}"]):
+            return found
+        time.sleep(_PAUSE)
+
+
+def _proposed_until_found(store: Any, keys: list[str]) -> str:
+    """The name of which all others have found that it stands beside their words."""
+    words: list[str] = []
+    name = ""
+    while True:
+        if all(store.check([key]) for key in keys):
+            there = [store.get(key).decode() for key in keys]
+            if there != words:
+                # Until now, some were of processes before these.
+                words, name = there, secrets.token_hex(_WORD_BYTES)
+                store.set(_PROPOSED, json.dumps({"name": name, "words": words}))
+            if store.add(f"found-{name}", 0) == len(keys):
+                store.set(f"settled-{name}", "")
+                return name
+        time.sleep(_PAUSE)
+
+
+def _word_of(rank: int) -> str:
+    return f"word-{rank}"
+
+
+def _prefixed(store: Any, name: str) -> Any:
+    from torch.distributed import PrefixStore
+
+    return PrefixStore(name, store)
 
 
 def _unreachable(error: RuntimeError) -> MachineError:

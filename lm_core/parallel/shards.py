@@ -5,6 +5,7 @@ it has.
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -49,6 +50,8 @@ def shard_model(model: nn.Module) -> None:
     """
     from torch.distributed.fsdp import fully_shard
 
+    # Nobody changes in place what the model returns, of which this warns.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view", UserWarning)
     for block in model.blocks:
         fully_shard(block)
     fully_shard(model)

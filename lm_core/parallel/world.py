@@ -25,14 +25,12 @@ class World(NamedTuple):
         n_processes: How many there are (``WORLD_SIZE``).
         local_rank: This process among those of its machine, from 0 (``LOCAL_RANK``).
         n_local: How many its machine has (``LOCAL_WORLD_SIZE``).
-        attempt: How often they were started again (``TORCHELASTIC_RESTART_COUNT``).
     """
 
     rank: int = 0
     n_processes: int = 1
     local_rank: int = 0
     n_local: int = 1
-    attempt: int = 0
 
     @property
     def is_first(self) -> bool:
@@ -59,12 +57,11 @@ def world_here(environment: Mapping[str, str] = os.environ) -> World:
     rank, n_processes = (_number(environment, name, 0) for name in ("RANK", "WORLD_SIZE"))
     local_rank = _number(environment, "LOCAL_RANK", 0)
     n_local = _number(environment, "LOCAL_WORLD_SIZE", 1)
-    attempt = _number(environment, "TORCHELASTIC_RESTART_COUNT", 0)
     if not 0 <= rank < n_processes or not 0 <= local_rank < n_local:
         places = f"RANK {rank} of WORLD_SIZE {n_processes}"
         message = f"{places}, LOCAL_RANK {local_rank} of LOCAL_WORLD_SIZE {n_local}"
         raise InputError(f"environment: {message} is no process; torchrun sets these variables")
-    return World(rank, n_processes, local_rank, n_local, attempt)
+    return World(rank, n_processes, local_rank, n_local)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:

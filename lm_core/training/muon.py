@@ -133,10 +133,10 @@ class Muon:
         state = self.state[parameter]
         if not state:
             state[_MEAN] = torch.zeros_like(parameter)
-        mean, gradient = state[_MEAN], parameter.grad
-        newer = mean.lerp(gradient, 1 - self._momentum)
-        mean.copy_(newer if is_off is None else torch.where(is_off, mean, newer))
-        return gradient.lerp(newer, self._momentum)
+        newer = state[_MEAN].lerp(parameter.grad, 1 - self._momentum)
+        mean, new_mean = own_share(state[_MEAN]), own_share(newer)
+        mean.copy_(new_mean if is_off is None else torch.where(is_off, mean, new_mean))
+        return parameter.grad.lerp(newer, self._momentum)
 
 
 def _part_shape(matrix: Matrix) -> tuple[int, int]:

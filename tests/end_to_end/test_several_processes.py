@@ -139,3 +139,39 @@ def test_what_the_first_process_cannot_write_ends_all(folder):
     lines = [line for line in errors.splitlines() if line.startswith("error:")]
     assert len(lines) == 1
     assert "checkpoints is no folder" in lines[0]
+
+
+@pytest.mark.exhaustive
+def test_machines_may_join_and_leave_while_a_run_goes_on(folder, monkeypatch):
+    # Else a launcher of PyTorch 2.13 looks for one that joined where it has written nothing.
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    options = ["--nnodes=1:2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:29654"]
+    options += ["--rdzv-conf=last_call_timeout=2", "--max-restarts=3"]
+    arguments = [*LONG, "--run_dir=run", "--resume"]
+    path = folder / "run"
+
+    def n_resumes():
+        return len(manifest(path).get("resumed", [])) if path.exists() else 0
+
+    def saved_since(n):
+        return n_resumes() == n and checkpoints(path) and n_rows() > known + 20
+
+    def n_rows():
+        return len(metrics(path))
+
+    with launching(1, *arguments, cwd=folder, options=options) as one:
+        known = 0
+        wait_for(lambda: path.exists() and saved_since(0), "steps of one process")
+        with launching(1, *arguments, cwd=folder, options=options) as other:
+            known = n_rows()
+            wait_for(lambda: saved_since(1), "steps of two processes")
+            other.send_signal(signal.SIGTERM)
+            other.communicate(timeout=60)
+        known = n_rows()
+        wait_for(lambda: saved_since(2), "steps of one process again")
+        one.send_signal(signal.SIGTERM)
+        output, _ = one.communicate(timeout=60)
+    assert "processes: 2, by ddp" in output
+    assert [entry["processes"] for entry in manifest(path)["resumed"]] == [2, 1]
+    steps = [row["step"] for row in metrics(path)]
+    assert steps == list(range(1, len(steps) + 1))
