@@ -1,7 +1,9 @@
 """From a resolved configuration to everything that a run is made of, through gin."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +22,7 @@ from lm_core.errors import InputError
 from lm_core.evaluation import Evaluator
 from lm_core.memory import memory_explained
 from lm_core.model.transformer import Transformer
+from lm_core.output import warn
 from lm_core.parallel.group import Group
 from lm_core.randomness import draw_seed
 from lm_core.sampling import Sampler
@@ -70,10 +73,13 @@ def completed(config: ResolvedConfig) -> ResolvedConfig:
         end = end_of_decay(None, values.warmup_steps, values.max_steps)
         source = Source("max_steps" if end == values.max_steps else "warmup_steps")
         config = config.with_value("decay_steps", end, source)
-    path = config.values.corpus
-    if path is not None:
-        # The record has to find the text again from any working directory.
-        config = config.with_value("corpus", absolute_path(path), config.sources["corpus"])
+    # The record has to find its files again from any working directory.
+    if values.corpus is not None:
+        path = absolute_path(values.corpus)
+        config = config.with_value("corpus", path, config.sources["corpus"])
+    if values.tokenizer_file is not None:
+        path = os.path.abspath(Path(values.tokenizer_file).expanduser())  # noqa: PTH100 -- keeps links
+        config = config.with_value("tokenizer_file", path, config.sources["tokenizer_file"])
     return config
 
 
@@ -81,6 +87,7 @@ def load_data(
     config: ResolvedConfig,
     accept: Callable[[Corpus], None] | None = None,
     verify_corpus: bool = False,
+    tokenizer: Tokenizer | None = None,
 ) -> Data:
     """The text of a configuration and its tokens; the configuration becomes gin's.
 
@@ -88,6 +95,7 @@ def load_data(
         config: The configuration.
         accept: Called with the text before anything is made of it; may refuse it.
         verify_corpus: Whether to believe nothing that is kept about the text.
+        tokenizer: That of a run that goes on; None: the one that the configuration describes.
 
     Raises:
         InputError: There is no such text, the tokenizer does not take it, or it is too short.
@@ -99,11 +107,27 @@ def load_data(
         accept(corpus)
     with sources_named(config), memory_explained():
         split = split_corpus(corpus)
-        tokenizer = build_tokenizer(corpus)
+        if tokenizer is None:
+            tokenizer = build_tokenizer(split, verify=verify_corpus)
+            _warn_of_another_size(config, tokenizer)
         training, validation = encode_split(split, tokenizer, verify=verify_corpus)
         require_window(training, config.values.max_seq_len, "training")
         require_window(validation, config.values.max_seq_len, "validation")
     return Data(corpus, tokenizer, training, validation)
+
+
+def _warn_of_another_size(config: ResolvedConfig, tokenizer: Tokenizer) -> None:
+    """Tells where the vocabulary has not the size that was asked for."""
+    values, asked = config.values, config.values.vocab_size
+    place = f"vocab_size {asked} ({config.sources['vocab_size']})"
+    if values.tokenizer == "bpe" and values.tokenizer_file is None:
+        if tokenizer.vocab_size < asked:
+            found = f"the text gives no more than {tokenizer.vocab_size:,} tokens"
+            warn(f"{place}: {found}: no pair of them stands in it twice")
+    elif asked != TrainingConfig().vocab_size:
+        what = f"tokenizer {values.tokenizer}"
+        what = what if values.tokenizer_file is None else "tokenizer_file"
+        warn(f"{place} means nothing with {what}, which has {tokenizer.vocab_size:,} tokens")
 
 
 def build_trainer(config: ResolvedConfig, data: Data, group: Group = _ALONE) -> Trainer:

@@ -37,9 +37,13 @@ from lm_core.recorded_config import (
     Recorded,
     read_record,
     record_sources,
+    record_tokenizer,
     record_yaml,
+    recorded_tokenizer,
+    require_recorded_tokenizer,
     require_same_experiment,
     resolve_upon,
+    tokenizer_sha256,
     with_first_sources,
 )
 from lm_core.report.reporting import write_report_of
@@ -91,8 +95,14 @@ def _lead(request: Request, meeting: Meeting) -> None:
         recorded = read_record(run) if run else None
         config = _config_of(run, request)
         _require_shareable(config, meeting.world)
-        told = {"config": config.to_plain(), "resumes": run is not None}
-        meeting.share({**told, "command_line": list(request.command_line)})
+        meeting.share(
+            {
+                "config": config.to_plain(),
+                "resumes": run is not None,
+                "tokenizer": run and tokenizer_sha256(run.manifest),
+                "command_line": list(request.command_line),
+            }
+        )
         data = _data_of(config, request, meeting.world, run, recorded)
         config = with_first_sources(config, run) if run else config
         with _together(meeting, config) as (group, shield):
@@ -102,7 +112,7 @@ def _lead(request: Request, meeting: Meeting) -> None:
             # Once the record says that the run runs, a signal must not keep its end out of it.
             with StopSignals() as signals:
                 if run is None:
-                    run = _create_run(request, parts.config, manifest, lock)
+                    run = _create_run(request, parts, manifest, lock)
                 meeting.remember_run(str(run.path.absolute()))
                 with (
                     _ending_recorded(run, parts.trainer),
@@ -133,6 +143,7 @@ def _follow(request: Request, meeting: Meeting) -> None:
         )
     config = ResolvedConfig.from_plain(told["config"])
     data = _data_of(config, request, meeting.world)
+    require_recorded_tokenizer(data.tokenizer, told["tokenizer"])
     with _together(meeting, config) as (group, _):
         trainer = build_trainer(config, data, group)
         if told["resumes"]:
@@ -182,14 +193,15 @@ def _data_of(
 ) -> Data:
     """The text of a run; of one that goes on, once it is sure that it is the same experiment."""
     accept = partial(require_same_experiment, run, recorded, config) if run else None
-    data = load_data(config, accept, request.verify_corpus)
+    tokenizer = recorded_tokenizer(run) if run else None
+    data = load_data(config, accept, request.verify_corpus, tokenizer)
     require_memory(config.values, data.tokenizer.vocab_size, world=world)
     return data
 
 
 def _manifest(request: Request, parts: Parts, group: Group) -> dict[str, Any]:
     """What is known about a run before its first step."""
-    corpus = parts.data.corpus
+    corpus, tokenizer = parts.data.corpus, record_tokenizer(parts.data.tokenizer)
     return {
         **describe_world(
             request.config.allowed_imports,
@@ -200,7 +212,10 @@ def _manifest(request: Request, parts: Parts, group: Group) -> dict[str, Any]:
         ),
         "command_line": list(request.command_line),
         "corpus": corpus.record(),
-        "config_hash": config_hash(parts.config.values.to_dict(), corpus.sha256),
+        "tokenizer": tokenizer,
+        "config_hash": config_hash(
+            parts.config.values.to_dict(), corpus.sha256, tokenizer["sha256"]
+        ),
         "sources": record_sources(parts.config),
         "n_parameters": parts.trainer.model.n_parameters,
         "start": _now(),
@@ -224,7 +239,7 @@ def _run_to_resume(request: Request, lock: RunLock) -> RunDirectory | None:
 
 
 def _create_run(
-    request: Request, config: ResolvedConfig, manifest: dict[str, Any], lock: RunLock
+    request: Request, parts: Parts, manifest: dict[str, Any], lock: RunLock
 ) -> RunDirectory:
     files = request.config.files
     name = Path(files[-1].name).stem if files else "base"
@@ -233,9 +248,11 @@ def _create_run(
         if path.name == LATEST and _is_linked(path):
             message = f"{path} is the link to the newest run, and there is none yet"
             raise InputError(f"{message}; --run_dir takes any other name")
-        forms = record_yaml(config, path), gin_text(config)
+        forms = record_yaml(parts.config, path), gin_text(parts.config)
+        # Of the tokenizers, byte-level BPE alone is a file to others.
+        tokenizer_json = parts.data.tokenizer.to_dict().get("json")
         try:
-            run = RunDirectory.create(path, *forms, manifest, lock)
+            run = RunDirectory.create(path, *forms, manifest, lock, tokenizer_json)
             break
         except InputError as error:
             # Another run that started in the same second may have taken the name: then the next.

@@ -14,6 +14,8 @@ from lm_core.config.fields import (
     LARGEST_FACTOR,
     LARGEST_SIZE,
     LARGEST_STEP,
+    LARGEST_VOCABULARY,
+    SMALLEST_VOCABULARY,
     HooksTable,
     field,
     model,
@@ -528,17 +530,43 @@ class Hyperparameters(BaseModel):
     )
     """In JSON lines, the key of the text in each object."""
 
-    tokenizer: Literal["ascii", "char", "byte"] = field(
+    tokenizer: Literal["ascii", "char", "byte", "bpe"] = field(
         "ascii",
         "Tokenizer.kind",
         "Dataset",
-        usual="ascii for English, char or byte for other scripts",
-        change="when the text has characters beyond ASCII",
+        usual="ascii for English, char or byte for other scripts, bpe for large corpora",
+        change="when the text has characters beyond ASCII, or is long",
         interactions="sets the size of the vocabulary; losses per token compare only within one "
-        "tokenizer, bits per byte always",
+        "tokenizer, bits per byte always; bpe needs the package tokenizers",
     )
     """How text becomes tokens. ascii: the 128 characters of ASCII. char: the characters that occur
-    in the corpus. byte: the 256 bytes of UTF-8, which take any text."""
+    in the corpus. byte: the 256 bytes of UTF-8, which take any text. bpe: pieces of words, learned
+    from the part that is trained on, or those of tokenizer_file; they take any text too."""
+
+    vocab_size: int = field(
+        4096,
+        "Tokenizer.vocab_size",
+        "Dataset",
+        ge=SMALLEST_VOCABULARY,
+        le=LARGEST_VOCABULARY,
+        usual="1000 to 50000",
+        change="larger for a larger corpus and model",
+        interactions="only for tokenizer bpe without tokenizer_file; the embedding has d_model "
+        "parameters for each token; a short corpus gives fewer tokens",
+    )
+    """How many tokens bpe learns: 256 bytes, the end of a text, and pieces of words."""
+
+    tokenizer_file: str | None = field(
+        None,
+        "Tokenizer.file",
+        "Dataset",
+        min_length=1,
+        usual="null",
+        change="to use the tokens of another model",
+        interactions="only for tokenizer bpe; has a vocab_size of its own",
+    )
+    """An existing tokenizer.json of byte-level BPE, relative to the working directory, in the place
+    of one that is learned. null: one is learned."""
 
     train_ratio: float = field(
         0.95,
@@ -761,6 +789,8 @@ def broken_rules(values: Mapping[str, Any]) -> list[BrokenRule]:
     if values["early_stopping_evaluations"] is not None and values["eval_cadence"] is None:
         relation = "needs evaluations while it trains, and there are none with"
         broken.append(BrokenRule("early_stopping_evaluations", relation, "eval_cadence"))
+    if values["tokenizer_file"] is not None and values["tokenizer"] != "bpe":
+        broken.append(BrokenRule("tokenizer_file", "is for bpe, and not for", "tokenizer"))
     if values["tokenizer"] == "ascii" and not values["sampling_prompt"].isascii():
         broken.append(BrokenRule("sampling_prompt", "has characters unknown to", "tokenizer"))
     return broken

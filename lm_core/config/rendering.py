@@ -83,14 +83,21 @@ def _row(config: ResolvedConfig, key: str) -> Row:
     return Row(key, yaml_value(value), yaml_value(usual), differs, source)
 
 
-def config_hash(table: Mapping[str, Any], corpus_sha256: str) -> str:
-    """SHA-256 that names a configuration, wherever its corpus lies.
+def config_hash(
+    table: Mapping[str, Any], corpus_sha256: str, tokenizer_sha256: str | None = None
+) -> str:
+    """SHA-256 that names a configuration, wherever its corpus and the file of its tokenizer lie.
 
     Args:
         table: Every hyperparameter with its value.
         corpus_sha256: SHA-256 of the text, which stands for the path of the corpus.
+        tokenizer_sha256: SHA-256 of the ``tokenizer.json``, which stands for the path of a
+            ``tokenizer_file``; None: there is none.
     """
-    return hashlib.sha256(canonical({**table, "corpus": corpus_sha256}).encode()).hexdigest()
+    named = {**table, "corpus": corpus_sha256}
+    if table.get("tokenizer_file") is not None:
+        named["tokenizer_file"] = tokenizer_sha256
+    return hashlib.sha256(canonical(named).encode()).hexdigest()
 
 
 def canonical(value: Any) -> str:

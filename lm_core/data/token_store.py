@@ -61,7 +61,8 @@ def encode_corpus(
         tokenizer: How to encode it.
         cache_folder: Where the tokens of a large corpus are kept; None: the folder that the
             environment variable ``LM_CORE_CACHE`` names, or the user's cache folder.
-        largest_in_memory: Size in bytes from which a corpus counts as large.
+        largest_in_memory: Size in bytes from which a corpus counts as large, unless the tokenizer
+            is slow, and has a smaller one.
         verify: Whether to read all tokens that are kept, and compare them with their checksums.
 
     Returns:
@@ -138,7 +139,7 @@ class _Encoding:
         self, cache_folder: Path | None, largest_in_memory: int, verify: bool
     ) -> list[np.ndarray]:
         """The tokens of each part; arguments as of ``encode_corpus``."""
-        if self._corpus.n_bytes <= largest_in_memory:
+        if self._corpus.n_bytes <= min(largest_in_memory, self._tokenizer.kept_from):
             return self._in_memory()
         folder = cache_folder or default_cache_folder()
         paths = [folder / _file_name(content) for content in self._contents]
@@ -206,23 +207,30 @@ class _Encoding:
     def _encoded(self, pieces: Iterator[tuple[int, Block]]) -> Iterator[tuple[int, np.ndarray]]:
         """Tokens, each array with the number of its part."""
         separator, joint = self._tokenizer.separator, self._corpus.joint
-        ended = np.array([] if separator is None else [separator], self._tokenizer.dtype)
-        is_ended = False
+        after = np.array([] if separator is None else [separator], self._tokenizer.dtype)
+        # The documents whose end has been read, by the numbers of their part and their own.
+        ended: set[tuple[int, int]] = set()
 
         def joined(blocks: Iterator[tuple[int, int, Block]]) -> Iterator[Block]:
-            nonlocal is_ended
-            for _, _, block in blocks:
-                is_ended = block.ends_document
-                if is_ended and separator is None and not block.data.endswith(joint):
-                    block = block._replace(data=block.data + joint)
+            for part, document, block in blocks:
+                if block.ends_document:
+                    ended.add((part, document))
+                    if separator is None and not block.data.endswith(joint):
+                        block = block._replace(data=block.data + joint)
                 yield block
 
-        for (part, _), blocks in itertools.groupby(_numbered(pieces), itemgetter(0, 1)):
-            for tokens in self._tokenizer.encode_document(joined(blocks)):
-                if len(tokens):
-                    yield part, tokens
-            if is_ended and separator is not None:
-                yield part, ended
+        by_document = itertools.groupby(_numbered(pieces), itemgetter(0, 1))
+        documents = ((key, joined(blocks)) for key, blocks in by_document)
+        before = None
+        for key, tokens in self._tokenizer.encode_documents(documents):
+            if key != before and before in ended:
+                ended.remove(before)
+                yield before[0], after
+            if len(tokens):
+                yield key[0], tokens
+            before = key
+        if before in ended:
+            yield before[0], after
 
 
 def _numbered(pieces: Iterator[tuple[int, Block]]) -> Iterator[tuple[int, int, Block]]:

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Self
 import gin
 import numpy as np
 
+from lm_core.data.cache_folder import LARGEST_IN_MEMORY
 from lm_core.data.characters import SURROGATES, CharacterNumbers, UnknownCharacterError
-from lm_core.data.corpus import Corpus
-from lm_core.data.splitting import POSITION
+from lm_core.data.splitting import POSITION, Split
 from lm_core.data.text_files import Block, blocks_of, check_text
 from lm_core.errors import InputError, shown, unknown
 
@@ -33,6 +33,7 @@ class Tokenizer(ABC):
         is_context_free: Whether each byte or character is a token, whatever stands around it. Then
             the tokens of a text are those of its pieces, wherever it is cut, and may be cut
             themselves; otherwise text is divided into parts before it becomes tokens.
+        kept_from: Size in bytes beyond which the tokens of a corpus are worth being kept.
         separator: The token that follows each document of a corpus, the last one too, and stands
             for no text; None: there is none, and documents are joined as ``Corpus.joint`` says.
             ``encode`` and ``encode_document`` do not make it.
@@ -41,6 +42,7 @@ class Tokenizer(ABC):
     kind: ClassVar[str]
     vocab_size: int
     is_context_free: ClassVar[bool] = False
+    kept_from: ClassVar[int] = LARGEST_IN_MEMORY
     separator: int | None = None
 
     @property
@@ -83,6 +85,25 @@ class Tokenizer(ABC):
             InputError: As ``encode``.
         """
         return map(self.encode_block, blocks)
+
+    def encode_documents(
+        self, documents: Iterable[tuple[Any, Iterable[Block]]]
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        """Token ids of many documents, in their order.
+
+        Args:
+            documents: Each with a key of its own, and its blocks, which are taken before the next
+                document is. Documents may be taken long before their tokens are given.
+
+        Yields:
+            The key of a document and token ids of it; several times for a large one.
+
+        Raises:
+            InputError: As ``encode``.
+        """
+        for key, blocks in documents:
+            for tokens in self.encode_document(blocks):
+                yield key, tokens
 
     @abstractmethod
     def decode(self, tokens: np.ndarray) -> str:
@@ -219,6 +240,8 @@ class CharTokenizer(Tokenizer):
         return cls(data["characters"])
 
 
+# The kind of ``bpe.BpeTokenizer``, whose module stands on this one.
+_BPE = "bpe"
 _CLASSES = {cls.kind: cls for cls in (AsciiTokenizer, CharTokenizer, ByteTokenizer)}
 
 
@@ -229,7 +252,8 @@ def depends_on_documents(kind: str, split_by: str) -> bool:
         kind: Which tokenizer.
         split_by: As of ``split_corpus``.
     """
-    return split_by != POSITION or not _CLASSES[kind].is_context_free
+    # No word of bpe reaches from one document into the next.
+    return split_by != POSITION or kind == _BPE or not _CLASSES[kind].is_context_free
 
 
 def _require_kind(cls: type[Tokenizer], data: Mapping[str, Any]) -> None:
@@ -237,20 +261,37 @@ def _require_kind(cls: type[Tokenizer], data: Mapping[str, Any]) -> None:
         raise InputError(f"{shown(data.get('kind'))} describes no {cls.kind} tokenizer")
 
 
-@gin.configurable("Tokenizer", denylist=["corpus"])
-def build_tokenizer(corpus: Corpus, kind: str = "ascii") -> Tokenizer:
-    """The tokenizer of a run.
+@gin.configurable("Tokenizer", denylist=["split", "verify"])
+def build_tokenizer(
+    split: Split,
+    kind: str = "ascii",
+    vocab_size: int = 4096,
+    file: str | None = None,
+    verify: bool = False,
+) -> Tokenizer:
+    """The tokenizer of a new run.
 
     Args:
-        corpus: The text; ``char`` takes its characters from it.
-        kind: ``ascii``, ``char`` or ``byte``.
+        split: The text; ``char`` takes the characters of all of it, ``bpe`` learns from the part
+            that is trained on.
+        kind: ``ascii``, ``char``, ``byte`` or ``bpe``.
+        vocab_size: How many tokens ``bpe`` learns.
+        file: An existing ``tokenizer.json``, in the place of what ``bpe`` would learn.
+        verify: Whether to learn anew whatever is kept.
 
     Raises:
-        InputError: Another kind.
+        InputError: Another kind, a file of another kind, or one that is no ``tokenizer.json`` that
+            the lab takes.
     """
+    if file is not None and kind != _BPE:
+        raise InputError(f"tokenizer_file {file!r} is for bpe, and not for tokenizer {shown(kind)}")
     if kind == CharTokenizer.kind:
-        return CharTokenizer(corpus.characters)
-    return tokenizer_from_dict({"kind": kind})
+        return CharTokenizer(split.corpus.characters)
+    if kind != _BPE:
+        return tokenizer_from_dict({"kind": kind})
+    from lm_core.data import bpe, bpe_store
+
+    return bpe.read_tokenizer_file(file) if file else bpe_store.trained(split, vocab_size, verify)
 
 
 def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
@@ -262,8 +303,13 @@ def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
     kind = data.get("kind") if isinstance(data, Mapping) else None
     if isinstance(kind, str) and kind in _CLASSES:
         return _CLASSES[kind].from_dict(data)
-    message = unknown(str(kind), _CLASSES, "tokenizer")
-    raise InputError(f"{shown(kind)}: {message} (there are {', '.join(_CLASSES)})")
+    if kind == _BPE:
+        from lm_core.data.bpe import BpeTokenizer
+
+        return BpeTokenizer.from_dict(data)
+    known = [*_CLASSES, _BPE]
+    message = unknown(str(kind), known, "tokenizer")
+    raise InputError(f"{shown(kind)}: {message} (there are {', '.join(known)})")
 
 
 def _unknown_character(tokenizer: Tokenizer, block: Block, index: int) -> InputError:

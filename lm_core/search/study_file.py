@@ -47,6 +47,8 @@ NOT_SEARCHED = {
     "corpus": _OTHER_LOSS,
     "text_key": _OTHER_LOSS,
     "tokenizer": _OTHER_LOSS,
+    "vocab_size": _OTHER_LOSS,
+    "tokenizer_file": _OTHER_LOSS,
     "train_ratio": _OTHER_LOSS,
     "split_by": _OTHER_LOSS,
     "eval_cadence": _LOOKS,
