@@ -2,10 +2,8 @@
 
 import contextlib
 import shlex
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,20 +12,14 @@ from lm_core.assembly import Data, build_trainer, completed, load_data, sources_
 from lm_core.compute import chosen_device, threads_of
 from lm_core.config.rendering import config_hash, gin_text, rows
 from lm_core.config.resolution import ResolvedConfig, resolve
-from lm_core.errors import (
-    DivergenceError,
-    InputError,
-    LabError,
-    StoppedAtOnce,
-    StoppedError,
-)
-from lm_core.evaluation import Evaluator
-from lm_core.examination import restored
+from lm_core.data.tokenizer import tokenizer_from_dict
+from lm_core.ending import ending_recorded, tell_result, time_now
+from lm_core.errors import InputError
 from lm_core.hooks import check_hooks
 from lm_core.inspection import check_fit
 from lm_core.manifest import describe_world
 from lm_core.memory import memory_explained, require_memory
-from lm_core.output import say, warn
+from lm_core.output import say
 from lm_core.parallel.group import Group, connected, losses_told
 from lm_core.parallel.meeting import Meeting, meeting_here
 from lm_core.parallel.world import World, world_here
@@ -40,19 +32,14 @@ from lm_core.recorded_config import (
     record_tokenizer,
     record_yaml,
     recorded_tokenizer,
-    require_recorded_tokenizer,
     require_same_experiment,
     resolve_upon,
-    tokenizer_sha256,
     with_first_sources,
 )
-from lm_core.report.reporting import write_report_of
 from lm_core.request import Request
 from lm_core.resumption import failures_told, follow, go_on, take_up
 from lm_core.run_lock import RunLock
-from lm_core.sampling import Sampler, headings, printable
 from lm_core.tensorboard_events import TensorBoardEvents, require_tensorboard
-from lm_core.training.checkpoint_folder import best_checkpoint
 from lm_core.training.reduction import require_shareable
 from lm_core.training.signals import StopSignals
 from lm_core.training.trainer import Trainer, TrainingResult
@@ -95,15 +82,16 @@ def _lead(request: Request, meeting: Meeting) -> None:
         recorded = read_record(run) if run else None
         config = _config_of(run, request)
         _require_shareable(config, meeting.world)
+        data = _data_of(config, request, meeting.world, run, recorded)
         meeting.share(
             {
                 "config": config.to_plain(),
+                "tokenizer": data.tokenizer.to_dict(),
+                "corpus": data.corpus.sha256,
                 "resumes": run is not None,
-                "tokenizer": run and tokenizer_sha256(run.manifest),
                 "command_line": list(request.command_line),
             }
         )
-        data = _data_of(config, request, meeting.world, run, recorded)
         config = with_first_sources(config, run) if run else config
         with _together(meeting, config) as (group, shield):
             parts = Parts(config, data, build_trainer(config, data, group))
@@ -115,7 +103,7 @@ def _lead(request: Request, meeting: Meeting) -> None:
                     run = _create_run(request, parts, manifest, lock)
                 meeting.remember_run(str(run.path.absolute()))
                 with (
-                    _ending_recorded(run, parts.trainer),
+                    ending_recorded(run, parts.trainer),
                     failures_told(parts.trainer),
                     losses_told(meeting),
                 ):
@@ -130,7 +118,7 @@ def _lead(request: Request, meeting: Meeting) -> None:
                     _announce_config(parts.config, manifest["config_hash"], request.logs_all)
                     shield.act_on_received()
                     result = _train(run, parts.trainer)
-        _finish(run, parts, result)
+        tell_result(run, config, data.validation, parts.trainer, result)
 
 
 def _follow(request: Request, meeting: Meeting) -> None:
@@ -138,12 +126,14 @@ def _follow(request: Request, meeting: Meeting) -> None:
     told = meeting.shared()
     if told["command_line"] != list(request.command_line):
         given, first = (shlex.join(line) for line in (request.command_line, told["command_line"]))
-        raise InputError(
-            f"it was started with other words than the first one: {given}, not {first}"
-        )
+        message = "it was started with other words than the first one"
+        raise InputError(f"{message}: {given}, not {first}")
     config = ResolvedConfig.from_plain(told["config"])
-    data = _data_of(config, request, meeting.world)
-    require_recorded_tokenizer(data.tokenizer, told["tokenizer"])
+    tokenizer = tokenizer_from_dict(told["tokenizer"])
+    data = load_data(config, None, request.verify_corpus, tokenizer)
+    if data.corpus.sha256 != told["corpus"]:
+        text = f"the text of {data.corpus.description}"
+        raise InputError(f"{text} is another one here than where the first process is")
     with _together(meeting, config) as (group, _):
         trainer = build_trainer(config, data, group)
         if told["resumes"]:
@@ -188,8 +178,8 @@ def _data_of(
     config: ResolvedConfig,
     request: Request,
     world: World,
-    run: RunDirectory | None = None,
-    recorded: Recorded | None = None,
+    run: RunDirectory | None,
+    recorded: Recorded | None,
 ) -> Data:
     """The text of a run; of one that goes on, once it is sure that it is the same experiment."""
     accept = partial(require_same_experiment, run, recorded, config) if run else None
@@ -218,7 +208,7 @@ def _manifest(request: Request, parts: Parts, group: Group) -> dict[str, Any]:
         ),
         "sources": record_sources(parts.config),
         "n_parameters": parts.trainer.model.n_parameters,
-        "start": _now(),
+        "start": time_now(),
         "end": None,
         "outcome": "running",
         "reason": None,
@@ -306,97 +296,3 @@ def _announce_config(config: ResolvedConfig, name: str, logs_all: bool) -> None:
 def _train(run: RunDirectory, trainer: Trainer) -> TrainingResult:
     with memory_explained():
         return trainer.train(run, training_progress(trainer.step + 1, trainer.max_steps))
-
-
-@contextlib.contextmanager
-def _ending_recorded(run: RunDirectory, trainer: Trainer) -> Iterator[None]:
-    """Notes in the manifest how a run ended, and passes on what ended it."""
-    outcome, reason = "failed", None
-    try:
-        yield
-        outcome = "completed"
-    except StoppedError as error:
-        stopped = f"stopped by {signal.Signals(error.signal_number).name}"
-        outcome, reason = "completed" if trainer.is_complete else stopped, error.message
-        raise
-    except KeyboardInterrupt as error:
-        outcome = "stopped at once"
-        if isinstance(error, StoppedAtOnce):
-            outcome += f" by {signal.Signals(error.signal_number).name}"
-        outcome = "completed" if trainer.is_complete else outcome
-        saved = trainer.saved_step
-        reason = f"nothing was saved after step {saved}" if saved else "nothing was saved"
-        raise
-    except LabError as error:
-        outcome = "completed" if trainer.is_complete else "failed"
-        outcome = "diverged" if isinstance(error, DivergenceError) else outcome
-        reason = error.message
-        raise
-    except BaseException as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        try:
-            steps = {"last_step": trainer.step, "saved_step": trainer.saved_step}
-            _record_end(run, outcome=outcome, reason=reason, end=_now(), **steps)
-        except LabError as error:
-            # Where something went wrong before, that is what a person has to read.
-            if outcome == "completed":
-                warn(f"{error.message}; the run is {outcome} all the same")
-        run.follower.ended(outcome, trainer.step)
-        _draw(run, outcome)
-
-
-def _draw(run: RunDirectory, outcome: str) -> None:
-    """Writes the page of a run that has ended, however it did."""
-    try:
-        run.require_own()
-        say(f"report: {write_report_of(run.path)}")
-    except Exception as error:  # Whatever is wrong with a picture of a run, the run is not.
-        is_told = isinstance(error, LabError)
-        reason = error.message if is_told else f"{type(error).__name__}: {error}"
-        # Where something went wrong before, that is what a person has to read.
-        if outcome != "failed":
-            warn(f"there is no report of this run: {reason}")
-
-
-def _record_end(run: RunDirectory, **fields: Any) -> None:
-    """Sets fields of the manifest, whatever signals come in the meantime, but for a third."""
-    try:
-        with StopSignals():
-            run.update_manifest(**fields)
-    except StoppedAtOnce:
-        run.update_manifest(**fields)
-        raise
-
-
-def _finish(run: RunDirectory, parts: Parts, result: TrainingResult) -> None:
-    if parts.config.values.early_stopping_evaluations is not None:
-        result = _best_result(run, parts, result)
-    for name, text in zip(headings(result.samples or ()), result.samples or (), strict=True):
-        say(f"{name}:\n{printable(text)}")
-    say(f"final validation loss: {result.evaluation}")
-    say(f"run directory: {run.path}")
-
-
-def _best_result(run: RunDirectory, parts: Parts, last: TrainingResult) -> TrainingResult:
-    """The result of the best checkpoint, of a run that may stop early."""
-    if parts.trainer.has_stopped_early:
-        say(f"stopped early after step {last.step:,}: the validation loss gets no better")
-    checkpoint = best_checkpoint(run.checkpoints, warn)
-    values = parts.config.values
-    is_sampled = values.sampling_cadence is not None
-    if checkpoint is None:
-        return last
-    if checkpoint.step == last.step and (last.samples or not is_sampled):
-        return last
-    say(f"the result is the checkpoint of step {checkpoint.step:,}")
-    model, tokenizer = restored(checkpoint, parts.config)
-    with memory_explained():
-        evaluation = Evaluator(model, parts.data.validation, tokenizer, values.precision)()
-        samples = Sampler(model, tokenizer)() if is_sampled else None
-    return TrainingResult(checkpoint.step, evaluation, samples)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

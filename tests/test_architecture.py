@@ -73,6 +73,7 @@ FLOORS = [
     ["training.trainer", "inspection", "memory", "analysis"],
     ["resumption", "assembly", "report"],
     ["examination"],
+    ["ending"],
     ["experiment", "planning", "search"],
     ["reference"],
 ]
