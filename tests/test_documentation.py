@@ -274,11 +274,16 @@ def test_pages_link_to_files_that_exist(page):
 
 
 def test_links_into_a_page_lead_to_a_heading():
-    headings = re.findall(r"^#+ (.*)$", text_of("README.md"), re.M)
-    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
     for page in PAGES:
-        for target in re.findall(r"\]\((?:\.\./README\.md)?#([\w-]+)\)", text_of(page)):
-            assert target in anchors, f"{page}: {target}"
+        for link, target in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", text_of(page)):
+            linked = (PROJECT / page).parent / link if link else PROJECT / page
+            assert target in anchors(linked.read_text()), f"{page}: {link}#{target}"
+
+
+def anchors(text):
+    """What links may lead to in a page."""
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 def edits(page):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lm_core.data import digest_thread, text_files
 from lm_core.data.corpus import load_corpus
-from lm_core.data.splitting import Split
+from lm_core.data.splitting import Split, split_corpus
 from lm_core.data.token_store import encode_corpus, encode_split
 from lm_core.data.tokenizer import AsciiTokenizer, ByteTokenizer, build_tokenizer
 from lm_core.errors import InputError
@@ -43,7 +43,7 @@ def test_lines_of_json_end_with_a_line_feed_where_no_token_ends_them(tmp_path_fa
     corpus = lines(tmp_path_factory.mktemp("text"), documents)
     expected = "".join(text if text.endswith("\n") else f"{text}\n" for text in documents)
     for kind in ("byte", "char"):
-        tokenizer = build_tokenizer(corpus, kind)
+        tokenizer = build_tokenizer(split_corpus(corpus), kind)
         assert tokenizer.separator is None
         assert tokenizer.decode(encode_corpus(corpus, tokenizer)) == expected
 
@@ -90,7 +90,7 @@ def test_no_token_is_of_both_parts(tmp_path_factory, documents, ratio, split_by)
 def test_by_position_the_tokens_of_characters_are_cut_where_they_always_were(tmp_path, make, ratio):
     corpus = make(tmp_path, ["Größe 🙂", "und mehr"] * 20)
     for kind in ("byte", "char"):
-        tokenizer = build_tokenizer(corpus, kind)
+        tokenizer = build_tokenizer(split_corpus(corpus), kind)
         whole = encode_corpus(corpus, tokenizer)
         training, held_out = encode_split(Split(corpus, ratio, "position"), tokenizer)
         assert len(training) == int(len(whole) * ratio)
