@@ -88,21 +88,6 @@ def recorded_tokenizer(run: RunDirectory) -> Tokenizer | None:
     return BpeTokenizer(text)
 
 
-def require_recorded_tokenizer(tokenizer: Tokenizer, sha256: str | None) -> None:
-    """Refuses to share in a run that goes on with another tokenizer than the run has.
-
-    Args:
-        tokenizer: That of this process.
-        sha256: SHA-256 of the run's; None: the run says nothing of it.
-
-    Raises:
-        InputError: They are not the same.
-    """
-    if sha256 is not None and record_tokenizer(tokenizer)["sha256"] != sha256:
-        message = "this process has another tokenizer than the run that it shares in"
-        raise InputError(f"{message}: another version of the package tokenizers, perhaps")
-
-
 def record_sources(config: ResolvedConfig) -> dict[str, str]:
     """Where each value was set, as a manifest keeps it."""
     return {key: str(source) for key, source in config.sources.items()}

@@ -126,6 +126,17 @@ def test_two_launchers_as_on_two_machines_train_together(folder):
     assert manifest(folder / "run")["outcome"] == "completed"
 
 
+def test_a_learned_tokenizer_is_that_of_all_processes(folder):
+    arguments = [*SHORT, "--gin.Tokenizer.kind='bpe'", "--gin.Tokenizer.vocab_size=300"]
+    arguments += ["--gin.Trainer.exact_reduction=True"]
+    launched(2, *arguments, "--run_dir=two", cwd=folder, check=0)
+    run(*arguments, "--run_dir=one", cwd=folder, check=0)
+    assert digest(folder / "two", 10) == digest(folder / "one", 10)
+    assert manifest(folder / "two")["tokenizer"] == manifest(folder / "one")["tokenizer"]
+    more = [*arguments, "--run_dir=two", "--resume", "--max_steps=12"]
+    assert "going on after step 10" in launched(2, *more, cwd=folder, check=0).stdout
+
+
 @pytest.mark.exhaustive
 def test_launchers_with_different_commands_are_told_which(folder):
     options = ["--nnodes=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:29657"]
