@@ -30,7 +30,7 @@ above_0_below_1 = st.floats(0, 1, exclude_min=True, exclude_max=True)
 FIELDS = {
     "position": st.sampled_from(["learned", "rope"]),
     "norm": st.sampled_from(["layernorm", "rmsnorm"]),
-    "activation": st.sampled_from(["gelu", "relu_squared", "swiglu"]),
+    "activation": st.sampled_from(["gelu", "gelu_tanh", "relu_squared", "swiglu"]),
     "qk_norm": st.booleans(),
     "tie_embeddings": st.booleans(),
     "bias": st.booleans(),
