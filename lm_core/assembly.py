@@ -18,6 +18,7 @@ from lm_core.data.token_store import encode_corpus
 from lm_core.data.tokenizer import Tokenizer, build_tokenizer
 from lm_core.errors import InputError
 from lm_core.evaluation import Evaluator
+from lm_core.initial_weights import InitialWeights, load_initial_weights, resolved_path
 from lm_core.memory import memory_explained, require_memory
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import draw_seed
@@ -34,12 +35,14 @@ class Data(NamedTuple):
         tokenizer: What made tokens of it.
         training: The tokens that are trained on, ``(n_tokens,)``.
         validation: The tokens that are held out, ``(n_tokens,)``.
+        initial: The weights that training begins with; None: they are random.
     """
 
     corpus: Corpus
     tokenizer: Tokenizer
     training: np.ndarray
     validation: np.ndarray
+    initial: InitialWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,9 @@ def completed(config: ResolvedConfig) -> ResolvedConfig:
     if path is not None:
         # The record has to find the text again from any working directory.
         config = config.with_value("corpus", absolute_path(path), config.sources["corpus"])
+    path = config.values.init_from
+    if path is not None:
+        config = config.with_value("init_from", resolved_path(path), config.sources["init_from"])
     return config
 
 
@@ -86,6 +92,7 @@ def build(
     config: ResolvedConfig,
     accept: Callable[[Corpus], None] | None = None,
     verify_corpus: bool = False,
+    begun_with: InitialWeights | None = None,
 ) -> Parts:
     """All parts of a run.
 
@@ -93,20 +100,26 @@ def build(
         config: The configuration.
         accept: Called with the text before anything is made of it; may refuse it.
         verify_corpus: Whether to believe nothing that is kept about the text.
+        begun_with: Of a run that goes on, what it began with; None: what the configuration says.
 
     Raises:
         InputError: A part cannot be built as configured; says where the value was set.
         MachineError: The machine has too little memory.
     """
-    data = load_data(config, accept, verify_corpus)
+    data = load_data(config, accept, verify_corpus, begun_with)
     require_memory(config.values, data.tokenizer.vocab_size)
-    return Parts(config, data, build_trainer(config, data))
+    trainer = build_trainer(config, data)
+    if data.initial is not None:
+        # The trainer has its own, and memory may be short.
+        data = data._replace(initial=data.initial._replace(weights={}))
+    return Parts(config, data, trainer)
 
 
 def load_data(
     config: ResolvedConfig,
     accept: Callable[[Corpus], None] | None = None,
     verify_corpus: bool = False,
+    begun_with: InitialWeights | None = None,
 ) -> Data:
     """The text of a configuration and its tokens; the configuration becomes gin's.
 
@@ -114,6 +127,7 @@ def load_data(
         config: The configuration.
         accept: Called with the text before anything is made of it; may refuse it.
         verify_corpus: Whether to believe nothing that is kept about the text.
+        begun_with: Of a run that goes on, what it began with; None: what the configuration says.
 
     Raises:
         InputError: There is no such text, the tokenizer does not take it, or it is too short.
@@ -123,13 +137,23 @@ def load_data(
         corpus = load_corpus(verify=verify_corpus)
     if accept is not None:
         accept(corpus)
+    initial = _initial_weights(config) if begun_with is None else begun_with
     with sources_named(config), memory_explained():
-        tokenizer = build_tokenizer(corpus)
+        tokenizer = build_tokenizer(corpus) if initial is None else initial.tokenizer
         tokens = encode_corpus(corpus, tokenizer, verify=verify_corpus)
         training, validation = split_corpus(tokens)
         require_window(training, config.values.max_seq_len, "training")
         require_window(validation, config.values.max_seq_len, "validation")
-    return Data(corpus, tokenizer, training, validation)
+    return Data(corpus, tokenizer, training, validation, initial)
+
+
+def _initial_weights(config: ResolvedConfig) -> InitialWeights | None:
+    """The weights of the configuration that is gin's, if they are to be of another run."""
+    with sources_named(config), memory_explained():
+        initial = load_initial_weights()
+    if initial is not None:
+        initial.require_fit(config)
+    return initial
 
 
 def build_trainer(config: ResolvedConfig, data: Data) -> Trainer:
@@ -140,7 +164,11 @@ def build_trainer(config: ResolvedConfig, data: Data) -> Trainer:
         MachineError: The machine has too little memory.
     """
     with sources_named(config), memory_explained():
-        model = Transformer(data.tokenizer.vocab_size, seed=config.values.seed)
+        has_weights = data.initial is not None and data.initial.weights
+        seed = None if has_weights else config.values.seed
+        model = Transformer(data.tokenizer.vocab_size, seed=seed)
+        if has_weights:
+            data.initial.give_to(model)
         evaluator = Evaluator(model, data.validation, data.tokenizer, config.values.precision)
         sampler = Sampler(model, data.tokenizer) if _is_sampled(config) else None
         return Trainer(model, data.training, evaluator, sampler, data.tokenizer)

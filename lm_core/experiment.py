@@ -22,6 +22,7 @@ from lm_core.errors import (
 from lm_core.evaluation import Evaluator
 from lm_core.examination import restored
 from lm_core.hooks import check_hooks
+from lm_core.initial_weights import as_begun, save_start, weights_begun_with
 from lm_core.inspection import check_fit
 from lm_core.manifest import describe_world
 from lm_core.memory import memory_explained
@@ -35,6 +36,7 @@ from lm_core.recorded_config import (
     record_yaml,
     require_same_experiment,
     resolve_upon,
+    weights_sha256,
     with_first_sources,
 )
 from lm_core.report.reporting import write_report_of
@@ -66,6 +68,8 @@ def train(request: Request) -> None:
         with StopSignals() as signals:
             if run is None:
                 run = _create_run(request, parts.config, manifest, lock)
+                if parts.data.initial is not None:
+                    save_start(run, parts.trainer.model, parts.data.tokenizer, parts.config.values)
             with _ending_recorded(run, parts.trainer), failures_told(parts.trainer):
                 if recorded is not None:
                     run.update_manifest(**goes_on)
@@ -88,14 +92,18 @@ def _parts_of_new(request: Request) -> Parts:
 def _parts_of(run: RunDirectory, recorded: Recorded, request: Request) -> Parts:
     """The parts of a run that is to go on, once it is sure that they make the same experiment."""
     config = resolve_upon(run, request.config, check_hooks, check_fit)
+    config = as_begun(config, recorded.values.init_from)
     accept = partial(require_same_experiment, run, recorded, config)
-    parts = build(completed(config), accept, request.verify_corpus)
+    begun_with = weights_begun_with(run, recorded.values.init_from)
+    parts = build(completed(config), accept, request.verify_corpus, begun_with)
     return replace(parts, config=with_first_sources(parts.config, run))
 
 
 def _manifest(request: Request, parts: Parts) -> dict[str, Any]:
     """What is known about a run before its first step."""
-    corpus = parts.data.corpus
+    corpus, initial = parts.data.corpus, parts.data.initial
+    begun_with = {} if initial is None else {"init_from": initial.record}
+    values = parts.config.values.to_dict()
     return {
         **describe_world(
             request.config.allowed_imports,
@@ -104,7 +112,8 @@ def _manifest(request: Request, parts: Parts) -> dict[str, Any]:
         ),
         "command_line": list(request.command_line),
         "corpus": {"path": corpus.path, "sha256": corpus.sha256, "bytes": corpus.n_bytes},
-        "config_hash": config_hash(parts.config.values.to_dict(), corpus.sha256),
+        **begun_with,
+        "config_hash": config_hash(values, corpus.sha256, weights_sha256(begun_with)),
         "sources": record_sources(parts.config),
         "n_parameters": parts.trainer.model.n_parameters,
         "start": _now(),
@@ -175,6 +184,8 @@ def _announce(run: RunDirectory, parts: Parts) -> None:
     )
     if trainer.step:
         say(f"going on after step {trainer.step:,}")
+    elif parts.data.initial is not None:
+        say(f"beginning with the weights of {values.init_from}")
 
 
 def _announce_config(config: ResolvedConfig, name: str, logs_all: bool) -> None:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lm_core.config.files import display_name
 from lm_core.config.hyperparameters import KEYS
@@ -29,6 +29,8 @@ _CHANGEABLE = {
     # A batch that is left out now would have ended the run before.
     "max_skipped_batches",
     "corpus",
+    # A run that goes on has weights of its own: what it began with stays in the record.
+    "init_from",
     # Another device gives other bits, as another machine does, which is worth a warning.
     "device",
     *(key for key in KEYS if key.startswith("sampling_")),
@@ -70,11 +72,17 @@ def read_record(run: RunDirectory) -> Recorded:
         if config.sources[key].place != "default"
     }
     manifest = run.manifest
-    found = config_hash(table, manifest["corpus"]["sha256"])
+    found = config_hash(table, manifest["corpus"]["sha256"], weights_sha256(manifest))
     if found not in (manifest.get("config_hash"), manifest.get("previous_config_hash")):
         message = f"{path} has been changed: it is not the configuration that the run was"
         raise InputError(f"{message} trained with, by the config_hash in its manifest.json")
     return Recorded(_with_former_values(config).values, found)
+
+
+def weights_sha256(manifest: Mapping[str, Any]) -> str | None:
+    """The SHA-256 of the weights that a run began with; None: they were random."""
+    record = manifest.get("init_from")
+    return record.get("sha256") if isinstance(record, Mapping) else None
 
 
 def resolve_upon(

@@ -58,11 +58,11 @@ FLOORS = [
         "training.trained",
     ],
     ["training.recorder", "training.restoring", "training.update", "recorded_config"],
-    ["training.steps"],
-    ["training.trainer", "inspection", "memory", "analysis"],
+    ["training.steps", "results"],
+    ["training.trainer", "inspection", "memory", "analysis", "initial_weights"],
     ["resumption", "assembly", "report"],
     ["examination"],
-    ["experiment", "planning", "search"],
+    ["experiment", "planning", "search", "exchange"],
     ["reference"],
 ]
 PLACES = {place: floor for floor, places in enumerate(FLOORS) for place in places}

@@ -220,6 +220,7 @@ def test_null_is_a_value_of_these_keys_and_of_no_other():
     assert {key for key in KEYS if sentences(key, None) == []} == {
         "seed",
         "hooks",
+        "init_from",
         "corpus",
         "logit_softcap",
         "decay_steps",

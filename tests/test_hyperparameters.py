@@ -50,6 +50,7 @@ DEFAULTS = {
     "device": "auto",
     "compile": False,
     "seed": None,
+    "init_from": None,
     "hooks": None,
     "corpus": None,
     "tokenizer": "ascii",

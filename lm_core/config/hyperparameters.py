@@ -469,6 +469,21 @@ class Hyperparameters(BaseModel):
     )
     """Seed of initial weights, batches and dropout. null: one is drawn, used and recorded."""
 
+    init_from: str | None = field(
+        None,
+        "load_initial_weights.path",
+        "Training",
+        min_length=1,
+        usual="null, or runs/NAME",
+        change="to go on with what a model has learned, on another text or in another way",
+        interactions="the hyperparameters of the model and the tokenizer must be those of that "
+        "run: --config=runs/NAME/config.yaml has them; max_seq_len may be shorter (with position "
+        "rope, longer too), and dropout another",
+    )
+    """Begin with the weights of another run, of its result, or of the one checkpoint that is named:
+    a run directory or the folder of a checkpoint. The optimizer is new, and the first step is 1.
+    null: weights are random."""
+
     hooks: HooksTable | None = training(
         None,
         "hooks",

@@ -83,14 +83,21 @@ def _row(config: ResolvedConfig, key: str) -> Row:
     return Row(key, yaml_value(value), yaml_value(usual), differs, source)
 
 
-def config_hash(table: Mapping[str, Any], corpus_sha256: str) -> str:
-    """SHA-256 that names a configuration, wherever its corpus lies.
+def config_hash(
+    table: Mapping[str, Any], corpus_sha256: str, weights_sha256: str | None = None
+) -> str:
+    """SHA-256 that names a configuration, wherever its corpus and its first weights lie.
 
     Args:
         table: Every hyperparameter with its value.
         corpus_sha256: SHA-256 of the text, which stands for the path of the corpus.
+        weights_sha256: SHA-256 of the weights that the run begins with, likewise. None: they are
+            random.
     """
-    return hashlib.sha256(canonical({**table, "corpus": corpus_sha256}).encode()).hexdigest()
+    contents = {"corpus": corpus_sha256}
+    if weights_sha256 is not None:
+        contents["init_from"] = weights_sha256
+    return hashlib.sha256(canonical({**table, **contents}).encode()).hexdigest()
 
 
 def canonical(value: Any) -> str:

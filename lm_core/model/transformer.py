@@ -34,7 +34,7 @@ _WRITES_A_BLOCK = 2
 # One on the attention weights, one on each sublayer's output.
 _DROPOUTS_A_BLOCK = 3
 # GPT-2's, and PyTorch's default: keeps the division by a variance of zero finite.
-_NORM_EPSILON = 1e-5
+NORM_EPSILON = 1e-5
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
@@ -45,8 +45,8 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 def _norm(architecture: Architecture) -> Norm | RMSNorm:
     if architecture.norm == "rmsnorm":
-        return RMSNorm(architecture.d_model, eps=_NORM_EPSILON)
-    return Norm(architecture.d_model, eps=_NORM_EPSILON, bias=architecture.bias)
+        return RMSNorm(architecture.d_model, eps=NORM_EPSILON)
+    return Norm(architecture.d_model, eps=NORM_EPSILON, bias=architecture.bias)
 
 
 class MLP(nn.Module):

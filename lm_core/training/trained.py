@@ -16,6 +16,18 @@ from lm_core.training.optimizer import Optimizer, load_optimizer_tensors, optimi
 _IN_TRAINING = "weight_in_training"
 
 
+def tensors_of_start(model: Transformer, averages: bool) -> dict[str, dict[str, torch.Tensor]]:
+    """What ``Trained.tensors`` gives before the first step.
+
+    Args:
+        model: With the weights that training begins with.
+        averages: Whether there is an average of the weights.
+    """
+    weights = dict(model.state_dict())
+    state = {f"{name}/{_IN_TRAINING}": weight for name, weight in weights.items()}
+    return {"model": weights, "optimizer": state if averages else {}}
+
+
 class Trained(NamedTuple):
     """Everything that training changes.
 
