@@ -7,7 +7,11 @@ encoded into an array. Speeds are those of seconds of the processor, so that oth
 machine do not count, at the median of the turns. Beside each stands the share that it has of the
 speed of a SHA-256, and of a copy in memory, of the same bytes in the same turn.
 
-The second table is of a file of the size that is asked for, in processes of their own: the first
+The second table is of byte-level BPE, on texts a tenth of that size, for which the tokenizer was
+trained. A turn encodes a text in one call of the package ``tokenizers``, on one core as it does
+that, then through the lab on one core, and on all of them; seconds are those of the clock.
+
+The third table is of a file of the size that is asked for, in processes of their own: the first
 time, when it is read, checked, hashed, encoded and written; the next time; and with all checksums
 verified. Anonymous memory is what a process holds that no file backs (RssAnon of Linux), at its
 peak, above what it was before. The file was just written, so it is read from the system's memory
@@ -32,10 +36,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import arguments, median_ratio, print_result, take_turns, world
+from lm_core.data.bpe import BpeTokenizer, package
+from lm_core.data.bpe_training import train_bpe
 from lm_core.data.characters import OccurringCharacters
-from lm_core.data.corpus import Corpus, load_corpus, split_corpus
+from lm_core.data.corpus import Corpus, load_corpus
+from lm_core.data.splitting import split_corpus
 from lm_core.data.text_files import Block, blocks_of
-from lm_core.data.token_store import encode_corpus
+from lm_core.data.token_store import encode_split
 from lm_core.data.tokenizer import CharTokenizer, Tokenizer, build_tokenizer, tokenizer_from_dict
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -49,6 +56,7 @@ SCRIPTS = {
     "English with emoji": (LATIN, "🙂🎉", 5),
 }
 MEGABYTE = 10**6
+BPE_VOCABULARY = 4096
 SECONDS_BETWEEN_LOOKS = 0.002
 
 
@@ -98,6 +106,49 @@ def throughput(n_bytes: int, repetitions: int, folder: Path) -> Iterator[dict[st
                 "of SHA-256": median_ratio(seconds["SHA-256"], seconds[case]),
                 "of a copy": median_ratio(seconds["copy"], seconds[case]),
             }
+
+
+def bpe(n_bytes: int, repetitions: int) -> Iterator[dict[str, Any]]:
+    """A row for each text: byte-level BPE beside the package's own, on one core and on all."""
+    built_in = b"".join(block.data for block in load_corpus().blocks()).decode()
+    texts = {"ASCII": (built_in * (1 + n_bytes // len(built_in)))[:n_bytes]}
+    texts |= {name: text_of(*script, n_bytes) for name, script in SCRIPTS.items()}
+    for name, text in texts.items():
+        tokenizer = train_bpe([[text]], BPE_VOCABULARY)
+        own = package().Tokenizer.from_str(tokenizer.json)
+        own.encode_special_tokens = True
+        data = text.encode()
+        size = 2**18
+        pieces = [text[start : start + size] for start in range(0, len(text), size)]
+        blocks = [Block(piece.encode(), name, 0) for piece in pieces]
+        cases = {
+            "package": partial(
+                on_cores, False, partial(own.encode, text, add_special_tokens=False)
+            ),
+            "one": partial(on_cores, False, partial(all_of, tokenizer, blocks)),
+            "all": partial(on_cores, True, partial(all_of, tokenizer, blocks)),
+        }
+        if not np.array_equal(cases["package"]().ids, np.concatenate(cases["all"]())):
+            raise SystemExit(f"{name}: the tokens are not those of the package")
+        seconds = take_turns(cases, repetitions)
+        yield {
+            "text": name,
+            "bytes a token": len(data) / len(own.encode(text, add_special_tokens=False).ids),
+            "MB/s": len(data) / statistics.median(seconds["all"]) / MEGABYTE,
+            "one core of package": median_ratio(seconds["package"], seconds["one"]),
+            "all cores of one": median_ratio(seconds["one"], seconds["all"]),
+        }
+
+
+def all_of(tokenizer: BpeTokenizer, blocks: list[Block]) -> list[np.ndarray]:
+    """The tokens of blocks that are one text."""
+    return list(tokenizer.encode_document(blocks))
+
+
+def on_cores(all_of_them: bool, work: Callable[[], Any]) -> Any:
+    """Does work of the package ``tokenizers`` on all cores, or on one."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if all_of_them else "false"
+    return work()
 
 
 def processor_seconds(
@@ -195,7 +246,7 @@ def opened(path: str, kind: str, verify: bool) -> dict[str, float]:
     corpus: Corpus = load_corpus(path, verify)
     loaded = time.perf_counter()
     tokenizer = build_tokenizer(corpus, kind)
-    split_corpus(encode_corpus(corpus, tokenizer, verify=verify))
+    encode_split(split_corpus(corpus), tokenizer, verify=verify)
     encoded = time.perf_counter()
     processor = time.process_time() - processor
     is_done.set()
@@ -240,12 +291,15 @@ def main() -> None:
     n_bytes, large_bytes = int(asked.megabytes * MEGABYTE), int(asked.gigabytes * 1000 * MEGABYTE)
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         rows = list(throughput(n_bytes, asked.repetitions, Path(name)))
+        bpe_rows = list(bpe(max(n_bytes // 10, 1), asked.repetitions))
         large_rows = list(large(large_bytes, asked.kind, Path(name))) if large_bytes else []
     facts = {"large file": f"{large_bytes:,} bytes, {asked.kind}"}
     if asked.json:
-        print_result(world(), rows, True, {**facts, "large": large_rows})
+        print_result(world(), rows, True, {**facts, "bpe": bpe_rows, "large": large_rows})
         return
     print_result(world(), rows, False)
+    print()
+    print_result(world(), bpe_rows, False, {"bpe": f"vocabulary of {BPE_VOCABULARY:,}"})
     if large_rows:
         print()
         print_result(world(), large_rows, False, facts)

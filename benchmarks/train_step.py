@@ -31,8 +31,9 @@ from benchmarks.peer import gpt2
 from lm_core.compute import DTYPES
 from lm_core.config.training_config import TrainingConfig
 from lm_core.costs import flops_a_step
-from lm_core.data.corpus import load_corpus, split_corpus
-from lm_core.data.token_store import encode_corpus
+from lm_core.data.corpus import load_corpus
+from lm_core.data.splitting import split_corpus
+from lm_core.data.token_store import encode_split
 from lm_core.data.tokenizer import build_tokenizer
 from lm_core.evaluation import Evaluator
 from lm_core.machine import SETTINGS_OF_THREADS, keep_freed_memory
@@ -87,7 +88,7 @@ class Setting:
         self.config = TrainingConfig()
         corpus = load_corpus()
         self.tokenizer = build_tokenizer(corpus)
-        self.tokens, self.held_out = split_corpus(encode_corpus(corpus, self.tokenizer))
+        self.tokens, self.held_out = encode_split(split_corpus(corpus), self.tokenizer)
 
     @property
     def n_tokens(self) -> int:

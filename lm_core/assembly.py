@@ -1,8 +1,10 @@
 """From a resolved configuration to everything that a run is made of, through gin."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,14 +15,16 @@ from lm_core.config.resolution import ResolvedConfig
 from lm_core.config.statements import Source
 from lm_core.config.training_config import TrainingConfig
 from lm_core.data.batches import require_window
-from lm_core.data.corpus import Corpus, absolute_path, load_corpus, split_corpus
-from lm_core.data.token_store import encode_corpus
+from lm_core.data.corpus import Corpus, absolute_path, load_corpus
+from lm_core.data.splitting import split_corpus
+from lm_core.data.token_store import encode_split
 from lm_core.data.tokenizer import Tokenizer, build_tokenizer
 from lm_core.errors import InputError
 from lm_core.evaluation import Evaluator
 from lm_core.initial_weights import InitialWeights, load_initial_weights, resolved_path
 from lm_core.memory import memory_explained, require_memory
 from lm_core.model.transformer import Transformer
+from lm_core.output import warn
 from lm_core.randomness import draw_seed
 from lm_core.sampling import Sampler
 from lm_core.training.schedule import end_of_decay
@@ -78,13 +82,16 @@ def completed(config: ResolvedConfig) -> ResolvedConfig:
         end = end_of_decay(None, values.warmup_steps, values.max_steps)
         source = Source("max_steps" if end == values.max_steps else "warmup_steps")
         config = config.with_value("decay_steps", end, source)
-    path = config.values.corpus
-    if path is not None:
-        # The record has to find the text again from any working directory.
-        config = config.with_value("corpus", absolute_path(path), config.sources["corpus"])
-    path = config.values.init_from
-    if path is not None:
-        config = config.with_value("init_from", resolved_path(path), config.sources["init_from"])
+    # The record has to find its files again from any working directory.
+    if values.corpus is not None:
+        path = absolute_path(values.corpus)
+        config = config.with_value("corpus", path, config.sources["corpus"])
+    if values.tokenizer_file is not None:
+        path = os.path.abspath(Path(values.tokenizer_file).expanduser())  # noqa: PTH100 -- keeps links
+        config = config.with_value("tokenizer_file", path, config.sources["tokenizer_file"])
+    if values.init_from is not None:
+        path = resolved_path(values.init_from)
+        config = config.with_value("init_from", path, config.sources["init_from"])
     return config
 
 
@@ -92,6 +99,7 @@ def build(
     config: ResolvedConfig,
     accept: Callable[[Corpus], None] | None = None,
     verify_corpus: bool = False,
+    tokenizer: Tokenizer | None = None,
     begun_with: InitialWeights | None = None,
 ) -> Parts:
     """All parts of a run.
@@ -100,13 +108,14 @@ def build(
         config: The configuration.
         accept: Called with the text before anything is made of it; may refuse it.
         verify_corpus: Whether to believe nothing that is kept about the text.
+        tokenizer: That of a run that goes on; None: the one that the configuration describes.
         begun_with: Of a run that goes on, what it began with; None: what the configuration says.
 
     Raises:
         InputError: A part cannot be built as configured; says where the value was set.
         MachineError: The machine has too little memory.
     """
-    data = load_data(config, accept, verify_corpus, begun_with)
+    data = load_data(config, accept, verify_corpus, tokenizer, begun_with)
     require_memory(config.values, data.tokenizer.vocab_size)
     trainer = build_trainer(config, data)
     if data.initial is not None:
@@ -119,6 +128,7 @@ def load_data(
     config: ResolvedConfig,
     accept: Callable[[Corpus], None] | None = None,
     verify_corpus: bool = False,
+    tokenizer: Tokenizer | None = None,
     begun_with: InitialWeights | None = None,
 ) -> Data:
     """The text of a configuration and its tokens; the configuration becomes gin's.
@@ -127,6 +137,7 @@ def load_data(
         config: The configuration.
         accept: Called with the text before anything is made of it; may refuse it.
         verify_corpus: Whether to believe nothing that is kept about the text.
+        tokenizer: That of a run that goes on; None: the one that the configuration describes.
         begun_with: Of a run that goes on, what it began with; None: what the configuration says.
 
     Raises:
@@ -139,9 +150,13 @@ def load_data(
         accept(corpus)
     initial = _initial_weights(config) if begun_with is None else begun_with
     with sources_named(config), memory_explained():
-        tokenizer = build_tokenizer(corpus) if initial is None else initial.tokenizer
-        tokens = encode_corpus(corpus, tokenizer, verify=verify_corpus)
-        training, validation = split_corpus(tokens)
+        split = split_corpus(corpus)
+        if tokenizer is None and initial is not None:
+            tokenizer = initial.tokenizer
+        if tokenizer is None:
+            tokenizer = build_tokenizer(split, verify=verify_corpus)
+            _warn_of_another_size(config, tokenizer)
+        training, validation = encode_split(split, tokenizer, verify=verify_corpus)
         require_window(training, config.values.max_seq_len, "training")
         require_window(validation, config.values.max_seq_len, "validation")
     return Data(corpus, tokenizer, training, validation, initial)
@@ -154,6 +169,20 @@ def _initial_weights(config: ResolvedConfig) -> InitialWeights | None:
     if initial is not None:
         initial.require_fit(config)
     return initial
+
+
+def _warn_of_another_size(config: ResolvedConfig, tokenizer: Tokenizer) -> None:
+    """Tells where the vocabulary has not the size that was asked for."""
+    values, asked = config.values, config.values.vocab_size
+    place = f"vocab_size {asked} ({config.sources['vocab_size']})"
+    if values.tokenizer == "bpe" and values.tokenizer_file is None:
+        if tokenizer.vocab_size < asked:
+            found = f"the text gives no more than {tokenizer.vocab_size:,} tokens"
+            warn(f"{place}: {found}: no pair of them stands in it twice")
+    elif asked != TrainingConfig().vocab_size:
+        what = f"tokenizer {values.tokenizer}"
+        what = what if values.tokenizer_file is None else "tokenizer_file"
+        warn(f"{place} means nothing with {what}, which has {tokenizer.vocab_size:,} tokens")
 
 
 def build_trainer(config: ResolvedConfig, data: Data) -> Trainer:

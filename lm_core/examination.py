@@ -13,8 +13,9 @@ from lm_core.config.files import display_name
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.resolution import ResolvedConfig
 from lm_core.config.table import gin_parameter
-from lm_core.data.corpus import load_corpus, split_corpus
-from lm_core.data.token_store import encode_corpus
+from lm_core.data.corpus import load_corpus
+from lm_core.data.splitting import Split
+from lm_core.data.token_store import encode_corpus, encode_split
 from lm_core.data.tokenizer import Tokenizer
 from lm_core.errors import DivergenceError, InputError
 from lm_core.evaluation import Evaluator
@@ -54,19 +55,20 @@ def _tokens_to_evaluate(
     request: Request, run: RunDirectory, config: ResolvedConfig, tokenizer: Tokenizer
 ) -> tuple[np.ndarray, str]:
     verify, needed = request.verify_corpus, config.values.max_seq_len + 1
+    text_key = config.values.text_key
     if request.corpus is not None:
-        corpus = load_corpus(request.corpus, verify)
+        corpus = load_corpus(request.corpus, verify, text_key=text_key)
         tokens = encode_corpus(corpus, tokenizer, verify=verify)
         if len(tokens) < needed:
             message = f"{corpus.description} has {len(tokens):,} tokens"
             raise InputError(f"{message}; one window of this run's model needs {needed:,}")
         return tokens, corpus.description
-    corpus = load_corpus(config.values.corpus, verify)
+    corpus = load_corpus(config.values.corpus, verify, text_key=text_key)
     if corpus.sha256 != run.manifest["corpus"]["sha256"]:
         message = f"the text of {corpus.description} is another one than the run was trained on"
         raise InputError(f"{message}; --corpus evaluates on any text")
-    tokens = encode_corpus(corpus, tokenizer, verify=verify)
-    validation = split_corpus(tokens, train_ratio=config.values.train_ratio)[1]
+    split = Split(corpus, config.values.train_ratio, config.values.split_by)
+    validation = encode_split(split, tokenizer, verify=verify)[1]
     return validation, f"the validation part of {corpus.description}"
 
 

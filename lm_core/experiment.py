@@ -33,7 +33,9 @@ from lm_core.recorded_config import (
     Recorded,
     read_record,
     record_sources,
+    record_tokenizer,
     record_yaml,
+    recorded_tokenizer,
     require_same_experiment,
     resolve_upon,
     weights_sha256,
@@ -67,7 +69,7 @@ def train(request: Request) -> None:
         # Once the record says that the run is running, a signal must not keep its end out of it.
         with StopSignals() as signals:
             if run is None:
-                run = _create_run(request, parts.config, manifest, lock)
+                run = _create_run(request, parts, manifest, lock)
                 if parts.data.initial is not None:
                     save_start(run, parts.trainer.model, parts.data.tokenizer, parts.config.values)
             with _ending_recorded(run, parts.trainer), failures_told(parts.trainer):
@@ -95,15 +97,17 @@ def _parts_of(run: RunDirectory, recorded: Recorded, request: Request) -> Parts:
     config = as_begun(config, recorded.values.init_from)
     accept = partial(require_same_experiment, run, recorded, config)
     begun_with = weights_begun_with(run, recorded.values.init_from)
-    parts = build(completed(config), accept, request.verify_corpus, begun_with)
+    tokenizer = recorded_tokenizer(run)
+    parts = build(completed(config), accept, request.verify_corpus, tokenizer, begun_with)
     return replace(parts, config=with_first_sources(parts.config, run))
 
 
 def _manifest(request: Request, parts: Parts) -> dict[str, Any]:
     """What is known about a run before its first step."""
-    corpus, initial = parts.data.corpus, parts.data.initial
+    corpus, tokenizer = parts.data.corpus, record_tokenizer(parts.data.tokenizer)
+    initial = parts.data.initial
     begun_with = {} if initial is None else {"init_from": initial.record}
-    values = parts.config.values.to_dict()
+    digests = corpus.sha256, tokenizer["sha256"], weights_sha256(begun_with)
     return {
         **describe_world(
             request.config.allowed_imports,
@@ -112,8 +116,9 @@ def _manifest(request: Request, parts: Parts) -> dict[str, Any]:
         ),
         "command_line": list(request.command_line),
         "corpus": {"path": corpus.path, "sha256": corpus.sha256, "bytes": corpus.n_bytes},
+        "tokenizer": tokenizer,
         **begun_with,
-        "config_hash": config_hash(values, corpus.sha256, weights_sha256(begun_with)),
+        "config_hash": config_hash(parts.config.values.to_dict(), *digests),
         "sources": record_sources(parts.config),
         "n_parameters": parts.trainer.model.n_parameters,
         "start": _now(),
@@ -137,7 +142,7 @@ def _run_to_resume(request: Request, lock: RunLock) -> RunDirectory | None:
 
 
 def _create_run(
-    request: Request, config: ResolvedConfig, manifest: dict[str, Any], lock: RunLock
+    request: Request, parts: Parts, manifest: dict[str, Any], lock: RunLock
 ) -> RunDirectory:
     files = request.config.files
     name = Path(files[-1].name).stem if files else "base"
@@ -146,9 +151,11 @@ def _create_run(
         if path.name == LATEST and _is_linked(path):
             message = f"{path} is the link to the newest run, and there is none yet"
             raise InputError(f"{message}; --run_dir takes any other name")
-        forms = record_yaml(config, path), gin_text(config)
+        forms = record_yaml(parts.config, path), gin_text(parts.config)
+        # Of the tokenizers, byte-level BPE alone is a file to others.
+        tokenizer_json = parts.data.tokenizer.to_dict().get("json")
         try:
-            run = RunDirectory.create(path, *forms, manifest, lock)
+            run = RunDirectory.create(path, *forms, manifest, lock, tokenizer_json)
             break
         except InputError as error:
             # Another run that started in the same second may have taken the name: then the next.

@@ -114,7 +114,7 @@ def _config_of_run(run: RunDirectory, sources: ConfigSources) -> ResolvedConfig:
     if config.values.corpus != recorded.values.corpus:
         from lm_core.data.corpus import load_corpus
 
-        corpus = load_corpus(config.values.corpus)
+        corpus = load_corpus(config.values.corpus, text_key=config.values.text_key)
     require_same_experiment(run, recorded, config, corpus)
     return with_first_sources(config, run)
 

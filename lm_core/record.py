@@ -4,6 +4,7 @@
 runs/NAME/
   config.yaml      every resolved value; --config=runs/NAME/config.yaml runs it again
   config.gin       the same as gin bindings, each with a comment saying where it was set
+  tokenizer.json   the tokenizer, of runs with tokenizer bpe
   manifest.json    versions, git commit, numerics, corpus, command line, start, outcome, resumes
   metrics.jsonl    one line a step
   samples.jsonl    one line a sample
@@ -103,6 +104,11 @@ class RunDirectory:
         return all((self.path / name).is_file() for name in (_CONFIG, "config.gin"))
 
     @property
+    def tokenizer(self) -> Path:
+        """The tokenizer of a run with byte-level BPE, as the package ``tokenizers`` has it."""
+        return self.path / "tokenizer.json"
+
+    @property
     def metrics(self) -> Path:
         """One JSON object a line, one line a step."""
         return self.path / "metrics.jsonl"
@@ -143,6 +149,7 @@ class RunDirectory:
         config_gin: str,
         manifest: Mapping[str, Any],
         lock: RunLock | None = None,
+        tokenizer_json: str | None = None,
     ) -> "RunDirectory":
         """Makes the directory of a new run. Where that fails, nothing of it stays.
 
@@ -152,6 +159,7 @@ class RunDirectory:
             config_gin: The same in gin.
             manifest: What is known about it.
             lock: Keeps other writers away, from before anybody can see the directory.
+            tokenizer_json: The content of its ``tokenizer.json``; None: it has none.
 
         Raises:
             InputError: There is something already, or the folder cannot be made there.
@@ -172,6 +180,8 @@ class RunDirectory:
             run.checkpoints.mkdir()
             write_synced(unfinished / _CONFIG, config_yaml.encode())
             write_synced(unfinished / "config.gin", config_gin.encode())
+            if tokenizer_json is not None:
+                write_synced(run.tokenizer, tokenizer_json.encode())
             write_synced(run.metrics, b"")
             write_synced(run.samples, b"")
             write_synced(unfinished / _MANIFEST, _json(manifest))

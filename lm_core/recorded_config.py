@@ -12,7 +12,9 @@ from lm_core.config.rendering import canonical, config_hash, yaml_text
 from lm_core.config.resolution import CheckFit, CheckHooks, ConfigSources, ResolvedConfig, resolve
 from lm_core.config.statements import Source
 from lm_core.config.training_config import TrainingConfig
+from lm_core.data.bpe import BpeTokenizer, sha256_of, text_of_file
 from lm_core.data.corpus import Corpus
+from lm_core.data.tokenizer import Tokenizer
 from lm_core.errors import InputError, shown
 from lm_core.record import RunDirectory
 
@@ -31,6 +33,8 @@ _CHANGEABLE = {
     "corpus",
     # A run that goes on has weights of its own: what it began with stays in the record.
     "init_from",
+    # Likewise compared by its content.
+    "tokenizer_file",
     # Another device gives other bits, as another machine does, which is worth a warning.
     "device",
     *(key for key in KEYS if key.startswith("sampling_")),
@@ -50,6 +54,38 @@ def record_yaml(config: ResolvedConfig, path: Path) -> str:
     """The text of the ``config.yaml`` of the run at a path."""
     flag = shlex.quote(f"--config={path / 'config.yaml'}")
     return yaml_text(config, f"python run.py {flag} runs this again")
+
+
+def record_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What a manifest says of a tokenizer."""
+    sha256 = tokenizer.sha256 if isinstance(tokenizer, BpeTokenizer) else None
+    return {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": sha256}
+
+
+def tokenizer_sha256(manifest: Mapping[str, Any]) -> str | None:
+    """The SHA-256 of a run's ``tokenizer.json``; None where it has none."""
+    told = manifest.get("tokenizer")
+    found = told.get("sha256") if isinstance(told, Mapping) else None
+    return found if isinstance(found, str) else None
+
+
+def recorded_tokenizer(run: RunDirectory) -> Tokenizer | None:
+    """The tokenizer that stands in a run's record; None where it has no file of its own there.
+
+    Raises:
+        InputError: The file is not what the run was trained with, or cannot be read.
+    """
+    needed = tokenizer_sha256(run.manifest)
+    if needed is None:
+        return None
+    try:
+        text = text_of_file(run.tokenizer)
+    except InputError as error:
+        raise InputError(f"{error.message}; the run cannot go on without it") from error
+    if sha256_of(text) != needed:
+        message = f"{run.tokenizer} has been changed: it is not the tokenizer that the run was"
+        raise InputError(f"{message} trained with, by the sha256 in its manifest.json")
+    return BpeTokenizer(text)
 
 
 def record_sources(config: ResolvedConfig) -> dict[str, str]:
@@ -72,7 +108,8 @@ def read_record(run: RunDirectory) -> Recorded:
         if config.sources[key].place != "default"
     }
     manifest = run.manifest
-    found = config_hash(table, manifest["corpus"]["sha256"], weights_sha256(manifest))
+    digests = tokenizer_sha256(manifest), weights_sha256(manifest)
+    found = config_hash(table, manifest["corpus"]["sha256"], *digests)
     if found not in (manifest.get("config_hash"), manifest.get("previous_config_hash")):
         message = f"{path} has been changed: it is not the configuration that the run was"
         raise InputError(f"{message} trained with, by the config_hash in its manifest.json")
@@ -129,6 +166,7 @@ def require_same_experiment(
         for key in KEYS
         if canonical(before[key]) != canonical(now[key]) and key not in _CHANGEABLE
     ]
+    differences += _another_tokenizer(run, recorded, config, goes_on=corpus is not None)
     differences += _too_few_steps(run, recorded, config)
     if corpus is not None and corpus.sha256 != run.manifest["corpus"]["sha256"]:
         then, now = run.manifest["corpus"]["sha256"], corpus.sha256
@@ -138,6 +176,23 @@ def require_same_experiment(
     if differences:
         lines = "\n  ".join(differences)
         raise InputError(f"{run.path} cannot go on with another configuration:\n  {lines}")
+
+
+def _another_tokenizer(
+    run: RunDirectory, recorded: Recorded, config: ResolvedConfig, goes_on: bool
+) -> list[str]:
+    """A line where the file of the tokenizer says something else than it did."""
+    before, now = recorded.values.tokenizer_file, config.values.tokenizer_file
+    place = f"({config.sources['tokenizer_file']})"
+    if (before is None) != (now is None):
+        return [f"tokenizer_file: {shown(before)} in the run, {shown(now)} now {place}"]
+    if now is None or (before == now and not goes_on):
+        return []
+    then, found = tokenizer_sha256(run.manifest) or "", sha256_of(text_of_file(now))
+    if then == found:
+        return []
+    digests = f"SHA-256 {then[:_SHOWN_DIGITS]}... then, {found[:_SHOWN_DIGITS]}... now"
+    return [f"tokenizer_file: {now} is another tokenizer than before ({digests}) {place}"]
 
 
 def _too_few_steps(run: RunDirectory, recorded: Recorded, config: ResolvedConfig) -> list[str]:

@@ -70,7 +70,11 @@ FIELDS = {
     "init_from": st.none() | text,
     "hooks": hooks,
     "corpus": st.none() | text,
-    "tokenizer": st.sampled_from(["ascii", "char", "byte"]),
+    "text_key": text,
+    "split_by": st.sampled_from(["position", "document"]),
+    "tokenizer": st.sampled_from(["ascii", "char", "byte", "bpe"]),
+    "vocab_size": st.integers(257, 2**20),
+    "tokenizer_file": st.none() | text,
     "train_ratio": above_0_below_1,
     "eval_cadence": cadence,
     "sampling_cadence": cadence,
@@ -93,6 +97,8 @@ def fitting(fields, heads):
     """A configuration of values that are good one by one, made to fit each other."""
     if not fields.get("sampling_prompt", "The").isascii():
         fields = {**fields, "tokenizer": "byte"}
+    if fields.get("tokenizer_file") is not None:
+        fields = {**fields, "tokenizer": "bpe"}
     if "accumulation_steps" in fields:
         fields = {**fields, "batch_size": fields["accumulation_steps"]}
     if fields.get("decay_steps") is not None and "warmup_steps" in fields:
@@ -133,8 +139,12 @@ WRONG = {
     "hooks": [*WRONG_FOR_ALL, "identity", {"update": [{}]}, {"update": [{"name": 3}]}],
     "corpus": [*WRONG_FOR_ALL, ""],
     "init_from": [*WRONG_FOR_ALL, ""],
+    "text_key": [*WRONG_FOR_ALL, None, ""],
+    "split_by": [*WRONG_FOR_ALL, None, "documents", "Position"],
     "sampling_prompt": [*WRONG_FOR_ALL, None, ""],
-    "tokenizer": [*WRONG_FOR_ALL, None, "bpe", "Byte"],
+    "tokenizer": [*WRONG_FOR_ALL, None, "gpt2", "Byte"],
+    "vocab_size": [*WRONG_FOR_ALL, None, 256, "4096", 2**20 + 1],
+    "tokenizer_file": [*WRONG_FOR_ALL, ""],
     "precision": [*WRONG_FOR_ALL, None, "bf16", "float16"],
     "device": [*WRONG_FOR_ALL, None, "gpu", "cuda:0"],
     "bias": [[1], {"a": 1}, None, 0, 1, "no"],
@@ -161,6 +171,7 @@ WRONG = {
 # For each key a value that is not the default, and may stand beside the defaults of all others, but
 # for early_stopping_evaluations, which needs an eval_cadence; where there is none here, it is 77.
 ANOTHER_VALUE = {
+    "vocab_size": 5000,
     "n_heads": 8,
     "d_model": 512,
     "position": "rope",
@@ -177,6 +188,8 @@ ANOTHER_VALUE = {
     "hooks": {"update": [{"name": "identity"}]},
     "init_from": "runs/another",
     "corpus": "my.txt",
+    "text_key": "content",
+    "split_by": "document",
     "tokenizer": "byte",
     "precision": "float32",
     "device": "cpu",

@@ -129,7 +129,7 @@ def test_what_is_allowed_is_said_in_words():
     assert allowed("train_ratio") == "a number greater than 0 and below 1"
     assert allowed("sampling_top_p") == "a number greater than 0 and at most 1, or null"
     assert allowed("sampling_temperature") == "a number of at least 0"
-    assert allowed("tokenizer") == "ascii, char or byte"
+    assert allowed("tokenizer") == "ascii, char, byte or bpe"
 
 
 def test_a_constructors_check_tells_all_by_their_gin_names():
@@ -181,6 +181,7 @@ EDGES = {
     "beta1": (0, BELOW_0, BELOW_1, 1.0),
     "beta2": (0, BELOW_0, BELOW_1, 1.0),
     "seed": SEEDS,
+    "vocab_size": (257, 256, 2**20, 2**20 + 1),
     "train_ratio": (ABOVE_0, 0.0, BELOW_1, 1.0),
     "eval_cadence": CADENCES,
     "sampling_cadence": CADENCES,
@@ -222,6 +223,7 @@ def test_null_is_a_value_of_these_keys_and_of_no_other():
         "hooks",
         "init_from",
         "corpus",
+        "tokenizer_file",
         "logit_softcap",
         "decay_steps",
         "max_grad_norm",

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from lm_core.data import corpus as corpus_module
 from lm_core.data import text_files
-from lm_core.data.corpus import absolute_path, load_corpus, split_corpus
+from lm_core.data.corpus import absolute_path, load_corpus
 from lm_core.data.corpus_record import Findings
+from lm_core.data.documents import Documents
+
+DOCUMENTS = Documents(1, "", 7, 7)
 
 
 def text_of(corpus):
@@ -128,7 +131,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_folder_without_text_says_what_was_looked_for(tmp_path):
     write(tmp_path / "a.md", "x")
-    with pytest.raises(ValueError, match=r"a folder without a \*.txt file at any depth"):
+    with pytest.raises(ValueError, match=r"a folder without a \*.txt file at any depth, nor"):
         load_corpus(str(tmp_path))
 
 
@@ -227,13 +230,13 @@ def large(path, cache, **options):
 @pytest.fixture
 def reads(monkeypatch):
     """The files that were read, each as often as it was."""
-    names, original = [], corpus_module.blocks_of
+    names, original = [], corpus_module.documents_of
 
-    def read(path):
+    def read(path, *arguments):
         names.append(path.name)
-        return original(path)
+        return original(path, *arguments)
 
-    monkeypatch.setattr(corpus_module, "blocks_of", read)
+    monkeypatch.setattr(corpus_module, "documents_of", read)
     return names
 
 
@@ -289,7 +292,7 @@ def test_a_record_that_is_not_true_any_more_is_noticed_when_the_text_is_read(tmp
     write(path, "ein Wort")
     # As if the times had stayed as they were: so it may be with memory maps.
     monkeypatch.setattr(corpus_module, "recorded_findings", lambda *given: known)
-    known = Findings(hashlib.sha256(b"ein Text").hexdigest(), 8, "Teinxt ")
+    known = Findings(hashlib.sha256(b"ein Text").hexdigest(), 8, "Teinxt ", DOCUMENTS)
     with pytest.raises(ValueError, match=r"has changed .*; --verify_corpus reads it again"):
         list(large(path, cache).blocks())
     assert text_of(large(path, cache, verify=True)) == b"ein Wort"
@@ -305,25 +308,3 @@ def test_a_small_corpus_leaves_no_trace_and_says_nothing(tmp_path, monkeypatch, 
 def test_the_reading_of_a_large_corpus_is_shown(tmp_path, capsys):
     large(write(tmp_path / "a.txt", "text"), tmp_path / "cache")
     assert capsys.readouterr().err.startswith("reading the corpus: 0 MB in ")
-
-
-@given(st.integers(0, 1000), st.floats(0, 1, exclude_min=True, exclude_max=True))
-def test_the_two_parts_are_contiguous_and_are_the_whole(n, ratio):
-    tokens = np.arange(n)
-    training, validation = split_corpus(tokens, train_ratio=ratio)
-    assert np.array_equal(np.concatenate([training, validation]), tokens)
-    assert len(training) == int(n * ratio)
-
-
-def test_splitting_copies_nothing():
-    tokens = np.arange(100)
-    training, validation = split_corpus(tokens)
-    assert len(training) == 95
-    assert training.base is tokens
-    assert validation.base is tokens
-
-
-@pytest.mark.parametrize("ratio", [0, 1, 1.5, -0.1, float("nan")])
-def test_a_ratio_that_is_no_share_is_refused(ratio):
-    with pytest.raises(ValueError, match="train_ratio"):
-        split_corpus(np.arange(10), train_ratio=ratio)

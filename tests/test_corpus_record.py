@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from lm_core.data import corpus_record
 from lm_core.data.corpus_record import Findings, keep_findings, recorded_findings
+from lm_core.data.documents import Documents
 from lm_core.data.text_files import TextFile, described
 
-FOUND = Findings("ab" * 32, 7, "\n ab🙂")
+FOUND = Findings("ab" * 32, 7, "\n ab🙂", Documents(2, "cd" * 32, 3, 2**64 - 1))
 SECOND = 10**9
 # A time with a fraction of a second, and one without.
 FINE, COARSE = 1_700_000_000 * SECOND + 123_456, 1_700_000_000 * SECOND

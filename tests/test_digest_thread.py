@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from lm_core.data.digest_thread import DigestThread
 
 
-@given(st.lists(st.binary(max_size=50), max_size=30))
-def test_the_digest_is_that_of_all_blocks_in_their_order(blocks):
+@given(st.lists(st.binary(max_size=50), max_size=30), st.sampled_from([1, 10**4, 10**5]))
+def test_the_digest_is_that_of_all_blocks_in_their_order(blocks, times):
+    blocks = [block * times for block in blocks]
     with DigestThread() as digest:
         for block in blocks:
             digest.update(block)
@@ -33,10 +34,10 @@ def test_few_blocks_wait_so_that_they_do_not_fill_the_memory():
         def update(self, data):
             let_go.wait()
 
-    let_go, digest = threading.Event(), DigestThread()
+    let_go, digest, block = threading.Event(), DigestThread(), b"x" * 2**18
     digest._digest = Slow()
     with digest:
-        writer = threading.Thread(target=lambda: [digest.update(b"x") for _ in range(20)])
+        writer = threading.Thread(target=lambda: [digest.update(block) for _ in range(20)])
         writer.start()
         writer.join(timeout=0.1)
         assert writer.is_alive()

@@ -8,13 +8,15 @@ from benchmarks.encoding import SCRIPTS, text_of
 from tests.end_to_end.command_line import PROJECT
 
 
-def test_the_program_that_measures_encoding_prints_both_tables(tmp_path):
+def test_the_program_that_measures_encoding_prints_all_tables(tmp_path):
     sizes = ["--megabytes=0.05", "--gigabytes=0.001", "--repetitions=1", f"--folder={tmp_path}"]
     words = [sys.executable, "-m", "benchmarks.encoding", *sizes, "--json"]
     done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True)
     printed = json.loads(done.stdout)
     assert {row["text"] for row in printed["rows"]} == {"ASCII", *SCRIPTS}
     assert all(row["MB/s"] > 0 for row in printed["rows"])
+    assert {row["text"] for row in printed["bpe"]} == {"ASCII", *SCRIPTS}
+    assert all(row["one core of package"] > 0 < row["all cores of one"] for row in printed["bpe"])
     assert [row["opened"] for row in printed["large"]] == ["first time", "next time", "verified"]
     assert list(tmp_path.iterdir()) == []
 

@@ -53,8 +53,12 @@ DEFAULTS = {
     "init_from": None,
     "hooks": None,
     "corpus": None,
+    "text_key": "text",
     "tokenizer": "ascii",
+    "vocab_size": 4096,
+    "tokenizer_file": None,
     "train_ratio": 0.95,
+    "split_by": "position",
     "data_order": "random",
     "eval_cadence": None,
     "early_stopping_evaluations": None,
@@ -120,6 +124,13 @@ def test_a_width_that_heads_do_not_divide_breaks_a_rule():
     assert broken == ("d_model", "is not divisible by", "n_heads")
     with pytest.raises(ValueError, match="d_model 250 is not divisible by n_heads 4"):
         TrainingConfig(d_model=250)
+
+
+def test_a_file_of_bpe_breaks_a_rule_with_other_tokenizers():
+    (broken,) = broken_rules({**DEFAULTS, "tokenizer_file": "tokenizer.json"})
+    assert broken == ("tokenizer_file", "is for bpe, and not for", "tokenizer")
+    given = {"tokenizer": "bpe", "tokenizer_file": "tokenizer.json"}
+    assert broken_rules({**DEFAULTS, **given}) == []
 
 
 def test_a_prompt_beyond_ascii_breaks_a_rule_with_the_ascii_tokenizer():

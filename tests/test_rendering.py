@@ -54,9 +54,17 @@ def test_the_hash_ignores_where_the_corpus_lies_but_not_what_it_says():
     here, there = {**TABLE, "corpus": "/here"}, {**TABLE, "corpus": "/there"}
     assert config_hash(here, "abc") == config_hash(there, "abc")
     assert config_hash(here, "abc") != config_hash(here, "abd")
+    given = {"tokenizer": "bpe"}
+    here = {**TABLE, **given, "tokenizer_file": "/here/tokenizer.json"}
+    there = {**TABLE, **given, "tokenizer_file": "/there/tokenizer.json"}
+    assert config_hash(here, "abc", "123") == config_hash(there, "abc", "123")
+    assert config_hash(here, "abc", "123") != config_hash(there, "abc", "124")
+    none = {**TABLE, **given, "tokenizer_file": None}
+    assert config_hash(none, "abc", "123") == config_hash(none, "abc", "124")
+    assert config_hash(none, "abc", "123") != config_hash(here, "abc", "123")
 
 
-@pytest.mark.parametrize("key", sorted({*KEYS} - {"corpus"}))
+@pytest.mark.parametrize("key", sorted({*KEYS} - {"corpus", "tokenizer_file"}))
 def test_the_hash_sees_every_other_value(key):
     changed = {**TABLE, key: 77}
     assert config_hash(changed, "abc") != config_hash(TABLE, "abc")

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from lm_core.data import text_files, token_store
+from lm_core.data import build_lock, text_files, token_store
 from lm_core.data.corpus import load_corpus
 from lm_core.data.token_file import TokenFileWriter
 from lm_core.data.token_store import encode_corpus
@@ -128,7 +128,10 @@ def test_tokens_may_be_read_by_whom_the_user_lets_read_files(corpus, cache):
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_two_that_encode_the_same_text_at_once_do_no_harm(corpus, cache, monkeypatch):
+def test_two_that_encode_the_same_text_at_once_where_there_are_no_locks_do_no_harm(
+    corpus, cache, monkeypatch
+):
+    monkeypatch.setattr(build_lock, "fcntl", None)
     original, others = ByteTokenizer.encode_block, []
 
     def encode_and_let_another_do_the_same(self, block):
@@ -214,8 +217,7 @@ def test_a_killed_encoding_leaves_nothing_that_is_taken_for_whole_and_goes_with_
     text = tmp_path / "b.txt"
     text.write_text("a" * 3_000_000)
     killed(text, cache, signal.SIGKILL)
-    (part,) = cache.iterdir()
-    assert part.suffix == ".part"
+    assert len(list(cache.glob("*.part"))) == 1
     tokens = large(load_corpus(str(text)), ByteTokenizer(), cache)
     assert len(tokens) == 3_000_000
     (path,) = cache.iterdir()

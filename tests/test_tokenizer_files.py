@@ -16,7 +16,6 @@ from lm_core.data.tokenizer import AsciiTokenizer, ByteTokenizer, CharTokenizer
 from lm_core.errors import InputError
 from lm_core.exchange.tokenizer_files import (
     read_tokenizer,
-    separator_of,
     tokenizer_files,
     tokenizer_json,
 )
@@ -91,7 +90,7 @@ def test_what_was_written_here_is_found_again_also_after_transformers_wrote_it(t
     again = tmp_path / "again"
     AutoTokenizer.from_pretrained(tmp_path).save_pretrained(again)
     assert read_tokenizer(again) == tokenizer
-    assert separator_of(tokenizer) is None
+    assert tokenizer.separator is None
 
 
 def test_the_character_vocabulary_may_be_any(tmp_path):

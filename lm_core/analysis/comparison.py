@@ -18,11 +18,12 @@ from lm_core.analysis.statistics import (
 from lm_core.analysis.summary import RunSummary, summarise_run
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.rendering import canonical, yaml_value
+from lm_core.recorded_config import tokenizer_sha256
 
 # What runs of one experiment may differ in.
 SEED = "seed"
 # What decides which text is evaluated.
-_TEXT = ("corpus", "train_ratio")
+_TEXT = ("corpus", "train_ratio", "split_by")
 
 
 class Compared(NamedTuple):
@@ -131,7 +132,7 @@ def _difference(
     mine, theirs = (compared[one.runs[0]].record for one in (group, reference))
     if any(_table(mine)[key] != _table(theirs)[key] for key in _TEXT):
         return GroupDifference(place, None, "nats")
-    if mine.values.tokenizer == theirs.values.tokenizer:
+    if _tokens(mine) == _tokens(theirs):
         found = difference(reference.results, group.results, confidence)
         return GroupDifference(place, found, "nats")
     found = difference(reference.bits_per_byte, group.bits_per_byte, confidence)
@@ -143,13 +144,21 @@ def label(differing: dict[str, str]) -> str:
     return ", ".join(f"{key} {value}" for key, value in differing.items())
 
 
+def _tokens(record: RunRecord) -> tuple[str, str | None]:
+    """What tells the tokens of a run from those of others that were trained on the same text."""
+    return record.values.tokenizer, tokenizer_sha256(record.manifest)
+
+
 def _table(record: RunRecord) -> dict[str, Any]:
-    """The hyperparameters of a run, with its text by what it says, not by where it lies."""
-    return {**record.values.to_dict(), "corpus": record.manifest["corpus"]["sha256"]}
+    """The hyperparameters of a run, with its files by what they say, not by where they lie."""
+    table = {**record.values.to_dict(), "corpus": record.manifest["corpus"]["sha256"]}
+    if table["tokenizer_file"] is not None:
+        table["tokenizer_file"] = tokenizer_sha256(record.manifest)
+    return table
 
 
 def _value(record: RunRecord, table: dict[str, Any], key: str) -> str:
-    value = record.values.corpus if key == "corpus" else table[key]
+    value = getattr(record.values, key) if key in ("corpus", "tokenizer_file") else table[key]
     return value if isinstance(value, str) else yaml_value(value)
 
 

@@ -17,6 +17,10 @@ CATEGORIES = (
 LARGEST_STEP = 99_999_999
 # The largest signed number of 32 bits: sizes of tensors beyond it cannot work on any machine.
 LARGEST_SIZE = 2**31 - 1
+# All bytes, and the token that ends a document: with fewer, byte-level BPE takes not every text.
+SMALLEST_VOCABULARY = 257
+# Far beyond the vocabularies that are in use, which have some 250,000 tokens.
+LARGEST_VOCABULARY = 2**20
 # Far beyond factors of a loss and bounds of logits that do something, far within float32's range.
 LARGEST_FACTOR = 1e6
 

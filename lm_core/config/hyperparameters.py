@@ -14,6 +14,8 @@ from lm_core.config.fields import (
     LARGEST_FACTOR,
     LARGEST_SIZE,
     LARGEST_STEP,
+    LARGEST_VOCABULARY,
+    SMALLEST_VOCABULARY,
     HooksTable,
     field,
     model,
@@ -502,22 +504,61 @@ class Hyperparameters(BaseModel):
         min_length=1,
         usual="a path",
         change="to train on a text of your own",
-        interactions="--corpus overrides it; the tokenizer must take its characters",
+        interactions="--corpus overrides it; the tokenizer must take its characters; docs/data.md "
+        "says which files are read, and how",
     )
-    """The text: a UTF-8 file, a folder (its *.txt at any depth) or a glob, relative to the working
-    directory. null: the built-in corpus, the documentation of Python."""
+    """The text: a UTF-8 file, one of JSON lines, a folder (its *.txt and *.jsonl at any depth) or a
+    glob, relative to the working directory; .gz and .zst are decompressed. null: the built-in
+    corpus, the documentation of Python."""
 
-    tokenizer: Literal["ascii", "char", "byte"] = field(
+    text_key: str = field(
+        "text",
+        "load_corpus.text_key",
+        "Dataset",
+        min_length=1,
+        usual="text, content",
+        change="to what the text is called in your data",
+        interactions="means nothing where no file of the corpus is of JSON lines",
+    )
+    """In JSON lines, the key of the text in each object."""
+
+    tokenizer: Literal["ascii", "char", "byte", "bpe"] = field(
         "ascii",
         "Tokenizer.kind",
         "Dataset",
-        usual="ascii for English, char or byte for other scripts",
-        change="when the text has characters beyond ASCII",
+        usual="ascii for English, char or byte for other scripts, bpe for large corpora",
+        change="when the text has characters beyond ASCII, or is long",
         interactions="sets the size of the vocabulary; losses per token compare only within one "
-        "tokenizer, bits per byte always",
+        "tokenizer, bits per byte always; bpe needs the package tokenizers",
     )
     """How text becomes tokens. ascii: the 128 characters of ASCII. char: the characters that occur
-    in the corpus. byte: the 256 bytes of UTF-8, which take any text."""
+    in the corpus. byte: the 256 bytes of UTF-8, which take any text. bpe: pieces of words, learned
+    from the part that is trained on, or those of tokenizer_file; they take any text too."""
+
+    vocab_size: int = field(
+        4096,
+        "Tokenizer.vocab_size",
+        "Dataset",
+        ge=SMALLEST_VOCABULARY,
+        le=LARGEST_VOCABULARY,
+        usual="1000 to 50000",
+        change="larger for a larger corpus and model",
+        interactions="only for tokenizer bpe without tokenizer_file; the embedding has d_model "
+        "parameters for each token; a short corpus gives fewer tokens",
+    )
+    """How many tokens bpe learns: 256 bytes, the end of a text, and pieces of words."""
+
+    tokenizer_file: str | None = field(
+        None,
+        "Tokenizer.file",
+        "Dataset",
+        min_length=1,
+        usual="null",
+        change="to use the tokens of another model",
+        interactions="only for tokenizer bpe; has a vocab_size of its own",
+    )
+    """An existing tokenizer.json of byte-level BPE, relative to the working directory, in the place
+    of one that is learned. null: one is learned."""
 
     train_ratio: float = field(
         0.95,
@@ -527,10 +568,23 @@ class Hyperparameters(BaseModel):
         lt=1,
         usual="0.9 to 0.99",
         change="smaller for a short corpus, so that the validation part says something",
-        interactions="the validation part needs max_seq_len + 1 tokens",
+        interactions="the validation part needs max_seq_len + 1 tokens; with split_by document it "
+        "is the share of documents, about",
     )
     """Share of the corpus, from its start, that is trained on; the rest is held out for
     validation."""
+
+    split_by: Literal["position", "document"] = field(
+        "position",
+        "split_corpus.split_by",
+        "Dataset",
+        usual="position for one text, document for a collection of many",
+        change="document to hold out whole documents from everywhere in the corpus",
+        interactions="needs several documents: files of text, or lines of JSON; losses compare "
+        "only within one way to hold out",
+    )
+    """What is held out. position: the end of the corpus. document: whole documents, chosen by what
+    they say, and the same ones for every seed and order."""
 
     data_order: Literal["random", "shuffled"] = field(
         "random",
@@ -724,6 +778,8 @@ def broken_rules(values: Mapping[str, Any]) -> list[BrokenRule]:
     if values["early_stopping_evaluations"] is not None and values["eval_cadence"] is None:
         relation = "needs evaluations while it trains, and there are none with"
         broken.append(BrokenRule("early_stopping_evaluations", relation, "eval_cadence"))
+    if values["tokenizer_file"] is not None and values["tokenizer"] != "bpe":
+        broken.append(BrokenRule("tokenizer_file", "is for bpe, and not for", "tokenizer"))
     if values["tokenizer"] == "ascii" and not values["sampling_prompt"].isascii():
         broken.append(BrokenRule("sampling_prompt", "has characters unknown to", "tokenizer"))
     return broken

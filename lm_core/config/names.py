@@ -12,11 +12,12 @@ RUNTIME_ARGUMENTS = frozenset(
     {
         "Transformer.vocab_size",
         "Transformer.seed",
-        "Tokenizer.corpus",
+        "Tokenizer.split",
+        "Tokenizer.verify",
         "load_corpus.verify",
         "load_corpus.cache_folder",
         "load_corpus.largest_in_memory",
-        "split_corpus.tokens",
+        "split_corpus.corpus",
         "Sampler.model",
         "Sampler.tokenizer",
         "Trainer.model",
@@ -52,6 +53,7 @@ _KEY_OF_OTHER_NAME = {
     "max_position_embeddings": "max_seq_len",
     "n_embd": "d_model",
     "n_positions": "max_seq_len",
+    "n_vocab": "vocab_size",
     "num_attention_heads": "n_heads",
     "num_heads": "n_heads",
     "num_hidden_layers": "n_layers",
@@ -62,6 +64,7 @@ _KEY_OF_OTHER_NAME = {
     "save_steps": "checkpoint_cadence",
     "seq_len": "max_seq_len",
     "steps": "max_steps",
+    "tokenizer_path": "tokenizer_file",
     "wd": "weight_decay",
 }
 # What gin, Hydra and others call the file that one inherits from.
@@ -87,8 +90,6 @@ def unknown_key(name: str, others: Iterable[str] = (), inside: Iterable[str] = (
     if "extends" in others and name.lower() in _NAMES_OF_EXTENDS:
         return "unknown hyperparameter; did you mean extends?"
     meant = _meant(name)
-    if meant is None and f"Transformer.{name}" in RUNTIME_ARGUMENTS:
-        return _OF_RUNTIME
     if meant is not None:
         return f"unknown hyperparameter; did you mean {meant}?"
     return unknown(name, (*KEYS, *others), "hyperparameter")

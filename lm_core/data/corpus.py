@@ -11,20 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gin
-import numpy as np
 
+from lm_core.data.build_lock import only_one
 from lm_core.data.cache_folder import LARGEST_IN_MEMORY, default_cache_folder
 from lm_core.data.characters import OccurringCharacters
-from lm_core.data.corpus_record import Findings, keep_findings, recorded_findings
-from lm_core.data.digest_thread import DigestThread
+from lm_core.data.corpus_record import Findings, findings_path, keep_findings, recorded_findings
+from lm_core.data.documents import DocumentCounter, Documents, TextDigest, documents_of
 from lm_core.data.text_files import (
     Block,
     TextFile,
-    blocks_of,
     check_text,
     described,
     find_files,
+    is_compressed,
     is_glob,
+    is_json_lines,
     reason_of,
 )
 from lm_core.errors import InputError, MachineError
@@ -37,41 +38,59 @@ BUILT_IN = "the built-in corpus (the documentation of Python)"
 class Corpus:
     """A text that has been read once from end to end and found good.
 
+    It is made of documents: each file of text is one, and so is each line of JSON.
+
     Attributes:
         path: What names it, as an absolute path or glob; None for the built-in corpus.
         files: Its files, in the order they are joined.
-        sha256: SHA-256 of all its bytes: what ``cat FILES | sha256sum`` prints.
-        n_bytes: Their number.
-        characters: The characters that occur in it, sorted by code point.
+        text_key: What the text is called in JSON lines.
+        sha256: SHA-256 of all its bytes: what ``cat FILES | sha256sum`` prints, when compressed
+            ones are decompressed. With JSON lines among the files, each document is followed by a
+            zero byte: what ``jq --raw-output0 .text FILES | sha256sum`` prints.
+        n_bytes: Bytes of all documents.
+        characters: The characters that occur in it, sorted by code point, with a line feed where
+            ``joint`` is one.
+        documents: What is known about the documents.
     """
 
     path: str | None
     files: tuple[TextFile, ...]
+    text_key: str
     sha256: str
     n_bytes: int
     characters: str
+    documents: Documents
 
     @property
     def description(self) -> str:
         """What to call it in a message."""
         return BUILT_IN if self.path is None else self.path
 
+    @property
+    def joint(self) -> bytes:
+        """What a document ends with in a text of all of them, where no token does that.
+
+        Nothing for files of text, which are joined as they are; with JSON lines among the files a
+        line feed, which a document that ends in one already has.
+        """
+        return b"\n" if any(is_json_lines(file.path) for file in self.files) else b""
+
     def blocks(self) -> Iterator[Block]:
-        """The text from its start, in blocks that take little memory.
+        """The text from its start, in blocks that take little memory, but for long JSON lines.
 
         Raises:
             InputError: A file is not what it was when the corpus was loaded. What changes while
                 it is being read shows at the end, when the SHA-256 is another one.
         """
         if self.path is None:
-            yield Block(_built_in_text(), BUILT_IN, 0)
+            yield Block(_built_in_text(), BUILT_IN, 0, ends_document=True)
             return
-        with DigestThread() as digest:
+        with TextDigest(bool(self.joint)) as digest:
             for file in self.files:
                 if not file.is_as_it_was():
                     raise InputError(f"{file.path} has changed since this command began to read it")
-                for block in blocks_of(file.path):
-                    digest.update(block.data)
+                for block in documents_of(file.path, self.text_key):
+                    digest.add(block)
                     yield block
             if digest.hexdigest() != self.sha256:
                 message = f"{self.path} has changed since this command began to read it"
@@ -86,6 +105,7 @@ def load_corpus(
     verify: bool = False,
     cache_folder: Path | None = None,
     largest_in_memory: int = LARGEST_IN_MEMORY,
+    text_key: str = "text",
 ) -> Corpus:
     """Finds a text, reads it once, and makes sure that it is one.
 
@@ -93,21 +113,23 @@ def load_corpus(
     are not read again.
 
     Args:
-        path: A UTF-8 file; or a folder, for its ``*.txt`` at any depth; or a glob, where ``**``
-            is any depth. Several files are joined in sorted order, with nothing between them.
+        path: A UTF-8 file, or one of JSON lines, compressed or not, as its name says; or a folder,
+            for such files at any depth; or a glob, where ``**`` is any depth. Several files are
+            joined in sorted order.
             None: the built-in corpus, about half a megabyte of English and code that every
             CPython carries (``pydoc_data.topics``).
         verify: Whether to read it whatever is recorded.
         cache_folder: Where that is recorded; None: ``default_cache_folder``.
         largest_in_memory: Size in bytes from which a corpus counts as large.
+        text_key: What the text is called in each object of JSON lines.
 
     Raises:
         InputError: There is no text there, it cannot be read, or it is not UTF-8 text; names the
-            file, and the byte where that helps.
+            file, and the byte or line where that helps.
         MachineError: There is no folder for the record of a large corpus.
     """
     if path is None:
-        return _built_in_corpus()
+        return _built_in_corpus(text_key)
     started_ns = time.time_ns()
     try:
         files = tuple(described(file) for file in find_files(path))
@@ -115,53 +137,105 @@ def load_corpus(
         raise
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"corpus: {path!r} cannot be read: {reason_of(error)}") from error
-    name = absolute_path(path)
-    if sum(file.size for file in files) <= largest_in_memory:
-        return Corpus(name, files, *_found_in(path, files))
-    folder = cache_folder or default_cache_folder()
-    findings = None if verify else recorded_findings(folder, files)
-    if findings is None:
-        n_bytes = sum(file.size for file in files)
-        with BytesProgress("reading the corpus", n_bytes) as progress:
-            findings = _found_in(path, files, progress.add)
-        if files == tuple(described(file.path) for file in files):
-            keep_findings(folder, files, findings, started_ns)
-    return Corpus(name, files, *findings)
+    reading = _Reading(path, files, text_key, started_ns)
+    if not reading.may_exceed(largest_in_memory):
+        findings = reading.findings()
+    else:
+        folder = cache_folder or default_cache_folder()
+        findings = reading.recorded_findings(folder, verify, largest_in_memory)
+    return Corpus(absolute_path(path), files, text_key, *findings)
 
 
-def _found_in(
-    path: str, files: Sequence[TextFile], tell: Callable[[int], None] = lambda n_bytes: None
-) -> Findings:
-    """Reads the files of a corpus.
+@dataclass(frozen=True)
+class _Reading:
+    """The files of a corpus that is to be read.
 
-    Args:
+    Attributes:
         path: What names it.
         files: Its files.
-        tell: Called with the size of each block that was read.
+        text_key: What the text is called in JSON lines.
+        started_ns: The time before they were looked at, in nanoseconds since 1970.
     """
-    n_bytes, occurring = 0, OccurringCharacters()
-    with DigestThread() as digest:
-        for file in files:
-            for block in blocks_of(file.path):
-                digest.update(block.data)
-                try:
-                    occurring.add(block.data)
-                except UnicodeDecodeError:
-                    check_text(block)
-                    raise
-                if b"\0" in block.data:
-                    check_text(block)
-                n_bytes += len(block.data)
-                tell(len(block.data))
-        if not n_bytes:
-            raise InputError(f"corpus: {path!r} is empty")
-        return Findings(digest.hexdigest(), n_bytes, occurring.sorted())
+
+    path: str
+    files: Sequence[TextFile]
+    text_key: str
+    started_ns: int
+
+    @property
+    def _n_bytes(self) -> int:
+        """Bytes of the files as they lie there."""
+        return sum(file.size for file in self.files)
+
+    def may_exceed(self, n_bytes: int) -> bool:
+        """Whether there may be more text; of compressed files this is not known beforehand."""
+        return self._n_bytes > n_bytes or any(is_compressed(file.path) for file in self.files)
+
+    def recorded_findings(self, folder: Path, verify: bool, largest_in_memory: int) -> Findings:
+        """What is found, or was found before; of several processes that want it, one reads.
+
+        Args:
+            folder: Where it is recorded.
+            verify: Whether to read whatever is recorded.
+            largest_in_memory: Size in bytes from which it is worth a record.
+        """
+        json_key = self.text_key if any(is_json_lines(f.path) for f in self.files) else None
+        known = None if verify else recorded_findings(folder, self.files, json_key)
+        if known is not None:
+            return known
+        if self._n_bytes <= largest_in_memory:
+            findings = self.findings()
+        else:
+            with only_one(findings_path(folder, self.files, json_key), "reads the corpus"):
+                known = None if verify else recorded_findings(folder, self.files, json_key)
+                if known is not None:
+                    return known
+                with BytesProgress("reading the corpus", self._n_bytes) as progress:
+                    findings = self.findings(progress.add)
+                self._keep(folder, findings, json_key)
+            return findings
+        if findings.n_bytes > largest_in_memory:
+            self._keep(folder, findings, json_key)
+        return findings
+
+    def _keep(self, folder: Path, findings: Findings, json_key: str | None) -> None:
+        if tuple(self.files) == tuple(described(file.path) for file in self.files):
+            keep_findings(folder, self.files, findings, self.started_ns, json_key)
+
+    def findings(self, tell: Callable[[int], None] = lambda n_bytes: None) -> Findings:
+        """Reads the files.
+
+        Args:
+            tell: Called with the bytes of the files that were read, each time.
+        """
+        n_bytes, occurring, documents = 0, OccurringCharacters(), DocumentCounter()
+        is_joined = any(is_json_lines(file.path) for file in self.files)
+        with TextDigest(is_joined) as digest:
+            for file in self.files:
+                for block in documents_of(file.path, self.text_key, tell):
+                    digest.add(block)
+                    documents.add(block)
+                    try:
+                        occurring.add(block.data)
+                    except UnicodeDecodeError:
+                        check_text(block)
+                        raise
+                    if b"\0" in block.data:
+                        check_text(block)
+                    n_bytes += len(block.data)
+            if not n_bytes:
+                raise InputError(f"corpus: {self.path!r} is empty")
+            if is_joined:
+                occurring.add(b"\n")
+            return Findings(digest.hexdigest(), n_bytes, occurring.sorted(), documents.found())
 
 
-def _built_in_corpus() -> Corpus:
-    text, occurring = _built_in_text(), OccurringCharacters()
+def _built_in_corpus(text_key: str) -> Corpus:
+    text, occurring, documents = _built_in_text(), OccurringCharacters(), DocumentCounter()
     occurring.add(text)
-    return Corpus(None, (), hashlib.sha256(text).hexdigest(), len(text), occurring.sorted())
+    documents.add(Block(text, BUILT_IN, 0, ends_document=True))
+    digest = hashlib.sha256(text).hexdigest()
+    return Corpus(None, (), text_key, digest, len(text), occurring.sorted(), documents.found())
 
 
 def absolute_path(path: str) -> str:
@@ -175,26 +249,6 @@ def absolute_path(path: str) -> str:
         # The working directory is meant literally, whatever its name looks like.
         expanded = os.path.join(glob.escape(os.getcwd()), expanded)  # noqa: PTH109, PTH118
     return os.path.abspath(expanded)  # noqa: PTH100 -- keeps links
-
-
-@gin.configurable(denylist=["tokens"])
-def split_corpus(tokens: np.ndarray, train_ratio: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts the corpus into its beginning, to train on, and its end, held out for validation.
-
-    Args:
-        tokens: ``(n_tokens,)``.
-        train_ratio: Share of the first part, between 0 and 1.
-
-    Returns:
-        Views of the two parts; nothing is copied.
-
-    Raises:
-        InputError: A ratio that leaves one part nothing by definition.
-    """
-    if not 0 < train_ratio < 1:
-        raise InputError(f"train_ratio is {train_ratio}; it must be greater than 0 and below 1")
-    n_training = int(len(tokens) * train_ratio)
-    return tokens[:n_training], tokens[n_training:]
 
 
 def _built_in_text() -> bytes:

@@ -4,10 +4,11 @@ import bisect
 import glob
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from lm_core.data.compression import COMPRESSED, opened_text
 from lm_core.errors import InputError
 
 # What is made of a block stays in the second cache of most processors, and in memory that malloc
@@ -18,6 +19,14 @@ LONGEST_CHARACTER = 4
 # A byte of UTF-8 below the first of these is a whole character, and one from the second, third and
 # fourth on is the first of two, three and four bytes (RFC 3629, section 3).
 _FIRST_BYTES = (0b1000_0000, 0b1100_0000, 0b1110_0000, 0b1111_0000)
+# How the names of files end whose lines are JSON objects, when nothing is compressed: C4 and Dolma
+# have the second, and others the first.
+_JSON_LINES = (".jsonl", ".json")
+# What is looked for in a folder. A plain .json is often a description of the data beside it.
+_IN_FOLDERS = (
+    *(".txt", ".jsonl"),
+    *(f"{ending}{packed}" for ending in (".txt", *_JSON_LINES) for packed in COMPRESSED),
+)
 
 
 class Block(NamedTuple):
@@ -26,12 +35,22 @@ class Block(NamedTuple):
     Attributes:
         data: UTF-8.
         place: The file it is from, or the built-in corpus, for messages.
-        offset: Bytes of that file before this block.
+        offset: Bytes of its document before this block.
+        ends_document: Whether a document ends with it. The blocks of a document follow each other.
+        line: Which line of a file of JSON lines the document is, from 1; 0 where a document is a
+            whole file.
     """
 
     data: bytes
     place: str
     offset: int
+    ends_document: bool = False
+    line: int = 0
+
+    @property
+    def where(self) -> str:
+        """The document, as a message names it."""
+        return f"{self.place}: line {self.line:,}" if self.line else self.place
 
 
 class TextFile(NamedTuple):
@@ -72,9 +91,11 @@ def find_files(path: str) -> list[Path]:
         raise InputError("the path of the corpus is empty")
     given = Path(path).expanduser()
     if given.is_dir():
-        files = sorted(Path(name) for name in _files_below(given) if name.endswith(".txt"))
+        files = sorted(Path(name) for name in _files_below(given) if name.endswith(_IN_FOLDERS))
         if not files:
-            raise InputError(f"corpus: {path!r} is a folder without a *.txt file at any depth")
+            message = f"corpus: {path!r} is a folder without a *.txt file at any depth"
+            endings = " and ".join(COMPRESSED)
+            raise InputError(f"{message}, nor one of *.jsonl, nor of those with {endings}")
         return files
     if not is_glob(str(given)):
         return [given]
@@ -82,6 +103,16 @@ def find_files(path: str) -> list[Path]:
     if not files:
         raise InputError(f"corpus: {path!r} is a glob that matches no file")
     return files
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the name of a file says that it is compressed."""
+    return path.suffix in COMPRESSED
+
+
+def is_json_lines(path: Path) -> bool:
+    """Whether the name of a file says that each of its lines is a JSON object."""
+    return (path.with_suffix("") if is_compressed(path) else path).suffix in _JSON_LINES
 
 
 def is_glob(path: str) -> bool:
@@ -122,25 +153,37 @@ def described(path: Path) -> TextFile:
     return TextFile(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
-def blocks_of(path: Path) -> Iterator[Block]:
-    """The bytes of a file, cut only between characters where they are UTF-8.
+def blocks_of(path: Path, tell: Callable[[int], None] = lambda n_bytes: None) -> Iterator[Block]:
+    """The bytes of a file of text, cut only between characters where they are UTF-8.
+
+    Args:
+        path: The file; a compressed one gives the same blocks as the same text does uncompressed.
+        tell: Called with the bytes of the file that were read for each block.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read, or is damaged.
     """
-    offset, rest = 0, b""
-    try:
-        with path.open("rb") as stream:
-            while data := stream.read(max(1, _BLOCK_BYTES - len(rest))):
-                data = rest + data if rest else data
-                end = end_of_last_character(data)
-                rest = data[end:]
-                yield Block(data[:end], str(path), offset)
-                offset += end
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {reason_of(error)}") from error
-    if rest:
-        yield Block(rest, str(path), offset)
+    offset, rest, place = 0, b"", 0
+    last: Block | None = None
+    with opened_text(path) as (content, file):
+        while data := content.read(max(1, _BLOCK_BYTES - len(rest))):
+            data = rest + data if rest else data
+            end = end_of_last_character(data)
+            rest = data[end:]
+            # The last block says that it is the last, so each waits for the next.
+            if end and last is not None:
+                yield last
+            if end:
+                last = Block(data[:end], str(path), offset)
+            offset += end
+            before, place = place, file.tell()
+            tell(place - before)
+    if rest:  # A character that is cut off.
+        if last is not None:
+            yield last
+        last = Block(rest, str(path), offset)
+    if last is not None:
+        yield last._replace(ends_document=True)
 
 
 def end_of_last_character(data: bytes) -> int:
@@ -170,7 +213,7 @@ def check_text(block: Block) -> None:
             bad, reason = error.start, f"0x{block.data[error.start]:02x}, which is not UTF-8"
     if bad >= 0:
         place = f"byte {block.offset + bad:,} is {reason}"
-        raise InputError(f"{block.place} is not UTF-8 text: {place}")
+        raise InputError(f"{block.where} is not UTF-8 text: {place}")
 
 
 def reason_of(error: Exception) -> str:

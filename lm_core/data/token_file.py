@@ -71,6 +71,11 @@ class TokenFileWriter:
     ) -> None:
         self._thread.shutdown(cancel_futures=True)
 
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens were written so far."""
+        return self._n_bytes // self._dtype.itemsize
+
     def write(self, tokens: np.ndarray) -> None:
         """Adds tokens, ``(n_tokens,)`` of the file's type.
 
@@ -102,7 +107,7 @@ class TokenFileWriter:
         fields = {
             "content": self._content,
             "dtype": self._dtype.str,
-            "tokens": self._n_bytes // self._dtype.itemsize,
+            "tokens": self.n_tokens,
             "checksums": hashlib.sha256(checksums).hexdigest(),
         }
         text = json.dumps(fields).encode()

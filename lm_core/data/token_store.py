@@ -2,22 +2,28 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from lm_core.atomic_files import sync_folder
+from lm_core.data.build_lock import only_one
 from lm_core.data.cache_folder import LARGEST_IN_MEMORY, cannot_keep, default_cache_folder
 from lm_core.data.corpus import Corpus
+from lm_core.data.splitting import POSITION, Split
+from lm_core.data.text_files import Block
 from lm_core.data.token_file import DamagedFileError, TokenFile, TokenFileWriter
 from lm_core.data.tokenizer import Tokenizer
+from lm_core.errors import InputError
 from lm_core.output import warn
 from lm_core.progress import BytesProgress
 
@@ -33,6 +39,8 @@ _DIGEST_LENGTH = 32
 # So many digits tell the few machines apart that share a folder.
 _HOST_LENGTH = 8
 _PART = ".part"
+# The parts of a split, by their numbers.
+PARTS = ("training", "validation")
 # Random bytes in the name of a part: no two ever have the same.
 _NAME_BYTES = 8
 # An encoding writes all the time; a part that nobody wrote to for an hour is nobody's.
@@ -53,44 +61,222 @@ def encode_corpus(
         tokenizer: How to encode it.
         cache_folder: Where the tokens of a large corpus are kept; None: the folder that the
             environment variable ``LM_CORE_CACHE`` names, or the user's cache folder.
-        largest_in_memory: Size in bytes from which a corpus counts as large.
+        largest_in_memory: Size in bytes from which a corpus counts as large, unless the tokenizer
+            is slow, and has a smaller one.
         verify: Whether to read all tokens that are kept, and compare them with their checksums.
 
     Returns:
         An array, or for a large corpus a memory map of a file whose name is its content's: the
-        next run with the same text and tokenizer opens it at once.
+        next run with the same text and tokenizer opens it at once, and of several processes that
+        want it at once, one makes it.
 
     Raises:
         InputError: A character that the tokenizer lacks.
         MachineError: The file cannot be written.
     """
-    if corpus.n_bytes <= largest_in_memory:
-        parts = [tokenizer.encode_block(block) for block in corpus.blocks()]
-        tokens = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        tokens.flags.writeable = False
-        return tokens
-    content = _content(corpus, tokenizer)
-    path = (cache_folder or default_cache_folder()) / _file_name(content)
-    try:
-        tokens = _kept(path, content, tokenizer, verify)
+    whole = _Encoding(corpus, tokenizer, lambda: ((0, block) for block in corpus.blocks()))
+    return whole.tokens(cache_folder, largest_in_memory, verify)[0]
+
+
+def encode_split(
+    split: Split,
+    tokenizer: Tokenizer,
+    cache_folder: Path | None = None,
+    largest_in_memory: int = LARGEST_IN_MEMORY,
+    verify: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The token ids of what is trained on and of what is held out; no token is of both.
+
+    By position, the tokens of a context-free tokenizer are those of the whole text, of which
+    ``train_ratio`` are trained on. In any other case each part becomes tokens by itself.
+
+    Args:
+        split: The two parts of a text.
+        tokenizer: As of ``encode_corpus``, like the others.
+        cache_folder: Where the tokens of a large corpus are kept.
+        largest_in_memory: Size in bytes from which a corpus counts as large.
+        verify: Whether to read all tokens that are kept.
+
+    Returns:
+        Two arrays or memory maps, as ``encode_corpus``.
+
+    Raises:
+        InputError: As ``encode_corpus``; or one part is empty.
+        MachineError: A file cannot be written.
+    """
+    if split.split_by == POSITION and tokenizer.is_context_free:
+        tokens = encode_corpus(split.corpus, tokenizer, cache_folder, largest_in_memory, verify)
+        n_training = int(len(tokens) * split.train_ratio)
+        return tokens[:n_training], tokens[n_training:]
+    encoding = _Encoding(split.corpus, tokenizer, split.pieces, split)
+    training, held_out = encoding.tokens(cache_folder, largest_in_memory, verify)
+    return training, held_out
+
+
+class _Encoding:
+    """The tokens of a corpus, in one part or several.
+
+    Args:
+        corpus: The text.
+        tokenizer: How to encode it.
+        pieces: Gives the whole text, once, each piece with the number of its part.
+        split: Which parts; None: the whole is one.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        tokenizer: Tokenizer,
+        pieces: Callable[[], Iterator[tuple[int, Block]]],
+        split: Split | None = None,
+    ) -> None:
+        self._corpus = corpus
+        self._tokenizer = tokenizer
+        self._pieces = pieces
+        self._contents = _contents(corpus, tokenizer, split)
+
+    def tokens(
+        self, cache_folder: Path | None, largest_in_memory: int, verify: bool
+    ) -> list[np.ndarray]:
+        """The tokens of each part; arguments as of ``encode_corpus``."""
+        if self._corpus.n_bytes <= min(largest_in_memory, self._tokenizer.kept_from):
+            return self._in_memory()
+        folder = cache_folder or default_cache_folder()
+        paths = [folder / _file_name(content) for content in self._contents]
+        try:
+            before = _versions(paths)
+            tokens = self._kept(paths, verify)
+            if tokens is None:
+                with only_one(paths[0], "encodes the corpus"):
+                    # Another process may have made them meanwhile.
+                    if _versions(paths) != before:
+                        tokens = self._kept(paths, verify)
+                    if tokens is None:
+                        self._write(paths)
+                        tokens = self._kept(paths, verify=False)
+        except OSError as error:
+            raise cannot_keep(folder, error) from error
         if tokens is None:
-            _write(path, content, corpus, tokenizer)
-            tokens = _kept(path, content, tokenizer, verify=False)
-    except OSError as error:
-        raise cannot_keep(path.parent, error) from error
-    if tokens is None:
-        raise cannot_keep(path.parent, OSError("what was written is not what is read"))
-    return tokens
+            raise cannot_keep(folder, OSError("what was written is not what is read"))
+        return tokens
+
+    def _in_memory(self) -> list[np.ndarray]:
+        dtype = self._tokenizer.dtype
+        # Many documents are small: as arrays they would take several times the memory.
+        parts = [bytearray() for _ in self._contents]
+        for part, tokens in self._encoded(self._pieces()):
+            parts[part] += memoryview(np.ascontiguousarray(tokens)).cast("B")
+        arrays = [np.frombuffer(part, dtype) for part in parts]
+        for tokens in arrays:
+            tokens.flags.writeable = False
+        return arrays
+
+    def _kept(self, paths: list[Path], verify: bool) -> list[np.ndarray] | None:
+        """The tokens that are kept; None where any of them are to be made."""
+        found = []
+        for path, content in zip(paths, self._contents, strict=True):
+            tokens = _kept(path, content, self._tokenizer, verify)
+            if tokens is None:
+                return None
+            found.append(tokens)
+        return found
+
+    def _write(self, paths: list[Path]) -> None:
+        """Encodes block by block under temporary names, so that no half file has a real one."""
+        folder, dtype = paths[0].parent, self._tokenizer.dtype
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_stale_parts(folder)
+        with contextlib.ExitStack() as stack:
+            streams = [stack.enter_context(_new_part(folder)) for _ in paths]
+            writers = [
+                stack.enter_context(TokenFileWriter(stream, dtype, content))
+                for stream, content in zip(streams, self._contents, strict=True)
+            ]
+            with BytesProgress("encoding the corpus", self._corpus.n_bytes) as progress:
+                for part, tokens in self._encoded(_told(self._pieces(), progress.add)):
+                    writers[part].write(tokens)
+                for writer, name in zip(writers, PARTS, strict=False):
+                    if not writer.n_tokens:
+                        message = f"the {name} part of {self._corpus.description} has no tokens"
+                        raise InputError(f"{message}: take a longer text or another train_ratio")
+                    writer.finish()
+            for stream, path in zip(streams, paths, strict=True):
+                Path(stream.name).replace(path)
+        sync_folder(folder)
+
+    def _encoded(self, pieces: Iterator[tuple[int, Block]]) -> Iterator[tuple[int, np.ndarray]]:
+        """Tokens, each array with the number of its part."""
+        separator, joint = self._tokenizer.separator, self._corpus.joint
+        after = np.array([] if separator is None else [separator], self._tokenizer.dtype)
+        # The documents whose end has been read, by the numbers of their part and their own.
+        ended: set[tuple[int, int]] = set()
+
+        def joined(blocks: Iterator[tuple[int, int, Block]]) -> Iterator[Block]:
+            for part, document, block in blocks:
+                if block.ends_document:
+                    ended.add((part, document))
+                    if separator is None and not block.data.endswith(joint):
+                        block = block._replace(data=block.data + joint)
+                yield block
+
+        by_document = itertools.groupby(_numbered(pieces), itemgetter(0, 1))
+        documents = ((key, joined(blocks)) for key, blocks in by_document)
+        before = None
+        for key, tokens in self._tokenizer.encode_documents(documents):
+            if key != before and before in ended:
+                ended.remove(before)
+                yield before[0], after
+            if len(tokens):
+                yield key[0], tokens
+            before = key
+        if before in ended:
+            yield before[0], after
 
 
-def _content(corpus: Corpus, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What tells the tokens of a text from those of another text or tokenizer."""
+def _numbered(pieces: Iterator[tuple[int, Block]]) -> Iterator[tuple[int, int, Block]]:
+    """Each piece with the numbers of its part and of its document."""
+    document = 0
+    for part, block in pieces:
+        yield part, document, block
+        document += block.ends_document
+
+
+def _told(
+    pieces: Iterator[tuple[int, Block]], tell: Callable[[int], None]
+) -> Iterator[tuple[int, Block]]:
+    """The same pieces; the size of each is told."""
+    for piece in pieces:
+        yield piece
+        tell(len(piece[1].data))
+
+
+def _versions(paths: list[Path]) -> list[tuple[int, int] | None]:
+    """What tells each file from another one that takes its place."""
+    found: list[tuple[int, int] | None] = []
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_ino, status.st_mtime_ns))
+    return found
+
+
+def _contents(corpus: Corpus, tokenizer: Tokenizer, split: Split | None) -> list[dict[str, Any]]:
+    """What tells the tokens of each part from those of another text, tokenizer or part."""
     description = json.dumps(tokenizer.to_dict(), sort_keys=True)
-    return {
+    content = {
         "format": _FORMAT,
         "text": corpus.sha256,
         "tokenizer": hashlib.sha256(description.encode()).hexdigest(),
     }
+    if split is None and tokenizer.separator is None and tokenizer.is_context_free:
+        return [content]
+    content["documents"] = corpus.documents.lengths
+    if split is None:
+        return [content]
+    return [content | {"part": [split.split_by, split.limit, name]} for name in PARTS]
 
 
 def _file_name(content: dict[str, Any]) -> str:
@@ -118,26 +304,6 @@ def _kept(
     except DamagedFileError as error:
         warn(f"{path}: {error}; the corpus is encoded anew")
         return None
-
-
-def _write(path: Path, content: dict[str, Any], corpus: Corpus, tokenizer: Tokenizer) -> None:
-    """Encodes block by block under a temporary name, so that no half file ever has the real one.
-
-    Two processes that do the same at once write two files, of which one takes the other's place.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale_parts(path.parent)
-    with _new_part(path.parent) as stream:
-        with (
-            TokenFileWriter(stream, tokenizer.dtype, content) as writer,
-            BytesProgress("encoding the corpus", corpus.n_bytes) as progress,
-        ):
-            for block in corpus.blocks():
-                writer.write(tokenizer.encode_block(block))
-                progress.add(len(block.data))
-            writer.finish()
-        Path(stream.name).replace(path)
-    sync_folder(path.parent)
 
 
 @contextlib.contextmanager

@@ -1,15 +1,16 @@
 """Tokenizers: text to token ids and back, by table look-ups on arrays."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import gin
 import numpy as np
 
+from lm_core.data.cache_folder import LARGEST_IN_MEMORY
 from lm_core.data.characters import SURROGATES, CharacterNumbers, UnknownCharacterError
-from lm_core.data.corpus import Corpus
+from lm_core.data.splitting import Split
 from lm_core.data.text_files import Block, blocks_of, check_text
 from lm_core.errors import InputError, shown, unknown
 
@@ -29,10 +30,20 @@ class Tokenizer(ABC):
     Attributes:
         kind: Its name in configurations.
         vocab_size: Number of different tokens.
+        is_context_free: Whether each byte or character is a token, whatever stands around it. Then
+            the tokens of a text are those of its pieces, wherever it is cut, and may be cut
+            themselves; otherwise text is divided into parts before it becomes tokens.
+        kept_from: Size in bytes beyond which the tokens of a corpus are worth being kept.
+        separator: The token that follows each document of a corpus, the last one too, and stands
+            for no text; None: there is none, and documents are joined as ``Corpus.joint`` says.
+            ``encode`` and ``encode_document`` do not make it.
     """
 
     kind: ClassVar[str]
     vocab_size: int
+    is_context_free: ClassVar[bool] = False
+    kept_from: ClassVar[int] = LARGEST_IN_MEMORY
+    separator: int | None = None
 
     @property
     def dtype(self) -> np.dtype:
@@ -60,6 +71,39 @@ class Tokenizer(ABC):
     @abstractmethod
     def encode_block(self, block: Block) -> np.ndarray:
         """Token ids of a piece of a corpus that splits no character; raises as ``encode``."""
+
+    def encode_document(self, blocks: Iterable[Block]) -> Iterator[np.ndarray]:
+        """Token ids of one document, or of a piece of one, in arrays that follow each other.
+
+        A tokenizer whose tokens reach across the ends of blocks has another of its own: blocks end
+        anywhere between two characters.
+
+        Args:
+            blocks: The text, in blocks that follow each other.
+
+        Raises:
+            InputError: As ``encode``.
+        """
+        return map(self.encode_block, blocks)
+
+    def encode_documents(
+        self, documents: Iterable[tuple[Any, Iterable[Block]]]
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        """Token ids of many documents, in their order.
+
+        Args:
+            documents: Each with a key of its own, and its blocks, which are taken before the next
+                document is. Documents may be taken long before their tokens are given.
+
+        Yields:
+            The key of a document and token ids of it; several times for a large one.
+
+        Raises:
+            InputError: As ``encode``.
+        """
+        for key, blocks in documents:
+            for tokens in self.encode_document(blocks):
+                yield key, tokens
 
     @abstractmethod
     def decode(self, tokens: np.ndarray) -> str:
@@ -94,6 +138,7 @@ class ByteTokenizer(Tokenizer):
 
     kind = "byte"
     vocab_size = _N_BYTES
+    is_context_free = True
 
     def encode_block(self, block: Block) -> np.ndarray:
         """The bytes themselves, as a view."""
@@ -143,6 +188,7 @@ class CharTokenizer(Tokenizer):
     """
 
     kind = "char"
+    is_context_free = True
 
     def __init__(self, characters: str) -> None:
         code_points = [ord(character) for character in characters]
@@ -194,6 +240,8 @@ class CharTokenizer(Tokenizer):
         return cls(data["characters"])
 
 
+# The kind of ``bpe.BpeTokenizer``, whose module stands on this one.
+_BPE = "bpe"
 _CLASSES = {cls.kind: cls for cls in (AsciiTokenizer, CharTokenizer, ByteTokenizer)}
 
 
@@ -202,20 +250,37 @@ def _require_kind(cls: type[Tokenizer], data: Mapping[str, Any]) -> None:
         raise InputError(f"{shown(data.get('kind'))} describes no {cls.kind} tokenizer")
 
 
-@gin.configurable("Tokenizer", denylist=["corpus"])
-def build_tokenizer(corpus: Corpus, kind: str = "ascii") -> Tokenizer:
-    """The tokenizer of a run.
+@gin.configurable("Tokenizer", denylist=["split", "verify"])
+def build_tokenizer(
+    split: Split,
+    kind: str = "ascii",
+    vocab_size: int = 4096,
+    file: str | None = None,
+    verify: bool = False,
+) -> Tokenizer:
+    """The tokenizer of a new run.
 
     Args:
-        corpus: The text; ``char`` takes its characters from it.
-        kind: ``ascii``, ``char`` or ``byte``.
+        split: The text; ``char`` takes the characters of all of it, ``bpe`` learns from the part
+            that is trained on.
+        kind: ``ascii``, ``char``, ``byte`` or ``bpe``.
+        vocab_size: How many tokens ``bpe`` learns.
+        file: An existing ``tokenizer.json``, in the place of what ``bpe`` would learn.
+        verify: Whether to learn anew whatever is kept.
 
     Raises:
-        InputError: Another kind.
+        InputError: Another kind, a file of another kind, or one that is no ``tokenizer.json`` that
+            the lab takes.
     """
+    if file is not None and kind != _BPE:
+        raise InputError(f"tokenizer_file {file!r} is for bpe, and not for tokenizer {shown(kind)}")
     if kind == CharTokenizer.kind:
-        return CharTokenizer(corpus.characters)
-    return tokenizer_from_dict({"kind": kind})
+        return CharTokenizer(split.corpus.characters)
+    if kind != _BPE:
+        return tokenizer_from_dict({"kind": kind})
+    from lm_core.data import bpe, bpe_store
+
+    return bpe.read_tokenizer_file(file) if file else bpe_store.trained(split, vocab_size, verify)
 
 
 def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
@@ -227,8 +292,13 @@ def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
     kind = data.get("kind") if isinstance(data, Mapping) else None
     if isinstance(kind, str) and kind in _CLASSES:
         return _CLASSES[kind].from_dict(data)
-    message = unknown(str(kind), _CLASSES, "tokenizer")
-    raise InputError(f"{shown(kind)}: {message} (there are {', '.join(_CLASSES)})")
+    if kind == _BPE:
+        from lm_core.data.bpe import BpeTokenizer
+
+        return BpeTokenizer.from_dict(data)
+    known = [*_CLASSES, _BPE]
+    message = unknown(str(kind), known, "tokenizer")
+    raise InputError(f"{shown(kind)}: {message} (there are {', '.join(known)})")
 
 
 def _unknown_character(tokenizer: Tokenizer, block: Block, index: int) -> InputError:
@@ -241,16 +311,18 @@ def _unknown_character(tokenizer: Tokenizer, block: Block, index: int) -> InputE
         n_in_line = len(text) - text.rfind("\n") - 1 + (n_in_line if "\n" not in text else 0)
     takers = "byte" if tokenizer.kind == CharTokenizer.kind else "char or byte"
     hint = f"training with {takers} takes it (YAML key tokenizer, gin parameter Tokenizer.kind)"
+    where = f"{block.where}, in its text" if block.line else block.where
     return InputError(
-        f"{block.place}: line {n_lines:,}, column {n_in_line + 1:,} (character {n_before + 1:,}): "
+        f"{where}: line {n_lines:,}, column {n_in_line + 1:,} (character {n_before + 1:,}): "
         f"the {tokenizer.kind} tokenizer has no {character!r} (U+{ord(character):04X}); {hint}"
     )
 
 
 def _text_before(block: Block) -> Iterator[str]:
     """What stands in the block's file before it; read again only when there is an error to tell."""
-    if block.offset:
+    # The documents of JSON lines are one block each.
+    if block.offset and not block.line:
         for earlier in blocks_of(Path(block.place)):
             if earlier.offset >= block.offset:
                 return
-            yield earlier.data.decode("utf-8")
+            yield earlier.data[: block.offset - earlier.offset].decode("utf-8")

@@ -13,7 +13,7 @@ from lm_core.exchange.families import Family, all_parts, family_for
 from lm_core.exchange.model_card import card_of
 from lm_core.exchange.new_folder import new_folder
 from lm_core.exchange.parts import to_theirs
-from lm_core.exchange.tokenizer_files import separator_of, tokenizer_files
+from lm_core.exchange.tokenizer_files import tokenizer_files
 from lm_core.exchange.weight_files import ONE_FILE
 from lm_core.memory import memory_explained
 from lm_core.model.transformer import Transformer
@@ -78,7 +78,7 @@ def write_folder(
 
 def _texts(family: Family, arguments: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, str]:
     """Everything but the weights, by the names of the files."""
-    ends = {"bos_token_id": None, "eos_token_id": separator_of(tokenizer)}
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.separator}
     # The first is read by version 5 of transformers, the second by those before.
     types = {"dtype": "float32", "torch_dtype": "float32"}
     return {

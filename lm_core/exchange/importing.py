@@ -31,7 +31,7 @@ from lm_core.memory import memory_explained
 from lm_core.model.transformer import Transformer
 from lm_core.output import say
 from lm_core.record import RunDirectory, default_run_path
-from lm_core.recorded_config import record_sources, record_yaml
+from lm_core.recorded_config import record_sources, record_tokenizer, record_yaml
 from lm_core.request import Request
 
 _CONFIG = "config.json"
@@ -43,6 +43,8 @@ _COPIES = 2
 _SEED = 0
 # In a record, nothing depends on the machine that imported.
 _PRECISION = "float32"
+# The kind of tokenizer whose size is a hyperparameter.
+_LEARNED = "bpe"
 # What may stand in the name of a run.
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -78,7 +80,9 @@ def import_folder(request: Request) -> None:
     forms = record_yaml(config, path), gin_text(config)
     # Nobody sees the run before its checkpoint is in it.
     with new_folder(path, "--run_dir") as folder:
-        run = RunDirectory.create(folder, *forms, _manifest(request, imported, config))
+        manifest = _manifest(request, imported, config)
+        tokenizer_json = imported.tokenizer.to_dict().get("json")
+        run = RunDirectory.create(folder, *forms, manifest, tokenizer_json=tokenizer_json)
         save_start(run, imported.model, imported.tokenizer, config.values)
         write_synced(folder / FINE_TUNING, _fine_tuning(config, path).encode())
     model = imported.model
@@ -172,12 +176,14 @@ def _config_of(imported: Imported, source: Path) -> ResolvedConfig:
     arguments, place = imported.model.arguments, Source(f"{_CONFIG} of {source}")
     table = {name: value for name, value in arguments.items() if name != "vocab_size"}
     found = {**table, "tokenizer": imported.tokenizer.kind, "seed": _SEED, "precision": _PRECISION}
+    if imported.tokenizer.kind == _LEARNED:
+        found["vocab_size"] = imported.tokenizer.vocab_size
     sources = dict.fromkeys(KEYS, Source("default")) | dict.fromkeys(found, place)
     return ResolvedConfig(TrainingConfig.from_dict(found), sources, {key: key for key in KEYS}, {})
 
 
 def _manifest(request: Request, imported: Imported, config: ResolvedConfig) -> dict[str, Any]:
-    corpus = load_corpus(path=None)
+    corpus, tokenizer = load_corpus(path=None), record_tokenizer(imported.tokenizer)
     return {
         **describe_world((), "cpu", _PRECISION),
         "command_line": list(request.command_line),
@@ -187,7 +193,8 @@ def _manifest(request: Request, imported: Imported, config: ResolvedConfig) -> d
             "files": imported.files,
         },
         "corpus": {"path": corpus.path, "sha256": corpus.sha256, "bytes": corpus.n_bytes},
-        "config_hash": config_hash(config.values.to_dict(), corpus.sha256),
+        "tokenizer": tokenizer,
+        "config_hash": config_hash(config.values.to_dict(), corpus.sha256, tokenizer["sha256"]),
         "sources": record_sources(config),
         "n_parameters": imported.model.n_parameters,
         "start": _now(),

@@ -62,15 +62,10 @@ def tokenizer_files(tokenizer: Tokenizer, max_seq_len: int) -> dict[str, str]:
     return {TOKENIZER_FILE: text, "tokenizer_config.json": json.dumps(config, indent=2) + "\n"}
 
 
-def separator_of(tokenizer: Tokenizer) -> int | None:
-    """The token that ends a document; None: there is none."""
-    return getattr(tokenizer, "separator", None)
-
-
 def _name_of_separator(tokenizer: Tokenizer) -> str | None:
     added = json.loads(tokenizer.to_dict().get("json", "{}")).get("added_tokens", [])
     names = {token["id"]: token["content"] for token in added}
-    return names.get(separator_of(tokenizer))
+    return names.get(tokenizer.separator)
 
 
 def tokenizer_json(tokenizer: Tokenizer) -> str:

@@ -15,7 +15,8 @@ from lm_core.config.hyperparameters import KEYS, Hyperparameters
 from lm_core.config.rendering import yaml_value
 from lm_core.config.table import default, entry, gin_parameter, keys_by_section, meaning
 from lm_core.config.yaml_files import EXTENDS
-from lm_core.data.corpus import load_corpus, split_corpus
+from lm_core.data.corpus import load_corpus
+from lm_core.data.splitting import split_corpus
 from lm_core.data.tokenizer import build_tokenizer
 from lm_core.hooks.registry import Pattern, known_hooks, options_of
 from lm_core.initial_weights import load_initial_weights

@@ -14,6 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from lm_core.exchange.tokenizer_files import tokenizer_files
 from tests.end_to_end.command_line import TINY, manifest, run, start
 from tests.exchanged import TOKENIZER, loaded
+from tests.small_bpe import tokenizer_json
 
 ENDS = {"bos_token_id": None, "eos_token_id": None}
 MODELS = {
@@ -22,7 +23,7 @@ MODELS = {
     ),
     "llama": lambda: LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=256,
+            vocab_size=400,
             max_position_embeddings=32,
             hidden_size=24,
             intermediate_size=40,
@@ -33,6 +34,12 @@ MODELS = {
             **ENDS,
         )
     ),
+}
+
+# What the lab wrote, and what the package tokenizers has trained.
+TOKENIZERS = {
+    "gpt2": ("byte", lambda: tokenizer_files(TOKENIZER, 32)),
+    "llama": ("bpe", lambda: {"tokenizer.json": tokenizer_json()}),
 }
 
 
@@ -51,10 +58,11 @@ def test_a_model_is_imported_trained_further_and_exported(family, tmp_path):
     torch.manual_seed(3)
     theirs = MODELS[family]().eval()
     theirs.save_pretrained(tmp_path / "theirs")
-    for name, text in tokenizer_files(TOKENIZER, 32).items():
+    kind, files = TOKENIZERS[family]
+    for name, text in files().items():
         (tmp_path / "theirs" / name).write_text(text)
     done = run("--mode=import", "--from=theirs", "--run_dir=runs/a", cwd=tmp_path, check=0)
-    assert "tokenizer: byte, 256 tokens" in done.stdout
+    assert f"tokenizer: {kind}, {theirs.config.vocab_size} tokens" in done.stdout
     before = run("--mode=evaluate", "--run_dir=runs/a", cwd=tmp_path, check=0).stdout
     assert run("--mode=sample", "--run_dir=runs/a", cwd=tmp_path, check=0).stdout[:3] == "The"
     run("--mode=export", "--run_dir=runs/a", "--to=same", cwd=tmp_path, check=0)

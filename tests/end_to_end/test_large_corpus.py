@@ -17,8 +17,9 @@ pytestmark = pytest.mark.exhaustive
 MEASURED = """
 import sys, threading, time
 from lm_core.data.batches import RandomBatches
-from lm_core.data.corpus import load_corpus, split_corpus
-from lm_core.data.token_store import encode_corpus
+from lm_core.data.corpus import load_corpus
+from lm_core.data.splitting import split_corpus
+from lm_core.data.token_store import encode_split
 from lm_core.data.tokenizer import build_tokenizer
 
 def anonymous():
@@ -34,8 +35,7 @@ before, peaks = anonymous(), []
 threading.Thread(target=watch, daemon=True).start()
 corpus = load_corpus(sys.argv[1])
 tokenizer = build_tokenizer(corpus, sys.argv[2])
-tokens = encode_corpus(corpus, tokenizer)
-training, validation = split_corpus(tokens)
+training, validation = encode_split(split_corpus(corpus), tokenizer)
 RandomBatches(training, 16, 256, 1).batch(0)
 tokenizer.count_bytes(validation)
 print(max(peaks) - before)
