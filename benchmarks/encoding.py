@@ -245,7 +245,7 @@ def opened(path: str, kind: str, verify: bool) -> dict[str, float]:
     processor, start = time.process_time(), time.perf_counter()
     corpus: Corpus = load_corpus(path, verify)
     loaded = time.perf_counter()
-    tokenizer = build_tokenizer(corpus, kind)
+    tokenizer = build_tokenizer(split_corpus(corpus), kind)
     encode_split(split_corpus(corpus), tokenizer, verify=verify)
     encoded = time.perf_counter()
     processor = time.process_time() - processor

@@ -87,7 +87,7 @@ class Setting:
     def __init__(self) -> None:
         self.config = TrainingConfig()
         corpus = load_corpus()
-        self.tokenizer = build_tokenizer(corpus)
+        self.tokenizer = build_tokenizer(split_corpus(corpus))
         self.tokens, self.held_out = encode_split(split_corpus(corpus), self.tokenizer)
 
     @property

@@ -21,11 +21,12 @@ from lm_core.data.token_store import encode_split
 from lm_core.data.tokenizer import Tokenizer, build_tokenizer
 from lm_core.errors import InputError
 from lm_core.evaluation import Evaluator
-from lm_core.initial_weights import InitialWeights, load_initial_weights, resolved_path
+from lm_core.initial_weights import InitialWeights, load_initial_weights
 from lm_core.memory import memory_explained, require_memory
 from lm_core.model.transformer import Transformer
 from lm_core.output import warn
 from lm_core.randomness import draw_seed
+from lm_core.recorded_config import resolved_path
 from lm_core.sampling import Sampler
 from lm_core.training.schedule import end_of_decay
 from lm_core.training.trainer import Trainer

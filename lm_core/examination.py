@@ -16,7 +16,7 @@ from lm_core.config.table import gin_parameter
 from lm_core.data.corpus import load_corpus
 from lm_core.data.splitting import Split
 from lm_core.data.token_store import encode_corpus, encode_split
-from lm_core.data.tokenizer import Tokenizer
+from lm_core.data.tokenizer import Tokenizer, depends_on_documents
 from lm_core.errors import DivergenceError, InputError
 from lm_core.evaluation import Evaluator
 from lm_core.hooks import Hooks, check_hooks
@@ -64,7 +64,8 @@ def _tokens_to_evaluate(
             raise InputError(f"{message}; one window of this run's model needs {needed:,}")
         return tokens, corpus.description
     corpus = load_corpus(config.values.corpus, verify, text_key=text_key)
-    if corpus.sha256 != run.manifest["corpus"]["sha256"]:
+    with_documents = depends_on_documents(tokenizer.kind, config.values.split_by)
+    if not corpus.is_recorded_in(run.manifest["corpus"], with_documents):
         message = f"the text of {corpus.description} is another one than the run was trained on"
         raise InputError(f"{message}; --corpus evaluates on any text")
     split = Split(corpus, config.values.train_ratio, config.values.split_by)

@@ -22,7 +22,7 @@ from lm_core.errors import (
 from lm_core.evaluation import Evaluator
 from lm_core.examination import restored
 from lm_core.hooks import check_hooks
-from lm_core.initial_weights import as_begun, save_start, weights_begun_with
+from lm_core.initial_weights import save_start, weights_begun_with
 from lm_core.inspection import check_fit
 from lm_core.manifest import describe_world
 from lm_core.memory import memory_explained
@@ -31,6 +31,7 @@ from lm_core.progress import training_progress
 from lm_core.record import LATEST, RunDirectory, default_run_path
 from lm_core.recorded_config import (
     Recorded,
+    as_begun,
     read_record,
     record_sources,
     record_tokenizer,
@@ -115,7 +116,7 @@ def _manifest(request: Request, parts: Parts) -> dict[str, Any]:
             parts.trainer.precision,
         ),
         "command_line": list(request.command_line),
-        "corpus": {"path": corpus.path, "sha256": corpus.sha256, "bytes": corpus.n_bytes},
+        "corpus": corpus.record(),
         "tokenizer": tokenizer,
         **begun_with,
         "config_hash": config_hash(parts.config.values.to_dict(), *digests),

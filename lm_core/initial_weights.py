@@ -9,15 +9,13 @@ import gin
 import torch
 
 from lm_core.config.resolution import ResolvedConfig
-from lm_core.config.statements import Source
 from lm_core.config.training_config import TrainingConfig
 from lm_core.costs import model_arguments
 from lm_core.data.tokenizer import Tokenizer, tokenizer_from_dict
 from lm_core.errors import InputError, LabError, MachineError, shown
 from lm_core.model.transformer import Transformer
-from lm_core.output import warn
 from lm_core.record import RunDirectory
-from lm_core.recorded_config import read_record
+from lm_core.recorded_config import read_record, resolved_path
 from lm_core.results import result_of
 from lm_core.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lm_core.training.checkpoint_folder import newest_sound_checkpoint
@@ -179,24 +177,3 @@ def save_start(
     state |= RunState().to_json()
     tensors = tensors_of_start(model, averages=values.ema_decay is not None)
     save_checkpoint(run.checkpoints, Checkpoint(step=0, state=state, **tensors))
-
-
-def as_begun(config: ResolvedConfig, recorded: str | None) -> ResolvedConfig:
-    """The configuration of a run that goes on, whose beginning is what it was.
-
-    Args:
-        config: From now on.
-        recorded: Where its weights were from; None: they were random.
-    """
-    given = config.values.init_from
-    if given == recorded:
-        return config
-    if given is None or resolved_path(given) != recorded:
-        began = f"began with {recorded}" if recorded else "began with random weights"
-        warn(f"init_from ({config.sources['init_from']}) changes nothing in a run that {began}")
-    return config.with_value("init_from", recorded, Source("the start of the run"))
-
-
-def resolved_path(path: str) -> str:
-    """The path at which weights are found from any working directory, wherever links lead then."""
-    return str(Path(path).expanduser().resolve())

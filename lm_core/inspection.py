@@ -32,6 +32,7 @@ from lm_core.errors import InputError, Problem, nearest, one_line
 from lm_core.output import print_table
 from lm_core.record import RunDirectory
 from lm_core.recorded_config import (
+    as_begun,
     read_record,
     require_same_experiment,
     resolve_upon,
@@ -109,6 +110,7 @@ def show_config(request: Request) -> None:
 def _config_of_run(run: RunDirectory, sources: ConfigSources) -> ResolvedConfig:
     recorded = read_record(run)
     config = resolve_upon(run, sources, _check_hooks, check_fit)
+    config = as_begun(config, recorded.values.init_from)
     # What is shown is what the run is, or would be: no mixture that --resume refuses.
     corpus = None
     if config.values.corpus != recorded.values.corpus:

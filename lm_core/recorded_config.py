@@ -14,8 +14,9 @@ from lm_core.config.statements import Source
 from lm_core.config.training_config import TrainingConfig
 from lm_core.data.bpe import BpeTokenizer, sha256_of, text_of_file
 from lm_core.data.corpus import Corpus
-from lm_core.data.tokenizer import Tokenizer
+from lm_core.data.tokenizer import Tokenizer, depends_on_documents
 from lm_core.errors import InputError, shown
+from lm_core.output import warn
 from lm_core.record import RunDirectory
 
 # So many digits tell two texts apart at sight.
@@ -137,6 +138,27 @@ def resolve_upon(
     return _with_former_values(resolve(base, check_hooks, check_fit))
 
 
+def as_begun(config: ResolvedConfig, recorded: str | None) -> ResolvedConfig:
+    """The configuration of a run that goes on, whose beginning is what it was.
+
+    Args:
+        config: From now on.
+        recorded: Where its weights were from; None: they were random.
+    """
+    given = config.values.init_from
+    if given == recorded:
+        return config
+    if given is None or resolved_path(given) != recorded:
+        began = f"began with {recorded}" if recorded else "began with random weights"
+        warn(f"init_from ({config.sources['init_from']}) changes nothing in a run that {began}")
+    return config.with_value("init_from", recorded, Source("the start of the run"))
+
+
+def resolved_path(path: str) -> str:
+    """The path at which weights are found from any working directory, wherever links lead then."""
+    return str(Path(path).expanduser().resolve())
+
+
 def _with_former_values(config: ResolvedConfig) -> ResolvedConfig:
     """A configuration upon a record, where what an older lab did not record is as it was then."""
     for key, value in _FORMER_VALUES.items():
@@ -168,11 +190,8 @@ def require_same_experiment(
     ]
     differences += _another_tokenizer(run, recorded, config, goes_on=corpus is not None)
     differences += _too_few_steps(run, recorded, config)
-    if corpus is not None and corpus.sha256 != run.manifest["corpus"]["sha256"]:
-        then, now = run.manifest["corpus"]["sha256"], corpus.sha256
-        digests = f"SHA-256 {then[:_SHOWN_DIGITS]}... then, {now[:_SHOWN_DIGITS]}... now"
-        another = f"the text of {corpus.description} is another one than before"
-        differences.append(f"{another} ({digests})")
+    if corpus is not None:
+        differences += _another_text(run.manifest["corpus"], config, corpus)
     if differences:
         lines = "\n  ".join(differences)
         raise InputError(f"{run.path} cannot go on with another configuration:\n  {lines}")
@@ -193,6 +212,17 @@ def _another_tokenizer(
         return []
     digests = f"SHA-256 {then[:_SHOWN_DIGITS]}... then, {found[:_SHOWN_DIGITS]}... now"
     return [f"tokenizer_file: {now} is another tokenizer than before ({digests}) {place}"]
+
+
+def _another_text(record: Mapping[str, Any], config: ResolvedConfig, corpus: Corpus) -> list[str]:
+    with_documents = depends_on_documents(config.values.tokenizer, config.values.split_by)
+    if corpus.is_recorded_in(record, with_documents):
+        return []
+    then, now = record["sha256"], corpus.sha256
+    if then == now:
+        return [f"the text of {corpus.description} is in other documents than before"]
+    digests = f"SHA-256 {then[:_SHOWN_DIGITS]}... then, {now[:_SHOWN_DIGITS]}... now"
+    return [f"the text of {corpus.description} is another one than before ({digests})"]
 
 
 def _too_few_steps(run: RunDirectory, recorded: Recorded, config: ResolvedConfig) -> list[str]:

@@ -169,9 +169,11 @@ WRONG = {
     "data_order": [*WRONG_FOR_ALL, None, "shuffle", "epochs"],
 }
 # For each key a value that is not the default, and may stand beside the defaults of all others, but
-# for early_stopping_evaluations, which needs an eval_cadence; where there is none here, it is 77.
+# for early_stopping_evaluations, which needs an eval_cadence, and tokenizer_file, which needs
+# tokenizer bpe; where there is none here, it is 77.
 ANOTHER_VALUE = {
     "vocab_size": 5000,
+    "tokenizer_file": "tokenizer.json",
     "n_heads": 8,
     "d_model": 512,
     "position": "rope",

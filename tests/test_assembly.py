@@ -1,5 +1,7 @@
 """From a configuration to its text, in this process."""
 
+import gzip
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -8,7 +10,8 @@ import pytest
 from lm_core import assembly, examination, experiment, planning
 from lm_core.config.resolution import resolve
 from lm_core.data.corpus import load_corpus
-from lm_core.data.token_store import encode_corpus
+from lm_core.data.token_store import encode_corpus, encode_split
+from lm_core.errors import InputError
 from tests.tiny_run import looking_at, request
 
 
@@ -26,9 +29,9 @@ def treat_files_as_large(monkeypatch, tmp_path):
     """Makes every file a large corpus, whose tokens are kept."""
     monkeypatch.setenv("LM_CORE_CACHE", str(tmp_path / "cache"))
     for module in (assembly, examination):
-        for function in (load_corpus, encode_corpus):
+        for function in (load_corpus, encode_corpus, encode_split):
             alike = partial(function, largest_in_memory=10)
-            monkeypatch.setattr(module, function.__name__, alike)
+            monkeypatch.setattr(module, function.__name__, alike, raising=False)
 
 
 def damage(folder):
@@ -79,3 +82,68 @@ def test_a_run_on_a_large_corpus_is_that_on_a_small_one(tmp_path, capsys, monkey
     experiment.train(replace(request(tmp_path, **table), run_dir=tmp_path / "again"))
     assert capsys.readouterr().out.splitlines()[-2] == in_memory
     assert list((tmp_path / "cache").glob("*.tokens"))
+
+
+def write_documents(folder, documents):
+    """A folder of JSON lines, compressed and not, and of text."""
+    folder.mkdir()
+    lines = [json.dumps({"content": document}) + "\n" for document in documents]
+    (folder / "a.jsonl").write_text("".join(lines[::2]))
+    (folder / "b.json.gz").write_bytes(gzip.compress("".join(lines[1::2]).encode()))
+    (folder / "c.txt").write_text("a text among them\n" * 3)
+    return folder
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+@pytest.mark.parametrize("kind", ["byte", "char"])
+def test_a_run_on_documents_is_planned_trained_gone_on_with_and_evaluated(
+    tmp_path, monkeypatch, capsys, is_large, kind
+):
+    if is_large:
+        treat_files_as_large(monkeypatch, tmp_path)
+    documents = [f"Document {number}, which is short" for number in range(60)]
+    folder = write_documents(tmp_path / "data", documents)
+    table = {
+        "load_corpus__path": str(folder),
+        "load_corpus__text_key": "content",
+        "split_corpus__split_by": "document",
+        "split_corpus__train_ratio": 0.7,
+        "Tokenizer__kind": kind,
+    }
+    planning.plan(request(tmp_path, **table))
+    experiment.train(request(tmp_path, **table))
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())["corpus"]
+    assert manifest["documents"]["number"] == 61
+    assert manifest["bytes"] == sum(map(len, documents)) + 54
+    more = {**table, "Trainer__max_steps": 5}
+    experiment.train(request(tmp_path, resume=True, **more))
+    trained = capsys.readouterr().out
+    examination.evaluate(looking_at(tmp_path))
+    assert f"final {capsys.readouterr().out.splitlines()[-1]}" in trained.splitlines()
+    examination.evaluate(looking_at(tmp_path, corpus=str(folder / "b.json.gz")))
+    assert "b.json.gz, " in capsys.readouterr().out
+    (folder / "c.txt").rename(folder / "0.txt")
+    for act in (
+        partial(experiment.train, request(tmp_path, resume=True, **more)),
+        partial(examination.evaluate, looking_at(tmp_path)),
+    ):
+        with pytest.raises(InputError, match="another one than"):
+            act()
+
+
+def test_the_same_text_in_other_documents_is_another_experiment_where_they_matter(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in "abcdef":
+        (folder / f"{name}.txt").write_text(f"what is in {name} " * 30)
+    table = {"load_corpus__path": str(folder), "split_corpus__split_by": "document"}
+    experiment.train(request(tmp_path, **table))
+    by_position = request(tmp_path, load_corpus__path=str(folder))
+    experiment.train(replace(by_position, run_dir=tmp_path / "by position"))
+    (folder / "a.txt").write_text((folder / "a.txt").read_text() + (folder / "b.txt").read_text())
+    (folder / "b.txt").unlink()
+    with pytest.raises(InputError, match="is in other documents than before"):
+        experiment.train(request(tmp_path, resume=True, **table))
+    with pytest.raises(InputError, match="is another one than"):
+        examination.evaluate(looking_at(tmp_path))
+    experiment.train(replace(by_position, run_dir=tmp_path / "by position", resume=True))

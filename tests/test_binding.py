@@ -72,14 +72,24 @@ def test_constructors_receive_the_values():
 def test_functions_receive_the_values():
     bind(resolved(train_ratio=0.5, tokenizer="byte"))
     assert split_corpus(load_corpus()).train_ratio == 0.5
-    assert build_tokenizer(load_corpus()).kind == "byte"
+    assert build_tokenizer(split_corpus(load_corpus())).kind == "byte"
+
+
+def test_the_tokenizer_receives_the_values(tmp_path):
+    bind(resolved(tokenizer="bpe", vocab_size=300))
+    tokenizer = build_tokenizer(split_corpus(load_corpus()))
+    assert (tokenizer.kind, tokenizer.vocab_size) == ("bpe", 300)
+    (tmp_path / "tokenizer.json").write_text(tokenizer.json)
+    gin.clear_config()
+    bind(resolved(tokenizer="bpe", tokenizer_file=str(tmp_path / "tokenizer.json")))
+    assert build_tokenizer(split_corpus(load_corpus())) == tokenizer
 
 
 def trainer_of(**values):
     """A trainer as the wiring builds it, of a model that is small, and what it did when."""
     sizes = {"d_model": 8, "n_heads": 2, "d_ff": 8, "max_seq_len": 8, "n_layers": 1}
     bind(resolved(**{**sizes, **values}))
-    tokenizer = build_tokenizer(load_corpus())
+    tokenizer = build_tokenizer(split_corpus(load_corpus()))
     evaluated, sampled = [], []
     trainer = Trainer(
         Transformer(tokenizer.vocab_size),
@@ -99,7 +109,7 @@ def test_the_sampler_receives_the_values():
         sampling_top_k=3,
         sampling_top_p=0.5,
     )
-    tokenizer = build_tokenizer(load_corpus())
+    tokenizer = build_tokenizer(split_corpus(load_corpus()))
     sampler = Sampler(Transformer(tokenizer.vocab_size), tokenizer)
     names = ("temperature", "prompt", "max_length", "seed", "top_k", "top_p")
     assert [getattr(sampler, name) for name in names] == [0.25, "Ab", 5, 9, 3, 0.5]

@@ -247,7 +247,7 @@ def test_what_is_no_file_is_refused(tmp_path, monkeypatch):
         read_tokenizer_file(str(tmp_path / "pipe"))
     monkeypatch.setattr(bpe, "_LARGEST_FILE", 10)
     (tmp_path / "large.json").write_bytes(b" " * 11)
-    with pytest.raises(InputError, match="larger than"):
+    with pytest.raises(InputError, match="has more than 10 bytes"):
         read_tokenizer_file(str(tmp_path / "large.json"))
 
 

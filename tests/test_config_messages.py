@@ -68,7 +68,7 @@ REFERENCE = "is a reference; a hyperparameter takes a plain value"
         (
             "tokenizer: Byte",
             "1: tokenizer: 'Byte' is an unknown tokenizer; did you mean byte? "
-            "(allowed: ascii, char or byte)",
+            "(allowed: ascii, char, byte or bpe)",
         ),
         ("corpus: ''", "1: corpus: '' is empty (allowed: a text, not empty, or null)"),
         ("sampling_prompt: ''", "1: sampling_prompt: '' is empty (allowed: a text, not empty)"),

@@ -47,10 +47,14 @@ def test_two_files_are_compared_side_by_side(folder, capsys):
     ]
 
 
+# What must stand beside a key, in both files.
+NEEDED = {"early_stopping_evaluations": "eval_cadence: 5\n", "tokenizer_file": "tokenizer: bpe\n"}
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_a_difference_in_any_hyperparameter_is_shown(folder, capsys, key):
     value = ANOTHER_VALUE.get(key, 77)
-    needed = "eval_cadence: 5\n" if key == "early_stopping_evaluations" else ""
+    needed = NEEDED.get(key, "")
     (folder / "my.yaml").write_text(f"{key}: {yaml_value(value)}\n{needed}")
     (folder / "other.yaml").write_text(needed or "{}")
     inspection.show_difference(replace(asked(compared=("my.yaml", "other.yaml")), format="json"))

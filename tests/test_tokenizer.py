@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lm_core.data import text_files
 from lm_core.data.corpus import load_corpus
+from lm_core.data.splitting import split_corpus
 from lm_core.data.text_files import Block
 from lm_core.data.token_store import encode_corpus
 from lm_core.data.tokenizer import (
@@ -86,14 +87,14 @@ def test_tokenizers_that_encode_differently_are_not_equal():
 
 def test_the_configured_kind_is_built(tmp_path):
     corpus = corpus_of(tmp_path, "banana")
-    assert isinstance(build_tokenizer(corpus), AsciiTokenizer)
-    assert isinstance(build_tokenizer(corpus, kind="byte"), ByteTokenizer)
-    assert build_tokenizer(corpus, kind="char") == CharTokenizer("abn")
+    assert isinstance(build_tokenizer(split_corpus(corpus)), AsciiTokenizer)
+    assert isinstance(build_tokenizer(split_corpus(corpus), kind="byte"), ByteTokenizer)
+    assert build_tokenizer(split_corpus(corpus), kind="char") == CharTokenizer("abn")
 
 
 def test_an_unknown_kind_lists_those_that_exist(tmp_path):
-    with pytest.raises(ValueError, match=r"did you mean byte\? \(there are ascii, char, byte\)"):
-        build_tokenizer(corpus_of(tmp_path, "x"), kind="bytes")
+    with pytest.raises(ValueError, match=r"mean byte\? \(there are ascii, char, byte, bpe\)"):
+        build_tokenizer(split_corpus(corpus_of(tmp_path, "x")), kind="bytes")
 
 
 def test_a_character_that_ascii_lacks_is_told_with_its_place(tmp_path):
@@ -151,7 +152,7 @@ def test_encoding_in_blocks_is_encoding_the_whole(tmp_path_factory, text, size):
     corpus = corpus_of(tmp_path_factory.mktemp("text"), text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_files, "_BLOCK_BYTES", size)
-        for tokenizer in (ByteTokenizer(), build_tokenizer(corpus, "char")):
+        for tokenizer in (ByteTokenizer(), build_tokenizer(split_corpus(corpus), "char")):
             assert np.array_equal(encode_corpus(corpus, tokenizer), tokenizer.encode(text))
 
 

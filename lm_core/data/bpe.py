@@ -172,8 +172,8 @@ def text_of_file(path: str | Path) -> str:
         raise InputError(f"{where} is not UTF-8 text") from error
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{where} cannot be read: {reason_of(error)}") from error
-    limit = f"larger than {_LARGEST_FILE // 2**20} MiB"
-    raise InputError(f"{where} is {limit}, which no tokenizer.json is")
+    limit = f"more than {_LARGEST_FILE:,} bytes"
+    raise InputError(f"{where} has {limit}, which no tokenizer.json has")
 
 
 def sha256_of(text: str) -> str:

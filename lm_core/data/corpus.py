@@ -6,9 +6,10 @@ import importlib
 import os
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gin
 
@@ -65,6 +66,25 @@ class Corpus:
     def description(self) -> str:
         """What to call it in a message."""
         return BUILT_IN if self.path is None else self.path
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest says of it, as plain data."""
+        n_documents, lengths = self.documents[:2]
+        documents = {"number": n_documents, "lengths": lengths}
+        text = {"path": self.path, "sha256": self.sha256, "bytes": self.n_bytes}
+        return {**text, "documents": documents}
+
+    def is_recorded_in(self, record: Mapping[str, Any], with_documents: bool) -> bool:
+        """Whether a manifest speaks of this text.
+
+        Args:
+            record: What it says, as ``record`` has it, or an older lab, which counted no documents.
+            with_documents: Whether the same text in other documents is another one.
+        """
+        is_same = record["sha256"] == self.sha256
+        if with_documents and "documents" in record:
+            is_same &= record["documents"] == self.record()["documents"]
+        return is_same
 
     @property
     def joint(self) -> bytes:

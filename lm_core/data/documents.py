@@ -21,11 +21,11 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # An object may have many keys; a message shows so many of them.
 _KEYS_SHOWN = 8
 # So much of a document decides whether it is held out. Headers and licences are shorter.
-_KEY_BYTES = 2**16
+_BEGINNING_BYTES = 2**16
 # Bits of a document's key.
 KEY_BITS = 64
-# The lengths of documents are counted in so many bytes.
-_LENGTH_BYTES = 8
+# Bytes of a number of 64 bits, such as a document's key or its length.
+_NUMBER_BYTES = 8
 
 
 def documents_of(
@@ -114,7 +114,7 @@ def key_of(beginning: bytes) -> int:
     Args:
         beginning: The first block of a document.
     """
-    digest = hashlib.blake2b(beginning[:_KEY_BYTES], digest_size=KEY_BITS // 8)
+    digest = hashlib.blake2b(beginning[:_BEGINNING_BYTES], digest_size=_NUMBER_BYTES)
     return int.from_bytes(digest.digest(), "little")
 
 
@@ -151,7 +151,7 @@ class DocumentCounter:
         self._n_bytes += len(block.data)
         if block.ends_document:
             self._n_documents += 1
-            self._lengths.update(self._n_bytes.to_bytes(_LENGTH_BYTES, "little"))
+            self._lengths.update(self._n_bytes.to_bytes(_NUMBER_BYTES, "little"))
             self._n_bytes = 0
 
     def found(self) -> Documents:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lm_core.data.cache_folder import LARGEST_IN_MEMORY
 from lm_core.data.characters import SURROGATES, CharacterNumbers, UnknownCharacterError
-from lm_core.data.splitting import Split
+from lm_core.data.splitting import POSITION, Split
 from lm_core.data.text_files import Block, blocks_of, check_text
 from lm_core.errors import InputError, shown, unknown
 
@@ -243,6 +243,17 @@ class CharTokenizer(Tokenizer):
 # The kind of ``bpe.BpeTokenizer``, whose module stands on this one.
 _BPE = "bpe"
 _CLASSES = {cls.kind: cls for cls in (AsciiTokenizer, CharTokenizer, ByteTokenizer)}
+
+
+def depends_on_documents(kind: str, split_by: str) -> bool:
+    """Whether what is learned of one text would be another with the same text in other documents.
+
+    Args:
+        kind: Which tokenizer.
+        split_by: As of ``split_corpus``.
+    """
+    # No word of bpe reaches from one document into the next.
+    return split_by != POSITION or kind == _BPE or not _CLASSES[kind].is_context_free
 
 
 def _require_kind(cls: type[Tokenizer], data: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ def watch():
 before, peaks = anonymous(), []
 threading.Thread(target=watch, daemon=True).start()
 corpus = load_corpus(sys.argv[1])
-tokenizer = build_tokenizer(corpus, sys.argv[2])
+tokenizer = build_tokenizer(split_corpus(corpus), sys.argv[2])
 training, validation = encode_split(split_corpus(corpus), tokenizer)
 RandomBatches(training, 16, 256, 1).batch(0)
 tokenizer.count_bytes(validation)
