@@ -34,8 +34,9 @@ _ACTIVATIONS = {
     "gelu_fast": "gelu_tanh",
     "relu2": "relu_squared",
 }
-# Where numbers are zeroed in training, and which share of them where a folder does not tell.
+# Where numbers are zeroed in training.
 _DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
+# Which share of them, where a folder does not tell: transformers takes this.
 _USUAL_DROPOUT = 0.1
 # The hidden layer of the MLPs, in widths of the residual stream, where a folder does not tell.
 _USUAL_EXPANSION = 4

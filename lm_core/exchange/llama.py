@@ -28,6 +28,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 }
 # The rates of rotation, which early versions of transformers saved among the weights.
 IGNORED = (".rotary_emb.inv_freq",)
+# The share of a head that is rotated: all of it.
+_WHOLE = 1.0
 # What transformers takes for the epsilon of the norms where a folder does not tell.
 _USUAL_EPSILON = 1e-6
 
@@ -117,7 +119,7 @@ def _require_plain_rotation(config: Fields) -> None:
             told.append(Fields(table, f"{config.place}: {name}"))
     for table in told:
         table.require("rope_theta", float(BASE), why)
-        table.require("partial_rotary_factor", 1.0, why)
+        table.require("partial_rotary_factor", _WHOLE, why)
     for table in told[1:]:
         # Early versions called it by its second name.
         for name in ("rope_type", "type"):

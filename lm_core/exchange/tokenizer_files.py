@@ -16,18 +16,15 @@ from lm_core.data.tokenizer import (
     Tokenizer,
     tokenizer_from_dict,
 )
+from lm_core.data.tokenizer_json import byte_of_character
 from lm_core.errors import InputError
 from lm_core.exchange.json_files import read_bounded
 
 TOKENIZER_FILE = "tokenizer.json"
 # Those of the largest vocabularies that are in use have some 20 megabytes.
 _LARGEST_FILE = 64 * 2**20
-# The bytes that are written as the character of their number (GPT-2's table, which all byte-level
-# tokenizers share); the others are written as characters from the second number on.
-_WRITTEN_AS_THEMSELVES = (range(0x21, 0x7F), range(0xA1, 0xAD), range(0xAE, 0x100))
-_FIRST_STAND_IN = 0x100
-# Values of a byte.
-_N_BYTES = 256
+# The version of the format, which has never had another.
+_VERSION = "1.0"
 # What a tokenizer of ours says about itself, beside its model.
 _STEPS = ("normalizer", "pre_tokenizer", "decoder", "added_tokens")
 # Of its model, what decides about tokens.
@@ -81,8 +78,9 @@ def tokenizer_json(tokenizer: Tokenizer) -> str:
         vocab = {character: token for token, character in enumerate(tokenizer.characters)}
         table = _table(vocab, None, {"type": "Fuse"})
     elif isinstance(tokenizer, ByteTokenizer):
-        stand_ins = _stand_ins()[: tokenizer.vocab_size]
-        vocab = {character: token for token, character in enumerate(stand_ins)}
+        # In the order of tokens, which are the bytes.
+        pairs = sorted(byte_of_character().items(), key=lambda pair: pair[1])
+        vocab = dict(pairs[: tokenizer.vocab_size])
         table = _table(vocab, dict(_BYTE_LEVEL), dict(_BYTE_LEVEL))
     else:
         raise InputError(f"there is no tokenizer.json for the {tokenizer.kind} tokenizer")
@@ -92,7 +90,7 @@ def tokenizer_json(tokenizer: Tokenizer) -> str:
 def _table(vocab: dict[str, int], splits: Any, joins: Any) -> dict[str, Any]:
     """A tokenizer that merges nothing: each character is a token."""
     return {
-        "version": "1.0",
+        "version": _VERSION,
         "truncation": None,
         "padding": None,
         "added_tokens": [],
@@ -113,18 +111,6 @@ def _table(vocab: dict[str, int], splits: Any, joins: Any) -> dict[str, Any]:
             "merges": [],
         },
     }
-
-
-def _stand_ins() -> list[str]:
-    """The character that stands for each byte, in the order of bytes."""
-    found, n_others = [], 0
-    for byte in range(_N_BYTES):
-        if any(byte in numbers for numbers in _WRITTEN_AS_THEMSELVES):
-            found.append(chr(byte))
-        else:
-            found.append(chr(_FIRST_STAND_IN + n_others))
-            n_others += 1
-    return found
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
