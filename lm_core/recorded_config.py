@@ -80,7 +80,7 @@ def recorded_tokenizer(run: RunDirectory) -> Tokenizer | None:
     if needed is None:
         return None
     try:
-        text = text_of_file(run.tokenizer)
+        text = text_of_file(run.tokenizer, str(run.tokenizer))
     except InputError as error:
         raise InputError(f"{error.message}; the run cannot go on without it") from error
     if sha256_of(text) != needed:

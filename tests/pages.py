@@ -22,6 +22,7 @@ PAGES = [
     "docs/architecture.md",
     "docs/comparing.md",
     "docs/exchange.md",
+    "docs/data.md",
     "docs/hooks.md",
     "docs/hyperparameter-audit.md",
     "docs/hyperparameter-audit-summary.md",

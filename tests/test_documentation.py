@@ -135,6 +135,18 @@ def test_every_command_about_comparisons_works(main):
         assert code == 0, (arguments, errors)
 
 
+def test_every_command_about_data_works_on_the_data_of_the_page(project, main):
+    (program,) = [body for language, body in blocks("docs/data.md") if language == "python"]
+    subprocess.run([sys.executable, "-c", "\n".join(program)], cwd=project, check=True)
+    assert len(commands("docs/data.md")) == 4
+    losses = []
+    for arguments in commands("docs/data.md"):
+        code, output, errors = main(shortened(arguments))
+        assert code == 0, (arguments, errors)
+        losses += [line.split("loss: ")[1] for line in output if "validation loss: " in line]
+    assert losses[0] == losses[1] != losses[2]
+
+
 BROUGHT_ABOUT_BY = {
     "unknown hyperparameter; did you mean ...?": {"a.yaml": "n_layer: 3"},
     "'3e-4' is a text": {"a.yaml": "learning_rate: '3e-4'"},

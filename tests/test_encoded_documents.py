@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_core.data import text_files
+from lm_core.data import digest_thread, text_files
 from lm_core.data.corpus import load_corpus
 from lm_core.data.splitting import Split
 from lm_core.data.token_store import encode_corpus, encode_split
@@ -165,17 +165,18 @@ def test_an_unknown_character_in_a_compressed_text_is_told_by_its_line(tmp_path,
         encode_corpus(load_corpus(str(tmp_path)), AsciiTokenizer())
 
 
-def test_many_small_documents_take_little_memory(tmp_path):
-    corpus = lines(tmp_path, ["ab"] * 200_000)
+def test_many_small_documents_take_little_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(digest_thread, "_FEWEST_BYTES", 2**10)
+    corpus = lines(tmp_path, ["ab"] * 30_000)
     tracemalloc.start()
     try:
         tokens = encode_corpus(corpus, ByteTokenizer())
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert len(tokens) == 600_000
-    # As arrays, one for each document, they would take 20 MiB and more.
-    assert peak < 10 * 2**20
+    assert len(tokens) == 90_000
+    # As arrays, one for each document, they would take more than a hundred bytes each.
+    assert peak < 2.5 * 2**20
 
 
 # Loads a text and encodes it, and notes each block that it encodes; may die at the second.

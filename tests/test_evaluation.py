@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from lm_core.data.bpe_training import train_bpe
 from lm_core.data.tokenizer import ByteTokenizer, CharTokenizer
 from lm_core.evaluation import Evaluator
 from lm_core.model.transformer import Transformer
@@ -80,6 +81,29 @@ def test_bits_per_byte_count_the_bytes_of_the_targets():
     expected = result.loss * result.n_targets / math.log(2) / n_bytes
     assert result.bits_per_byte == pytest.approx(expected, rel=1e-12)
     assert result.perplexity == pytest.approx(math.exp(result.loss))
+
+
+def uniform(vocab_size):
+    """A model that gives every token the same probability."""
+    built = model(vocab_size)
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.zero_()
+    return built
+
+
+def test_bits_per_byte_compare_across_tokenizers():
+    text = "The naïve café’s cat, and the mat.\n" * 30  # noqa: RUF001
+    by_bytes = Evaluator(uniform(256), tokens_of(text), ByteTokenizer())()
+    assert by_bytes.bits_per_byte == pytest.approx(8, rel=1e-6)
+    tokenizer = train_bpe([[text]], 300)
+    tokens = np.append(tokenizer.encode(text), tokenizer.separator)
+    by_bpe = Evaluator(uniform(300), tokens, tokenizer)()
+    # The first token is no target; the end of the text is one, and stands for no byte.
+    n_bytes = len(text.encode()) - tokenizer.count_bytes(tokens[:1])
+    by_hand = math.log2(300) * (len(tokens) - 1) / n_bytes
+    assert by_bpe.bits_per_byte == pytest.approx(by_hand, rel=1e-6)
+    assert by_bpe.bits_per_byte < by_bytes.bits_per_byte
 
 
 def test_bytes_are_counted_at_the_first_evaluation_and_never_again():

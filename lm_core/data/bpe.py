@@ -157,13 +157,17 @@ def read_tokenizer_file(path: str) -> BpeTokenizer:
         raise InputError(f"{place}{error.message}") from error
 
 
-def text_of_file(path: str | Path) -> str:
+def text_of_file(path: str | Path, where: str | None = None) -> str:
     """The content of a ``tokenizer.json``.
+
+    Args:
+        path: The file.
+        where: What to call it in a message; None: the hyperparameter and the path.
 
     Raises:
         InputError: It cannot be read, or is no text, or far too large; names it.
     """
-    where = f"tokenizer_file: {str(path)!r}"
+    where = where or f"tokenizer_file: {str(path)!r}"
     try:
         data = _content(Path(path).expanduser())
         if len(data) <= _LARGEST_FILE:
