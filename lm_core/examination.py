@@ -119,7 +119,10 @@ def restored(checkpoint: Checkpoint, config: ResolvedConfig) -> tuple[Transforme
         model, tokenizer = restored_model(checkpoint)
         model.to(_device_here(config))
     with sources_named(config):
-        Hooks(config.values.hooks, model).load_state(checkpoint.hooks)
+        hooks = Hooks(config.values.hooks, model)
+        if checkpoint.step:
+            # Before the first step, hooks are as they are made, and nothing of them was saved.
+            hooks.load_state(checkpoint.hooks)
     return model.eval(), tokenizer
 
 

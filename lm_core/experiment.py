@@ -71,11 +71,11 @@ def train(request: Request) -> None:
         with StopSignals() as signals:
             if run is None:
                 run = _create_run(request, parts, manifest, lock)
-                if parts.data.initial is not None:
-                    save_start(run, parts.trainer.model, parts.data.tokenizer, parts.config.values)
             with _ending_recorded(run, parts.trainer), failures_told(parts.trainer):
                 if recorded is not None:
                     run.update_manifest(**goes_on)
+                elif parts.data.initial is not None:
+                    save_start(run, parts.trainer.model, parts.data.tokenizer, parts.config.values)
                 signals.let_through()
                 if recorded is not None:
                     go_on(run, recorded, parts.config, parts.trainer, manifest)

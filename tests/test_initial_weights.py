@@ -7,11 +7,14 @@ import shutil
 import pytest
 import torch
 
-from lm_core import experiment
+from benchmarks import stateful_hooks  # noqa: F401 -- makes its hooks known
+from lm_core import examination, experiment
+from lm_core.config.resolution import ConfigSources
 from lm_core.data.tokenizer import ByteTokenizer
 from lm_core.errors import InputError, MachineError
 from lm_core.initial_weights import load_initial_weights
 from lm_core.record import RunDirectory
+from lm_core.request import Request
 from lm_core.training.checkpoint import load_checkpoint
 from tests import tiny_run
 
@@ -145,6 +148,34 @@ def test_the_tokenizer_is_the_other_s_whatever_the_text_has(folder):
         folder, name="c", source="chars", load_corpus__path=str(folder / "three.txt"), **char
     )
     assert "the char tokenizer has no 'x'" in message
+
+
+def test_hooks_that_keep_something_begin_as_they_are_made(folder):
+    looks = {"name": "faults_counts_looks", "sites": "embedding"}
+    hooks = {"forward": [looks], "update": [{"name": "faults_running_mean"}]}
+    kept = {"Trainer__hooks": hooks, "Trainer__seed": 5}
+    whole = begin(folder, "whole", **kept)
+    run = begin(folder, **kept)
+    shutil.rmtree(run.checkpoints / "step-00000003")
+    run.update_manifest(saved_step=None, outcome="running")
+    examination.evaluate(Request(ConfigSources(), run_dir=run.path))
+    begin(folder, resume=True, **kept)
+    assert equal(weights(run, 3), weights(whole, 3))
+
+
+def test_a_disk_that_is_full_at_the_start_is_how_the_run_ended(folder, monkeypatch):
+    def fails(*arguments):
+        raise MachineError("the disk is full")
+
+    monkeypatch.setattr(experiment, "save_start", fails)
+    with pytest.raises(MachineError, match="the disk is full; when that is mended, --resume"):
+        begin(folder)
+    manifest = RunDirectory.open(folder / "b").manifest
+    assert (manifest["outcome"], manifest["reason"]) == ("failed", manifest["reason"])
+    assert "the disk is full" in manifest["reason"]
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert begin(folder, resume=True).manifest["outcome"] == "completed"
 
 
 def test_going_on_needs_the_source_no_more(folder):

@@ -98,7 +98,10 @@ def test_a_model_is_imported_trained_further_and_exported(family, tmp_path):
 def test_the_plan_of_a_run_that_begins_elsewhere_is_told(tmp_path):
     run(*TINY, "--max_steps=2", "--run_dir=a", cwd=tmp_path, check=0)
     init = "--gin.load_initial_weights.path=a"
-    run("--mode=plan", *TINY, init, cwd=tmp_path, check=0)
+    plan = run("--mode=plan", *TINY, init, cwd=tmp_path, check=0).stdout
+    assert plan.split("\n")[0].split() == ["begins", "with", "step", "2", "of", str(tmp_path / "a")]
+    plan = run("--mode=plan", *TINY, init, "--format=json", cwd=tmp_path, check=0).stdout
+    assert json.loads(plan)["init_from"]["sha256"]
     shown = run("--mode=config", *TINY, init, cwd=tmp_path, check=0).stdout
     assert re.search(r"^\* +init_from +\"a\" +null +--gin_bindings$", shown, re.M)
     wrong = run("--mode=plan", *TINY, init, "--gin.Transformer.d_ff=8", cwd=tmp_path, check=2)
