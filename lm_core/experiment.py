@@ -74,7 +74,7 @@ def train(request: Request) -> None:
             with _ending_recorded(run, parts.trainer), failures_told(parts.trainer):
                 if recorded is not None:
                     run.update_manifest(**goes_on)
-                elif parts.data.initial is not None:
+                if parts.data.initial is not None and parts.trainer.saved_step is None:
                     save_start(run, parts.trainer.model, parts.data.tokenizer, parts.config.values)
                 signals.let_through()
                 if recorded is not None:
