@@ -52,6 +52,7 @@ from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError, LabError, MachineError, StoppedAtOnce, StoppedError, one_line
 from lm_core.machine import set_up_process
 from lm_core.output import let_go, say
+from lm_core.parallel.world import leave_the_word, world_here
 from lm_core.request import Request
 from lm_core.training.signals import SIGNALS, stop_at_once_on_signals
 
@@ -140,8 +141,15 @@ def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
         raise MachineError("the working directory is no longer there; change to another") from error
     set_up_process()
     import_modules(values.allow_gin_import)
+    world = world_here()
+    if values.mode == "search" and not world.is_alone:
+        message = "--mode=search starts processes of its own, and cannot be one of several itself"
+        raise InputError(f"{message}: start it without torchrun (--workers runs trials at once)")
+    if values.mode != "train" and not world.is_first:
+        # The first process does alone what is not training.
+        return
     request = request_of(values, bare)
-    if values.mode in ("train", "plan") and not values.resume:
+    if values.mode in ("train", "plan") and not values.resume and world.is_first:
         # What is wrong with the configuration is told before PyTorch, a second later, is there.
         inspection.check(request.config)
     looks = {"config": inspection.show_config, "diff": inspection.show_difference}
@@ -203,6 +211,7 @@ def main(arguments: Sequence[str]) -> int:
         return error.exit_code
     except LabError as error:
         say(told(error), sys.stderr)
+        leave_the_word()
         return error.exit_code
     except KeyboardInterrupt as error:
         say("stopped at once", sys.stderr)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lm_core.assembly import build, completed
+from lm_core.assembly import build_trainer, completed, load_data
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument, resolve
 from lm_core.record import RunDirectory
 from lm_core.training.trainer import Trainer
@@ -54,7 +54,8 @@ def main() -> None:
     Trainer.train_step = timed(Trainer.train_step, steps)
     Trainer._save = timed(Trainer._save, saves)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        trainer = build(completed(resolve(sources))).trainer
+        config = completed(resolve(sources))
+        trainer = build_trainer(config, load_data(config))
         run = RunDirectory.create(Path(folder) / "run", "", "", {"corpus": {"sha256": ""}})
         trainer.train(run)
         newest = max(run.checkpoints.iterdir())

@@ -135,6 +135,11 @@ def print_result(
     for name, value in (facts or {}).items():
         print(f"{name}: {shown(value)}")
     print()
+    print_table(rows)
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints cells by the name of their column, the same names in every row."""
     table = [list(rows[0]), *([shown(cell) for cell in row.values()] for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     for line in table:

@@ -1,127 +1,232 @@
-"""Measures how the time of a training step grows with width, depth, length and batch.
+"""Measures what several processes gain, what exact_reduction costs, and what bounds a cluster.
 
-    python -m benchmarks.scaling --plot=scaling.svg
+    python -m benchmarks.scaling --config=default.yaml
 
-One size at a time leaves the default configuration. The exponent is the slope of the line that fits
-time against size best, both in logarithms: 1 is in proportion, 2 with the square. Beside it stands
-that of the arithmetic, which time follows where nothing else costs.
+Each case is a group of processes with a model of its own, which waits while the others have their
+turn, and takes the same steps on the same batches. Messages between processes are measured apart.
+From both follows what a step would take on more machines: its computation divided by their number,
+and a message as long as the gradient, which each sends and gets twice, but for its own share, in
+rings (Patarasu and Yuan 2009, "Bandwidth optimal all-reduce algorithms", section 4).
 """
 
+import multiprocessing
+import os
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
-from benchmarks.harness import arguments, matrix_rate, print_result, take_turns, world
-from lm_core.compute import DTYPES, chosen_device, chosen_precision
+from benchmarks.harness import arguments, median_ratio, print_result, print_table, take_turns, world
+from lm_core.config.resolution import ConfigSources, FileArgument, resolve
 from lm_core.config.training_config import TrainingConfig
-from lm_core.costs import flops_a_step
-from lm_core.machine import keep_freed_memory
+from lm_core.costs import count_parameters, model_arguments
+from lm_core.machine import set_up_process
 from lm_core.model.transformer import Transformer
+from lm_core.parallel.group import Group
+from lm_core.parallel.world import World
 from lm_core.training.trainer import Trainer
 
-REPETITIONS = 5
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+REPETITIONS = 9
 VOCAB_SIZE = 128
-# The sizes along each axis; the default configuration lies on each of them.
-AXES = {
-    "width": (128, 256, 512, 1024),
-    "depth": (2, 4, 8, 16),
-    "length": (64, 128, 256, 512, 1024, 2048),
-    "batch": (1, 4, 16, 64),
-}
-# A head stays as wide as in the default configuration, and the hidden layer as many times wider.
-HEAD_WIDTH = 64
-HIDDEN_FACTOR = 4
-FIGURE_INCHES = (8.0, 6.0)
+STEPS_A_TURN = 3
+# All-reduces of a message in a turn: those of a number are over in a moment.
+MESSAGES_A_TURN = 20
+FLOAT_BYTES = 4
+# What connects machines, in bytes a second: Ethernet of 1, 10 and 100 Gbit/s.
+NETWORKS = {"1 Gbit/s": 1.25e8, "10 Gbit/s": 1.25e9, "100 Gbit/s": 1.25e10}
+MACHINES = (2, 4, 8, 16, 64)
+CONTEXT = multiprocessing.get_context("spawn")
 
 
-def changes(axis: str, size: int) -> dict[str, int]:
-    """What a size along an axis changes in the default configuration."""
-    if axis == "width":
-        return {"d_model": size, "n_heads": size // HEAD_WIDTH, "d_ff": HIDDEN_FACTOR * size}
-    return {{"depth": "n_layers", "length": "max_seq_len", "batch": "batch_size"}[axis]: size}
+class Case(NamedTuple):
+    """A group of processes: how many, with how many threads each, and how they share the work."""
+
+    n_processes: int
+    n_threads: int
+    settings: dict[str, Any]
 
 
-def exponent(sizes: Sequence[int], costs: Sequence[float]) -> float:
-    """The slope of the best line through the logarithms."""
-    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
+def cases(n_cores: int) -> dict[str, Case]:
+    """What is compared, by name."""
+    exact = {"exact_reduction": True}
+    return {
+        "1 process, 1 thread": Case(1, 1, {}),
+        f"1 process, {n_cores} threads": Case(1, n_cores, {}),
+        "2 processes, ddp": Case(2, 1, {"parallelism": "ddp"}),
+        "2 processes, fsdp": Case(2, 1, {"parallelism": "fsdp"}),
+        "1 process, exact": Case(1, 1, exact),
+        "2 processes, exact": Case(2, 1, exact),
+    }
 
 
-def measured(axis: str, precision: str, repetitions: int) -> list[dict[str, Any]]:
-    """Seconds and arithmetic of a step for each size of an axis."""
+def connected(case: Case, rank: int, port: int) -> Group:
+    """The group of a process, connected where there are others."""
+    group = Group(World(rank, case.n_processes, rank, case.n_processes))
+    if not group.is_alone:
+        store = torch.distributed.TCPStore("localhost", port, None, rank == 0)
+        torch.distributed.init_process_group(
+            "gloo", store=store, rank=rank, world_size=case.n_processes
+        )
+    return group
+
+
+def work(
+    pipe: Connection, case: Case, rank: int, port: int, values: dict[str, Any], n_numbers: int
+) -> None:
+    """A process of a case: does what it is told and tells how long it took, until there is None."""
+    torch.set_num_threads(case.n_threads)
+    group = connected(case, rank, port)
+    config = TrainingConfig(**values)
+    model = Transformer(VOCAB_SIZE, **model_arguments(config), seed=1).train()
     tokens = np.random.default_rng(0).integers(0, VOCAB_SIZE, 10**6).astype(np.uint8)
-    configs, cases = {}, {}
-    for size in AXES[axis]:
-        config = TrainingConfig(**changes(axis, size))
-        names = ("n_layers", "d_model", "n_heads", "d_ff", "dropout", "max_seq_len")
-        model = Transformer(VOCAB_SIZE, **{name: getattr(config, name) for name in names}).train()
-        trainer = Trainer(model, tokens, batch_size=config.batch_size, precision=precision, seed=1)
-        configs[size], cases[size] = config, trainer.train_step
-    taken = take_turns(cases, repetitions)
+    names = ("batch_size", "accumulation_steps", "optimizer", "precision", "max_grad_norm")
+    settings = {name: getattr(config, name) for name in names} | case.settings
+    trainer = Trainer(model, tokens, seed=1, group=group, **settings)
+    messages = {"number": torch.zeros(1), "gradient": torch.zeros(n_numbers)}
+    while (task := pipe.recv()) is not None:
+        start = time.perf_counter()
+        if task == "step":
+            for _ in range(STEPS_A_TURN):
+                trainer.train_step()
+        else:
+            for _ in range(MESSAGES_A_TURN):
+                torch.distributed.all_reduce(messages[task])
+        pipe.send(time.perf_counter() - start)
+
+
+class Workers:
+    """The processes of a case, which wait for what to do."""
+
+    def __init__(self, case: Case, port: int, values: dict[str, Any], n_numbers: int) -> None:
+        os.environ["OMP_NUM_THREADS"] = str(case.n_threads)
+        pairs = [CONTEXT.Pipe() for _ in range(case.n_processes)]
+        self._pipes = [ours for ours, _ in pairs]
+        for rank, (_, theirs) in enumerate(pairs):
+            parts = theirs, case, rank, port, values, n_numbers
+            CONTEXT.Process(target=work, args=parts, daemon=True).start()
+
+    def __call__(self, task: str) -> float:
+        """Seconds that a task takes the slowest of them."""
+        for pipe in self._pipes:
+            pipe.send(task)
+        return max(pipe.recv() for pipe in self._pipes)
+
+    def close(self) -> None:
+        """Lets them end."""
+        for pipe in self._pipes:
+            pipe.send(None)
+
+
+def predicted(
+    seconds: float, n_bytes: int, latency: float, bandwidth: float, n_machines: int
+) -> float:
+    """Seconds of a step on several machines, each of which computes a share of the batch.
+
+    Args:
+        seconds: What the whole batch takes one machine.
+        n_bytes: Of the gradient.
+        latency: Seconds until a message begins to arrive.
+        bandwidth: Bytes a second that a machine sends, and gets at the same time.
+        n_machines: How many there are.
+    """
+    n_messages = 2 * (n_machines - 1)
+    return seconds / n_machines + n_messages * (n_bytes / n_machines / bandwidth + latency)
+
+
+def table_of_clusters(seconds: float, n_bytes: int, latency: float) -> list[dict[str, str]]:
+    """The efficiency of clusters, in shares of what as many machines would do without messages."""
+    rows = []
+    for name, bandwidth in NETWORKS.items():
+        row = {"network": name}
+        for n in MACHINES:
+            taken = predicted(seconds, n_bytes, latency, bandwidth, n)
+            row[f"{n} machines"] = f"{seconds / n / taken:.0%}"
+        rows.append(row)
+    return rows
+
+
+def rows_of(taken: dict[str, list[float]], n_tokens: int) -> list[dict[str, Any]]:
+    """The table of the cases, against the first two of them."""
+    one, all_cores = list(taken)[:2]
     return [
         {
-            "axis": axis,
-            "size": size,
-            "seconds": statistics.median(taken[size]),
-            "tokens": config.batch_size * config.max_seq_len,
-            "flops": flops_a_step(config, VOCAB_SIZE),
+            "case": name,
+            "ms a step": 1e3 * statistics.median(seconds) / STEPS_A_TURN,
+            "tokens/s": n_tokens * STEPS_A_TURN / statistics.median(seconds),
+            f"against {one}": median_ratio(taken[one], seconds),
+            f"against {all_cores}": median_ratio(taken[all_cores], seconds),
         }
-        for size, config in configs.items()
+        for name, seconds in taken.items()
     ]
 
 
-def plot(points: Sequence[dict[str, Any]], rate: float, path: Path) -> None:
-    """Draws time against size for each axis, with the limit that the products set."""
-    import matplotlib.pyplot as plt
+def turns(workers: dict[str, Workers], task: str) -> dict[str, Callable[[], float]]:
+    """A turn of each case."""
+    return {name: lambda own=own: own(task) for name, own in workers.items()}
 
-    figure, panels = plt.subplots(2, 2, figsize=FIGURE_INCHES, layout="constrained")
-    for panel, axis in zip(panels.flat, AXES, strict=True):
-        mine = [point for point in points if point["axis"] == axis]
-        sizes = [point["size"] for point in mine]
-        panel.loglog(sizes, [p["seconds"] for p in mine], "o-", label="a step")
-        panel.loglog(sizes, [p["flops"] / rate for p in mine], "--", label="the products alone")
-        panel.set(xlabel=axis, ylabel="seconds", xticks=sizes, xticklabels=sizes)
-        panel.minorticks_off()
-        panel.legend()
-    figure.savefig(path)
+
+def free_ports(n: int) -> Sequence[int]:
+    """Ports that nobody listens at."""
+    stores = [torch.distributed.TCPStore("localhost", 0, 1, True) for _ in range(n)]
+    return [store.port for store in stores]
 
 
 def main() -> None:
     """Measures and prints."""
     parser = arguments(__doc__, REPETITIONS)
-    parser.add_argument("--axes", nargs="+", choices=AXES, default=list(AXES), help="which to do")
-    parser.add_argument("--precision", choices=["auto", *DTYPES], default="auto")
-    parser.add_argument("--plot", type=Path, help="a file for the plot: .svg, .png or .pdf")
+    parser.add_argument("--config", default="default.yaml", help="whose steps to take")
     given = parser.parse_args()
-    keep_freed_memory()
-    precision = chosen_precision(given.precision, chosen_device("cpu"))
-    rate = matrix_rate(DTYPES[precision])
-    points = [
-        point for axis in given.axes for point in measured(axis, precision, given.repetitions)
-    ]
-    rows = [
-        {
-            "axis": point["axis"],
-            "size": str(point["size"]),
-            "ms a step": 1e3 * point["seconds"],
-            "tokens/s": point["tokens"] / point["seconds"],
-            "share of the limit": f"{point['flops'] / rate / point['seconds']:.0%}",
-        }
-        for point in points
-    ]
-    facts = {"precision": precision, "products, GFLOP/s": rate / 1e9}
-    for axis in given.axes:
-        mine = [point for point in points if point["axis"] == axis]
-        sizes = [point["size"] for point in mine]
-        time, arithmetic = (
-            exponent(sizes, [point[what] for point in mine]) for what in ("seconds", "flops")
+    set_up_process()
+    files = [FileArgument("--config", given.config)]
+    config = resolve(ConfigSources(files=files, yaml_folders=[CONFIGS])).values
+    n_numbers = count_parameters(config, VOCAB_SIZE)
+    compared = cases(os.cpu_count() or 1)
+    ports = free_ports(len(compared))
+    values = config.to_dict()
+    workers = {
+        name: Workers(case, port, values, n_numbers)
+        for (name, case), port in zip(compared.items(), ports, strict=True)
+    }
+    taken = take_turns(turns(workers, "step"), given.repetitions)
+    pair = workers["2 processes, ddp"]
+    messages = take_turns(
+        {task: lambda task=task: pair(task) for task in ("number", "gradient")}, given.repetitions
+    )
+    latency, transfer = (
+        statistics.median(messages[task]) / MESSAGES_A_TURN for task in ("number", "gradient")
+    )
+    # A ring of two passes a number on twice.
+    latency /= 2
+    whole_step = statistics.median(list(taken.values())[1]) / STEPS_A_TURN
+    n_bytes = FLOAT_BYTES * n_numbers
+    facts = {
+        "configuration": given.config,
+        "efficiency of 2 processes": median_ratio(
+            taken["1 process, 1 thread"], taken["2 processes, ddp"]
         )
-        facts[f"exponent of {axis}"] = f"{time:.2f}; of its arithmetic {arithmetic:.2f}"
-    if given.plot:
-        plot(points, rate, given.plot)
-    print_result(world(), rows, given.json, facts)
+        / 2,
+        "cost of exact_reduction, 1 process": median_ratio(
+            taken["1 process, exact"], taken["1 process, 1 thread"]
+        ),
+        "cost of exact_reduction, 2 processes": median_ratio(
+            taken["2 processes, exact"], taken["2 processes, ddp"]
+        ),
+        "bytes of a gradient": f"{n_bytes:,}",
+        "ms to add up a gradient here": 1e3 * transfer,
+        "ms from process to process": 1e3 * latency,
+    }
+    print_result(world(), rows_of(taken, config.batch_size * config.max_seq_len), given.json, facts)
+    if not given.json:
+        print("\nThe same step on such machines, of the speed without messages, calculated:\n")
+        print_table(table_of_clusters(whole_step, n_bytes, latency))
+    for own in workers.values():
+        own.close()
 
 
 if __name__ == "__main__":

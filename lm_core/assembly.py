@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,14 +21,18 @@ from lm_core.data.tokenizer import Tokenizer, build_tokenizer
 from lm_core.errors import InputError
 from lm_core.evaluation import Evaluator
 from lm_core.initial_weights import InitialWeights, load_initial_weights
-from lm_core.memory import memory_explained, require_memory
+from lm_core.memory import memory_explained
 from lm_core.model.transformer import Transformer
 from lm_core.output import warn
+from lm_core.parallel.group import Group
 from lm_core.randomness import draw_seed
 from lm_core.recorded_config import resolved_path
 from lm_core.sampling import Sampler
 from lm_core.training.schedule import end_of_decay
 from lm_core.training.trainer import Trainer
+
+# A process without others.
+_ALONE = Group()
 
 
 class Data(NamedTuple):
@@ -48,15 +51,6 @@ class Data(NamedTuple):
     training: np.ndarray
     validation: np.ndarray
     initial: InitialWeights | None = None
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Everything a training run is made of, built and checked, with nothing written yet."""
-
-    config: ResolvedConfig
-    data: Data
-    trainer: Trainer
 
 
 def completed(config: ResolvedConfig) -> ResolvedConfig:
@@ -94,35 +88,6 @@ def completed(config: ResolvedConfig) -> ResolvedConfig:
         path = resolved_path(values.init_from)
         config = config.with_value("init_from", path, config.sources["init_from"])
     return config
-
-
-def build(
-    config: ResolvedConfig,
-    accept: Callable[[Corpus], None] | None = None,
-    verify_corpus: bool = False,
-    tokenizer: Tokenizer | None = None,
-    begun_with: InitialWeights | None = None,
-) -> Parts:
-    """All parts of a run.
-
-    Args:
-        config: The configuration.
-        accept: Called with the text before anything is made of it; may refuse it.
-        verify_corpus: Whether to believe nothing that is kept about the text.
-        tokenizer: That of a run that goes on; None: the one that the configuration describes.
-        begun_with: Of a run that goes on, what it began with; None: what the configuration says.
-
-    Raises:
-        InputError: A part cannot be built as configured; says where the value was set.
-        MachineError: The machine has too little memory.
-    """
-    data = load_data(config, accept, verify_corpus, tokenizer, begun_with)
-    require_memory(config.values, data.tokenizer.vocab_size)
-    trainer = build_trainer(config, data)
-    if data.initial is not None:
-        # The trainer has its own, and memory may be short.
-        data = data._replace(initial=data.initial._replace(weights={}))
-    return Parts(config, data, trainer)
 
 
 def load_data(
@@ -186,8 +151,13 @@ def _warn_of_another_size(config: ResolvedConfig, tokenizer: Tokenizer) -> None:
         warn(f"{place} means nothing with {what}, which has {tokenizer.vocab_size:,} tokens")
 
 
-def build_trainer(config: ResolvedConfig, data: Data) -> Trainer:
+def build_trainer(config: ResolvedConfig, data: Data, group: Group = _ALONE) -> Trainer:
     """Model, evaluator, sampler and trainer of the configuration that is gin's.
+
+    Args:
+        config: The configuration.
+        data: Its text.
+        group: The processes that train together.
 
     Raises:
         InputError: A part cannot be built as configured; says where the value was set.
@@ -199,9 +169,10 @@ def build_trainer(config: ResolvedConfig, data: Data) -> Trainer:
         model = Transformer(data.tokenizer.vocab_size, seed=seed)
         if has_weights:
             data.initial.give_to(model)
-        evaluator = Evaluator(model, data.validation, data.tokenizer, config.values.precision)
+        validated = data.validation, data.tokenizer, config.values.precision
+        evaluator = Evaluator(model, *validated, group)
         sampler = Sampler(model, data.tokenizer) if _is_sampled(config) else None
-        return Trainer(model, data.training, evaluator, sampler, data.tokenizer)
+        return Trainer(model, data.training, evaluator, sampler, data.tokenizer, group=group)
 
 
 def _is_sampled(config: ResolvedConfig) -> bool:

@@ -1,5 +1,9 @@
 """Where a model is computed, and in which precision."""
 
+import contextlib
+from collections.abc import Iterator
+
+import numba
 import torch
 
 from lm_core.errors import InputError
@@ -10,6 +14,26 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # The features of a CPU that multiply bfloat16 several times faster than float32: Intel's matrix
 # extensions, and AVX-512's dot products (Intel since Cooper Lake, AMD since Zen 4).
 _FAST_BFLOAT16 = ("amx_bf16", "avx512_bf16")
+
+
+@contextlib.contextmanager
+def threads_of(is_exact: bool) -> Iterator[None]:
+    """As many threads as a run is to have: what there are, or a single one for exact sums.
+
+    Args:
+        is_exact: Whether results must not depend on the number of threads.
+    """
+    if not is_exact:
+        yield
+        return
+    n_threads, n_of_kernels = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+        numba.set_num_threads(n_of_kernels)
 
 
 def chosen_device(device: str) -> torch.device:

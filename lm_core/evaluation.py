@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 
 from lm_core.compute import DTYPES
-from lm_core.data.batches import validation_windows
+from lm_core.data.batches import ValidationWindows
 from lm_core.data.tokenizer import Tokenizer
 from lm_core.metrics import bits_per_byte, perplexity
 from lm_core.model.transformer import Transformer
+from lm_core.parallel.group import Group
 from lm_core.training.signals import CheckStop
 
 # Enough to fill matrix products; the result depends on it only by rounding.
@@ -48,6 +49,7 @@ class Evaluator:
         tokens: The held-out tokens, at least ``max_seq_len + 1``.
         tokenizer: Tells how many bytes tokens stand for.
         precision: Of matrix products, ``float32`` or ``bfloat16``.
+        group: Processes that evaluate together, each a share of the windows.
 
     Raises:
         InputError: Too few tokens for one window.
@@ -59,16 +61,14 @@ class Evaluator:
         tokens: np.ndarray,
         tokenizer: Tokenizer,
         precision: str = "float32",
+        group: Group = Group(),  # noqa: B008 -- it cannot change
     ) -> None:
-        self._model = model
+        self._model, self._group = model, group
         self._dtype = DTYPES[precision]
         self._tokens = tokens
         self._tokenizer = tokenizer
-        next(self._windows())
-
-    def _windows(self):  # noqa: ANN202 -- the iterator of validation_windows
-        length = self._model.max_seq_len
-        return validation_windows(self._tokens, length, -(-_TOKENS_A_BATCH // length))
+        length = model.max_seq_len
+        self._windows = ValidationWindows(tokens, length, -(-_TOKENS_A_BATCH // length))
 
     @cached_property
     def _n_bytes(self) -> int:
@@ -81,18 +81,30 @@ class Evaluator:
         Args:
             check_stop: Called before each batch; what it raises ends the evaluation.
         """
-        device = self._model.device
-        total = torch.zeros((), dtype=torch.float64, device=device)
+        sums = self._sums(check_stop)
+        # One after the other, whatever the number of processes: the same bits.
+        total = float(sum(sums))
+        n_targets = len(self._tokens) - 1
+        loss = total / n_targets
+        return Evaluation(loss, bits_per_byte(total, self._n_bytes), perplexity(loss), n_targets)
+
+    def _sums(self, check_stop: CheckStop | None) -> list[float]:
+        """The losses of each batch of windows, added up."""
+        own = self._group.share_of(len(self._windows))
+        sums: dict[int, torch.Tensor] = {}
         with self._model.evaluating():
-            for inputs, targets in self._windows():
+            # All processes ask as often whether to stop.
+            for place in range(-(-len(self._windows) // self._group.n_processes)):
                 if check_stop is not None:
                     check_stop()
-                logits = self._model(inputs.to(device), dtype=self._dtype).float()
-                targets = targets.to(device).flatten()
-                losses = F.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
-                total += losses.double().sum()
-        n_targets = len(self._tokens) - 1
-        loss = float(total) / n_targets
-        return Evaluation(
-            loss, bits_per_byte(float(total), self._n_bytes), perplexity(loss), n_targets
-        )
+                if place < len(own):
+                    sums[own[place]] = self._sum(*self._windows[own[place]])
+        found = torch.stack(list(sums.values())).tolist() if sums else []
+        return self._group.joined(dict(zip(sums, found, strict=True)), len(self._windows))
+
+    def _sum(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        device = self._model.device
+        logits = self._model(inputs.to(device), dtype=self._dtype).float()
+        targets = targets.to(device).flatten()
+        losses = F.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
+        return losses.double().sum()

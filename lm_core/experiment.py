@@ -1,16 +1,18 @@
 """The wiring: from a request to corpus, tokenizer, model and trainer, and to what is printed."""
 
 import contextlib
+import shlex
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lm_core.assembly import Parts, build, completed
-from lm_core.config.rendering import config_hash, gin_text, rows
+from lm_core.assembly import Data, build_trainer, completed, load_data, sources_named
+from lm_core.compute import chosen_device, threads_of
+from lm_core.config.rendering import config_hash, gin_text
 from lm_core.config.resolution import ResolvedConfig, resolve
 from lm_core.errors import (
     DivergenceError,
@@ -22,11 +24,14 @@ from lm_core.errors import (
 from lm_core.evaluation import Evaluator
 from lm_core.examination import restored
 from lm_core.hooks import check_hooks
-from lm_core.initial_weights import save_start, weights_begun_with
-from lm_core.inspection import check_fit
+from lm_core.initial_weights import InitialWeights, save_start, weights_begun_with
+from lm_core.inspection import announce_config, check_fit
 from lm_core.manifest import describe_world
-from lm_core.memory import memory_explained
+from lm_core.memory import memory_explained, require_memory
 from lm_core.output import say, warn
+from lm_core.parallel.group import Group, connected, losses_told
+from lm_core.parallel.meeting import Meeting, meeting_here
+from lm_core.parallel.world import World, world_here
 from lm_core.progress import training_progress
 from lm_core.record import LATEST, RunDirectory, default_run_path
 from lm_core.recorded_config import (
@@ -37,73 +42,176 @@ from lm_core.recorded_config import (
     record_tokenizer,
     record_yaml,
     recorded_tokenizer,
+    require_recorded_tokenizer,
     require_same_experiment,
     resolve_upon,
+    tokenizer_sha256,
     weights_sha256,
     with_first_sources,
 )
-from lm_core.report.reporting import write_report_of
+from lm_core.report.reporting import draw_ended
 from lm_core.request import Request
-from lm_core.resumption import failures_told, go_on, take_up
+from lm_core.resumption import failures_told, follow, go_on, take_up
 from lm_core.run_lock import RunLock
 from lm_core.sampling import Sampler, headings, printable
 from lm_core.tensorboard_events import TensorBoardEvents, require_tensorboard
 from lm_core.training.checkpoint_folder import best_checkpoint
+from lm_core.training.reduction import require_shareable
 from lm_core.training.signals import StopSignals
 from lm_core.training.trainer import Trainer, TrainingResult
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Everything a training run is made of, built and checked, with nothing written yet."""
+
+    config: ResolvedConfig
+    data: Data
+    trainer: Trainer
+
+
 def train(request: Request) -> None:
     """Trains a model and leaves a complete record of it.
+
+    Where several processes were started, they train it together: the first one decides, writes and
+    prints, and the others do as it does.
 
     Raises:
         LabError: Anything a person should read; nothing half-made is left behind.
     """
     if request.tensorboard:
         require_tensorboard()
+    with meeting_here(world_here()) as meeting:
+        if meeting.world.is_first:
+            _lead(request, meeting)
+        else:
+            _follow(request, meeting)
+
+
+def _lead(request: Request, meeting: Meeting) -> None:
+    """A run from its first to its last line, in the first process or the only one."""
+    meeting.require_a_way_on()
+    if meeting.remembered_run is not None:
+        request = replace(request, run_dir=Path(meeting.remembered_run), resume=True)
     with RunLock() as lock:
         run = _run_to_resume(request, lock)
         recorded = read_record(run) if run else None
-        parts = _parts_of_new(request) if run is None else _parts_of(run, recorded, request)
-        manifest = _manifest(request, parts)
-        goes_on = take_up(run, parts.trainer, manifest) if run else {}
-        # Once the record says that the run is running, a signal must not keep its end out of it.
-        with StopSignals() as signals:
-            if run is None:
-                run = _create_run(request, parts, manifest, lock)
-            with _ending_recorded(run, parts.trainer), failures_told(parts.trainer):
-                if recorded is not None:
-                    run.update_manifest(**goes_on)
-                if parts.data.initial is not None and parts.trainer.saved_step is None:
-                    save_start(run, parts.trainer.model, parts.data.tokenizer, parts.config.values)
-                signals.let_through()
-                if recorded is not None:
-                    go_on(run, recorded, parts.config, parts.trainer, manifest)
-                if request.tensorboard:
-                    run.follower = TensorBoardEvents(run, parts.config.values.to_dict())
-                _announce(run, parts)
-                _announce_config(parts.config, manifest["config_hash"], request.logs_all)
-                result = _train(run, parts.trainer)
+        begun_with = weights_begun_with(run, recorded.values.init_from) if run else None
+        config = _config_of(run, recorded, request)
+        _require_shareable(config, meeting.world)
+        meeting.share(
+            {
+                "config": config.to_plain(),
+                "resumes": run is not None,
+                "tokenizer": run and tokenizer_sha256(run.manifest),
+                "begun_with": begun_with and begun_with.shared(),
+                "command_line": list(request.command_line),
+            }
+        )
+        data = _data_of(config, request, meeting.world, run, recorded, begun_with)
+        config = with_first_sources(config, run) if run else config
+        with _together(meeting, config) as (group, shield):
+            parts = Parts(config, data, build_trainer(config, data, group))
+            manifest = _manifest(request, parts, group)
+            goes_on = take_up(run, parts.trainer, manifest, group) if run else {}
+            # Once the record says that the run runs, a signal must not keep its end out of it.
+            with StopSignals() as signals:
+                if run is None:
+                    run = _create_run(request, parts, manifest, lock)
+                meeting.remember_run(str(run.path.absolute()))
+                with (
+                    _ending_recorded(run, parts.trainer),
+                    failures_told(parts.trainer),
+                    losses_told(meeting),
+                ):
+                    if recorded is not None:
+                        run.update_manifest(**goes_on)
+                    if data.initial is not None and parts.trainer.saved_step is None:
+                        save_start(run, parts.trainer.model.arguments, data.initial, config.values)
+                    signals.let_through()
+                    if recorded is not None:
+                        go_on(run, recorded, parts.config, parts.trainer, manifest)
+                    if request.tensorboard:
+                        run.follower = TensorBoardEvents(run, parts.config.values.to_dict())
+                    _announce(run, parts, group)
+                    announce_config(parts.config, manifest["config_hash"], request.logs_all)
+                    shield.act_on_received()
+                    result = _train(run, parts.trainer)
         _finish(run, parts, result)
 
 
-def _parts_of_new(request: Request) -> Parts:
-    config = completed(resolve(request.config, check_hooks, check_fit))
-    return build(config, verify_corpus=request.verify_corpus)
+def _follow(request: Request, meeting: Meeting) -> None:
+    """The share of another process in a run."""
+    told = meeting.shared()
+    if told["command_line"] != list(request.command_line):
+        given, first = (shlex.join(line) for line in (request.command_line, told["command_line"]))
+        raise InputError(
+            f"it was started with other words than the first one: {given}, not {first}"
+        )
+    config = ResolvedConfig.from_plain(told["config"])
+    begun_with = InitialWeights.from_shared(told["begun_with"])
+    data = _data_of(config, request, meeting.world, begun_with=begun_with)
+    require_recorded_tokenizer(data.tokenizer, told["tokenizer"])
+    with _together(meeting, config) as (group, _):
+        trainer = build_trainer(config, data, group)
+        if told["resumes"]:
+            follow(trainer, group)
+        with memory_explained():
+            trainer.train()
 
 
-def _parts_of(run: RunDirectory, recorded: Recorded, request: Request) -> Parts:
-    """The parts of a run that is to go on, once it is sure that they make the same experiment."""
+@contextlib.contextmanager
+def _together(meeting: Meeting, config: ResolvedConfig) -> Iterator[tuple[Group, StopSignals]]:
+    """Connects the processes of a run, once all of them have read its text.
+
+    Yields:
+        The processes, and the signals that came while they were not acted on: a launcher sends one
+        to all processes as soon as one has failed, and what has happened is told all the same.
+    """
+    meeting.meet()
+    is_shielded = meeting.world.is_first and not meeting.world.is_alone
+    with (
+        StopSignals() if is_shielded else contextlib.nullcontext(StopSignals()) as shield,
+        threads_of(config.values.exact_reduction),
+        sources_named(config),
+        connected(meeting, chosen_device(config.values.device)) as group,
+    ):
+        yield group, shield
+
+
+def _config_of(
+    run: RunDirectory | None, recorded: Recorded | None, request: Request
+) -> ResolvedConfig:
+    if run is None or recorded is None:
+        return completed(resolve(request.config, check_hooks, check_fit))
     config = resolve_upon(run, request.config, check_hooks, check_fit)
-    config = as_begun(config, recorded.values.init_from)
-    accept = partial(require_same_experiment, run, recorded, config)
-    begun_with = weights_begun_with(run, recorded.values.init_from)
-    tokenizer = recorded_tokenizer(run)
-    parts = build(completed(config), accept, request.verify_corpus, tokenizer, begun_with)
-    return replace(parts, config=with_first_sources(parts.config, run))
+    return completed(as_begun(config, recorded.values.init_from))
 
 
-def _manifest(request: Request, parts: Parts) -> dict[str, Any]:
+def _require_shareable(config: ResolvedConfig, world: World) -> None:
+    values = config.values
+    sharing = values.batch_size, values.parallelism, values.exact_reduction
+    with sources_named(config):
+        require_shareable(world.n_processes, *sharing)
+
+
+def _data_of(
+    config: ResolvedConfig,
+    request: Request,
+    world: World,
+    run: RunDirectory | None = None,
+    recorded: Recorded | None = None,
+    begun_with: InitialWeights | None = None,
+) -> Data:
+    """The text of a run; of one that goes on, once it is sure that it is the same experiment."""
+    accept = partial(require_same_experiment, run, recorded, config) if run else None
+    tokenizer = recorded_tokenizer(run) if run else None
+    data = load_data(config, accept, request.verify_corpus, tokenizer, begun_with)
+    require_memory(config.values, data.tokenizer.vocab_size, world=world)
+    return data
+
+
+def _manifest(request: Request, parts: Parts, group: Group) -> dict[str, Any]:
     """What is known about a run before its first step."""
     corpus, tokenizer = parts.data.corpus, record_tokenizer(parts.data.tokenizer)
     initial = parts.data.initial
@@ -114,6 +222,8 @@ def _manifest(request: Request, parts: Parts) -> dict[str, Any]:
             request.config.allowed_imports,
             parts.trainer.model.device.type,
             parts.trainer.precision,
+            group,
+            parts.config.values.exact_reduction,
         ),
         "command_line": list(request.command_line),
         "corpus": corpus.record(),
@@ -178,7 +288,7 @@ def _is_linked(path: Path) -> bool:
     return path.parent.resolve() == Path("runs").resolve()
 
 
-def _announce(run: RunDirectory, parts: Parts) -> None:
+def _announce(run: RunDirectory, parts: Parts, group: Group) -> None:
     values, trainer = parts.config.values, parts.trainer
     n_tokens = values.batch_size * values.max_seq_len
     passes = n_tokens * trainer.max_steps / len(parts.data.training)
@@ -190,19 +300,14 @@ def _announce(run: RunDirectory, parts: Parts) -> None:
         f"training: {trainer.max_steps:,} {steps} of {n_tokens:,} tokens, "
         f"{passes:.3g} passes over the training part; seed {trainer.seed}"
     )
+    if not group.is_alone:
+        way = "ddp" if values.parallelism == "auto" else values.parallelism
+        way = "exact_reduction" if values.exact_reduction else way
+        say(f"processes: {group.n_processes}, by {way}")
     if trainer.step:
         say(f"going on after step {trainer.step:,}")
     elif parts.data.initial is not None:
         say(f"beginning with the weights of {values.init_from}")
-
-
-def _announce_config(config: ResolvedConfig, name: str, logs_all: bool) -> None:
-    table = [row for section in rows(config).values() for row in section]
-    n_changed = sum(row.differs for row in table)
-    say(f"configuration {name}: {n_changed} of {len(table)} values differ from the default")
-    for row in table:
-        if row.differs or logs_all:
-            say(f"  {row.key}: {row.value} ({row.source})")
 
 
 def _train(run: RunDirectory, trainer: Trainer) -> TrainingResult:
@@ -246,20 +351,7 @@ def _ending_recorded(run: RunDirectory, trainer: Trainer) -> Iterator[None]:
             if outcome == "completed":
                 warn(f"{error.message}; the run is {outcome} all the same")
         run.follower.ended(outcome, trainer.step)
-        _draw(run, outcome)
-
-
-def _draw(run: RunDirectory, outcome: str) -> None:
-    """Writes the page of a run that has ended, however it did."""
-    try:
-        run.require_own()
-        say(f"report: {write_report_of(run.path)}")
-    except Exception as error:  # Whatever is wrong with a picture of a run, the run is not.
-        is_told = isinstance(error, LabError)
-        reason = error.message if is_told else f"{type(error).__name__}: {error}"
-        # Where something went wrong before, that is what a person has to read.
-        if outcome != "failed":
-            warn(f"there is no report of this run: {reason}")
+        draw_ended(run, outcome)
 
 
 def _record_end(run: RunDirectory, **fields: Any) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import gin
 import torch
@@ -42,7 +42,7 @@ class InitialWeights(NamedTuple):
 
     tokenizer: Tokenizer
     arguments: Mapping[str, Any]
-    weights: Mapping[str, torch.Tensor]
+    weights: dict[str, torch.Tensor]
     record: dict[str, Any]
 
     def require_fit(self, config: ResolvedConfig) -> None:
@@ -76,10 +76,28 @@ class InitialWeights(NamedTuple):
 
     def give_to(self, model: Transformer) -> None:
         """Puts the weights into a model that they fit."""
+        model.load(self.cut_to(model.max_seq_len))
+
+    def cut_to(self, max_seq_len: int) -> dict[str, torch.Tensor]:
+        """The weights of a model with a context that may be shorter."""
         weights = dict(self.weights)
         if _POSITIONS in weights:
-            weights[_POSITIONS] = weights[_POSITIONS][: model.max_seq_len]
-        model.load(weights)
+            weights[_POSITIONS] = weights[_POSITIONS][:max_seq_len]
+        return weights
+
+    def shared(self) -> dict[str, Any] | None:
+        """What other processes of a run that goes on need, as plain data; None: to read the same.
+
+        A run with a checkpoint takes its weights from there, and they get them from the first.
+        """
+        return None if self.weights else {"tokenizer": self.tokenizer.to_dict(), **self.record}
+
+    @classmethod
+    def from_shared(cls, shared: Mapping[str, Any] | None) -> Self | None:
+        """What the first process has told by ``shared``."""
+        if shared is None:
+            return None
+        return cls(tokenizer_from_dict(shared["tokenizer"]), {}, {}, dict(shared))
 
 
 @gin.configurable
@@ -160,20 +178,24 @@ def weights_begun_with(run: RunDirectory, path: str | None) -> InitialWeights | 
 
 
 def save_start(
-    run: RunDirectory, model: Transformer, tokenizer: Tokenizer, values: TrainingConfig
+    run: RunDirectory, arguments: Mapping[str, Any], initial: InitialWeights, values: TrainingConfig
 ) -> None:
     """Saves a model before its first step, so that a run needs nothing but itself to go on.
 
     Args:
         run: The run.
-        model: With the weights that it begins with.
-        tokenizer: Its tokenizer.
+        arguments: What builds the model of the run.
+        initial: The weights that it begins with, which several processes may have parted since;
+            they are let go of.
         values: The run's configuration.
 
     Raises:
         MachineError: It cannot be saved.
     """
-    state = {"seed": values.seed, "model": model.arguments, "tokenizer": tokenizer.to_dict()}
-    state |= RunState().to_json()
-    tensors = tensors_of_start(model, averages=values.ema_decay is not None)
+    state = {"seed": values.seed, "model": dict(arguments)}
+    state |= {"tokenizer": initial.tokenizer.to_dict(), **RunState().to_json()}
+    weights = initial.cut_to(arguments["max_seq_len"])
+    tensors = tensors_of_start(weights, averages=values.ema_decay is not None)
     save_checkpoint(run.checkpoints, Checkpoint(step=0, state=state, **tensors))
+    # Whoever trains has weights of its own by now, and memory may be short.
+    initial.weights.clear()

@@ -14,8 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lm_core.parallel.group import Group
 from lm_core.randomness import keyed_generator
 
+# A process without others.
+_ALONE = Group()
 # A checkout on a slow disk must not keep a run from starting.
 _GIT_TIMEOUT_SECONDS = 5
 _PACKAGES = ("torch", "numpy", "numba", "gin-config", "safetensors", "lm_core")
@@ -42,7 +45,11 @@ _PROBE_DIGITS = 16
 
 
 def describe_world(
-    modules: Collection[str] = (), device: str = "cpu", precision: str = "float32"
+    modules: Collection[str] = (),
+    device: str = "cpu",
+    precision: str = "float32",
+    group: Group = _ALONE,
+    is_exact: bool = False,
 ) -> dict[str, Any]:
     """Versions, the state of the project's git checkout, and the numerics fingerprint.
 
@@ -52,8 +59,11 @@ def describe_world(
         modules: Modules that the user has allowed, such as one with hooks; they are imported.
         device: Where the model is.
         precision: What its matrix products are computed in.
+        group: The processes that train it together.
+        is_exact: Whether their number makes no difference to the bits, nor that of threads.
     """
     return {
+        "processes": group.n_processes,
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in _PACKAGES},
@@ -63,8 +73,17 @@ def describe_world(
         "working_directory": str(Path.cwd()),
         "modules": {name: _sha256_of_module(name) for name in modules},
         "git": _git_state(Path(__file__).resolve().parents[1]),
-        "numerics": _numerics(device, precision),
+        "numerics": _numerics(device, precision) | _of_sums(group, is_exact),
     }
+
+
+def _of_sums(group: Group, is_exact: bool) -> dict[str, Any]:
+    """How sums are divided, which decides about their last bits.
+
+    Where they are exact, there is one thread, and the number of processes makes no difference.
+    """
+    n_threads = torch.get_num_threads()
+    return {"threads": n_threads} | ({} if is_exact else {"processes": group.n_processes})
 
 
 def _numerics(device: str, precision: str) -> dict[str, Any]:
@@ -73,7 +92,6 @@ def _numerics(device: str, precision: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "numba": _version("numba"),
-        "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "processor": processor(),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},

@@ -6,15 +6,20 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from lm_core.errors import one_line
+from lm_core.parallel.world import is_told_by_another
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
     """Prints a line. A stream that takes no more is silent from then on, instead of failing.
 
+    Of several processes that train together, the first one speaks for all.
+
     Args:
         text: The line, or several.
         stream: Where to; None: standard output.
     """
+    if is_told_by_another():
+        return
     stream = stream or sys.stdout
     try:
         print(text, file=stream, flush=True)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lm_core.notebook import ShowInPlace, place_in_notebook
 from lm_core.output import let_go, say
+from lm_core.parallel.world import is_told_by_another
 
 # Often enough to see that it moves, seldom enough for a log.
 _SECONDS_BETWEEN_LINES = 10.0
@@ -348,7 +349,7 @@ class BytesProgress:
         self._clock = clock
         self._n_done = 0
         self._start = clock()
-        is_terminal = self._stream.isatty()
+        is_terminal = self._stream.isatty() and not is_told_by_another()
         self._bar = _Bar(self._stream, n_bytes, 0, what) if is_terminal else None
         self._next = self._start + (0.0 if is_terminal else _SECONDS_BEFORE_FIRST_LINE)
 

@@ -38,6 +38,8 @@ _CHANGEABLE = {
     "tokenizer_file",
     # Another device gives other bits, as another machine does, which is worth a warning.
     "device",
+    # So does another number of processes, and what each keeps.
+    "parallelism",
     *(key for key in KEYS if key.startswith("sampling_")),
 }
 # What was so before there was a hyperparameter for it whose default is another.
@@ -87,6 +89,21 @@ def recorded_tokenizer(run: RunDirectory) -> Tokenizer | None:
         message = f"{run.tokenizer} has been changed: it is not the tokenizer that the run was"
         raise InputError(f"{message} trained with, by the sha256 in its manifest.json")
     return BpeTokenizer(text)
+
+
+def require_recorded_tokenizer(tokenizer: Tokenizer, sha256: str | None) -> None:
+    """Refuses to share in a run that goes on with another tokenizer than the run has.
+
+    Args:
+        tokenizer: That of this process.
+        sha256: SHA-256 of the run's; None: the run says nothing of it.
+
+    Raises:
+        InputError: They are not the same.
+    """
+    if sha256 is not None and record_tokenizer(tokenizer)["sha256"] != sha256:
+        message = "this process has another tokenizer than the run that it shares in"
+        raise InputError(f"{message}: another version of the package tokenizers, perhaps")
 
 
 def record_sources(config: ResolvedConfig) -> dict[str, str]:

@@ -10,6 +10,7 @@ from lm_core.config.rendering import canonical, gin_text
 from lm_core.config.resolution import ResolvedConfig
 from lm_core.errors import InputError, MachineError, shown
 from lm_core.output import warn
+from lm_core.parallel.group import Group
 from lm_core.record import RunDirectory
 from lm_core.recorded_config import (
     Recorded,
@@ -22,6 +23,7 @@ from lm_core.training.checkpoint_folder import (
     list_checkpoints,
     newest_sound_checkpoint,
 )
+from lm_core.training.shared_checkpoint import shared_checkpoint
 from lm_core.training.trainer import Trainer
 
 # How a run "ended" that has not: it goes on, or was killed.
@@ -32,7 +34,9 @@ _LONGEST_HISTORY = 1000
 _LARGEST_HISTORY_BYTES = 2 * 2**20
 
 
-def take_up(run: RunDirectory, trainer: Trainer, manifest: dict[str, Any]) -> dict[str, Any]:
+def take_up(
+    run: RunDirectory, trainer: Trainer, manifest: dict[str, Any], group: Group
+) -> dict[str, Any]:
     """Puts a trainer where the newest sound checkpoint of a run left it, or to its start.
 
     Nothing changes on the disk, but that what an interrupted save left behind goes.
@@ -41,6 +45,7 @@ def take_up(run: RunDirectory, trainer: Trainer, manifest: dict[str, Any]) -> di
         run: The run.
         trainer: Built for the same experiment; takes the checkpoint.
         manifest: What a new run would have as its manifest; becomes the newest in the history.
+        group: The processes of the run; the others take up what this one reads (``follow``).
 
     Returns:
         The fields of the manifest that say that the run goes on, to be set when it does.
@@ -51,7 +56,7 @@ def take_up(run: RunDirectory, trainer: Trainer, manifest: dict[str, Any]) -> di
     """
     _warn_of_another_world(run, manifest)
     clean_up(run.checkpoints, warn)
-    checkpoint = newest_sound_checkpoint(run.checkpoints, warn)
+    checkpoint = shared_checkpoint(group, newest_sound_checkpoint(run.checkpoints, warn))
     if checkpoint is not None:
         trainer.restore(checkpoint)
     _require_none_lost(run, checkpoint)
@@ -64,6 +69,17 @@ def take_up(run: RunDirectory, trainer: Trainer, manifest: dict[str, Any]) -> di
         "last_step": trainer.step,
         "saved_step": trainer.saved_step,
     }
+
+
+def follow(trainer: Trainer, group: Group) -> None:
+    """Puts a trainer where ``take_up`` puts that of the first process.
+
+    Raises:
+        LabError: As ``take_up`` has it.
+    """
+    checkpoint = shared_checkpoint(group, None)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
 
 
 def _require_none_lost(run: RunDirectory, newest: Checkpoint | None) -> None:

@@ -115,7 +115,14 @@ def by_formula(model, tokens):
     return logits if cap is None else cap * (logits / cap).tanh()
 
 
-@pytest.mark.parametrize("choices", COMBINATIONS, ids=name_of)
+# Each choice is in many of the first, with each other one.
+SOME_FIRST = [
+    choices if place % 7 == 0 else pytest.param(choices, marks=pytest.mark.exhaustive)
+    for place, choices in enumerate(COMBINATIONS)
+]
+
+
+@pytest.mark.parametrize("choices", SOME_FIRST, ids=name_of)
 def test_all_combinations_are_their_formula_train_and_write_the_same_with_a_cache(choices):
     model = shaken(build(**choices))
     tokens = torch.from_numpy(TOKENS[:32].astype(np.int64)).view(2, 16)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_core.data.batches import RandomBatches, ShuffledBatches, validation_windows
+from lm_core.data.batches import RandomBatches, ShuffledBatches, ValidationWindows
 
 TOKENS = np.arange(100, dtype=np.uint8)
 
@@ -55,9 +55,9 @@ def test_every_target_comes_exactly_once_and_in_order(n, seq_len, windows_a_batc
     tokens = np.arange(n, dtype=np.uint16)
     if n <= seq_len:
         with pytest.raises(ValueError, match="validation part"):
-            list(validation_windows(tokens, seq_len, windows_a_batch))
+            list(ValidationWindows(tokens, seq_len, windows_a_batch))
         return
-    pieces = list(validation_windows(tokens, seq_len, windows_a_batch))
+    pieces = list(ValidationWindows(tokens, seq_len, windows_a_batch))
     assert torch.cat([y.flatten() for _, y in pieces]).tolist() == list(range(1, n))
     assert torch.cat([x.flatten() for x, _ in pieces]).tolist() == list(range(n - 1))
     assert all(x.shape == y.shape and len(x) <= windows_a_batch for x, y in pieces)
@@ -70,7 +70,7 @@ def test_windows_can_be_cut_from_a_memory_map(tmp_path):
     for step in (1, 2):
         expected, found = (RandomBatches(t, 3, 5, 1).batch(step) for t in (TOKENS, mapped))
         assert torch.equal(expected[0], found[0])
-    pairs = zip(validation_windows(TOKENS, 8, 3), validation_windows(mapped, 8, 3), strict=True)
+    pairs = zip(ValidationWindows(TOKENS, 8, 3), ValidationWindows(mapped, 8, 3), strict=True)
     assert all(torch.equal(a[1], b[1]) for a, b in pairs)
 
 

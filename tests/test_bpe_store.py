@@ -124,6 +124,16 @@ def test_each_document_has_the_tokens_that_the_package_gives_it(
     assert sum(int(np.count_nonzero(part == tokenizer.separator)) for part in parts) == 60
 
 
+def test_tokens_that_take_long_are_kept_of_smaller_texts_already(tmp_path, monkeypatch):
+    split = documents_in(tmp_path)
+    tokenizer = bpe_store.trained(split, 300)
+    encode_corpus(split.corpus, tokenizer, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(BpeTokenizer, "kept_from", split.corpus.n_bytes - 1)
+    encode_corpus(split.corpus, tokenizer, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").glob("*.tokens"))) == 1
+
+
 def test_without_a_token_for_the_end_documents_are_lines(tmp_path):
     split = documents_in(tmp_path)
     described = json.loads(bpe_store.trained(split, 300).json)

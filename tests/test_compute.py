@@ -1,8 +1,9 @@
+import numba
 import pytest
 import torch
 
 from lm_core import compute
-from lm_core.compute import chosen_device, chosen_precision
+from lm_core.compute import chosen_device, chosen_precision, threads_of
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -72,3 +73,12 @@ def test_what_is_said_is_done(machine):
 
 def test_this_machine_answers():
     assert chosen_precision("auto", chosen_device("auto")) in compute.DTYPES
+
+
+def test_exact_sums_have_one_thread_and_others_what_there_are():
+    before = torch.get_num_threads(), numba.get_num_threads()
+    with threads_of(True):
+        assert (torch.get_num_threads(), numba.get_num_threads()) == (1, 1)
+    assert (torch.get_num_threads(), numba.get_num_threads()) == before
+    with threads_of(False):
+        assert (torch.get_num_threads(), numba.get_num_threads()) == before

@@ -147,6 +147,16 @@ def test_every_command_about_data_works_on_the_data_of_the_page(project, main):
     assert losses[0] == losses[1] != losses[2]
 
 
+def test_every_command_about_tokenizers_works_in_its_order(main):
+    assert len(commands("docs/tokenizers.md")) == 4
+    written = []
+    for arguments in commands("docs/tokenizers.md"):
+        code, output, errors = main(shortened(arguments))
+        assert code == 0, (arguments, errors)
+        written += output[:1] if "--mode=sample" in arguments else []
+    assert [text.startswith("The répertoire of 猫") for text in written] == [True]
+
+
 BROUGHT_ABOUT_BY = {
     "unknown hyperparameter; did you mean ...?": {"a.yaml": "n_layer: 3"},
     "'3e-4' is a text": {"a.yaml": "learning_rate: '3e-4'"},

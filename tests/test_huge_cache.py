@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lm_core.data import token_file
-from lm_core.data.batches import ORDERS, validation_windows
+from lm_core.data.batches import ORDERS, ValidationWindows
 from lm_core.data.token_file import BLOCK_BYTES, HEADER_BYTES, TokenFile
 
 HUGE, SMALL = 10**11, 10**6
@@ -132,6 +132,16 @@ def test_a_batch_reads_the_pages_of_its_windows_only(opened, order):
     assert 0 < resident_pages(tokens) - before <= n_batches * BATCH_SIZE * 2 * 16
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells")
+def test_a_share_of_a_batch_reads_the_pages_of_its_windows_only(opened):
+    tokens = opened(HUGE)
+    before = resident_pages(tokens)
+    batches = ORDERS["random"](tokens, 100, SEQ_LEN, 1)
+    inputs, _ = batches.batch(1, 50, 53)
+    assert 0 < resident_pages(tokens) - before <= 3 * 2 * 16
+    assert inputs.equal(batches.batch(1)[0][50:53])
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_windows_start_everywhere_in_it(opened, order):
     batches = ORDERS[order](opened(HUGE), 1000, SEQ_LEN, 1)
@@ -165,5 +175,10 @@ def test_each_window_of_it_comes_once_an_epoch(opened):
 
 
 def test_the_validation_part_of_it_is_not_copied(opened):
-    tokens = opened(HUGE)[int(HUGE * 0.95) :]
-    assert peak_memory(lambda: next(validation_windows(tokens, SEQ_LEN, 32))) < 2**20
+    tokens = opened(HUGE)[int(HUGE * 0.05) :]
+    windows = ValidationWindows(tokens, SEQ_LEN, 32)
+    n_windows, rest = divmod(len(tokens) - 1, SEQ_LEN)
+    assert len(windows) == -(-n_windows // 32) + bool(rest)
+    for index in (0, len(windows) - 1):
+        assert peak_memory(lambda index=index: windows[index]) < 2**20
+    assert windows[len(windows) - 1][1][-1, -1] == PLACES[HUGE - 1]

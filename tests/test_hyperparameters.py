@@ -49,6 +49,8 @@ DEFAULTS = {
     "precision": "auto",
     "device": "auto",
     "compile": False,
+    "parallelism": "auto",
+    "exact_reduction": False,
     "seed": None,
     "init_from": None,
     "hooks": None,
@@ -131,6 +133,12 @@ def test_a_file_of_bpe_breaks_a_rule_with_other_tokenizers():
     assert broken == ("tokenizer_file", "is for bpe, and not for", "tokenizer")
     given = {"tokenizer": "bpe", "tokenizer_file": "tokenizer.json"}
     assert broken_rules({**DEFAULTS, **given}) == []
+
+
+def test_exact_sums_need_whole_gradients():
+    (broken,) = broken_rules({**DEFAULTS, "exact_reduction": True, "parallelism": "fsdp"})
+    assert (broken.key, broken.other_key) == ("exact_reduction", "parallelism")
+    assert broken_rules({**DEFAULTS, "exact_reduction": True, "parallelism": "ddp"}) == []
 
 
 def test_a_prompt_beyond_ascii_breaks_a_rule_with_the_ascii_tokenizer():

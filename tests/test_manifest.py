@@ -20,6 +20,7 @@ def test_the_world_names_versions_and_numerics():
         "torch",
         "numpy",
         "numba",
+        "processes",
         "threads",
         "cpu_capability",
         "processor",

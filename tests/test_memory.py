@@ -10,6 +10,7 @@ from lm_core.memory import (
     require_memory,
 )
 from lm_core.model.transformer import Transformer
+from lm_core.parallel.world import World
 
 SIZES = {"n_layers": 2, "d_model": 8, "n_heads": 2, "d_ff": 16, "max_seq_len": 4}
 SMALL = TrainingConfig(**SIZES, batch_size=3)
@@ -27,6 +28,26 @@ def test_a_batch_in_parts_needs_the_memory_of_one_part_and_muon_keeps_one_mean()
     muon = TrainingConfig(**SIZES, batch_size=3, optimizer="muon")
     n_hidden = sum(p.numel() for p in Transformer(7, **SIZES).blocks.parameters() if p.dim() == 2)
     assert least_training_bytes(SMALL, 7) - least_training_bytes(muon, 7) == 4 * n_hidden
+
+
+def test_processes_of_one_machine_need_their_memory_together():
+    config = TrainingConfig(**SIZES, batch_size=6)
+    alone, two = least_training_bytes(config, 7), World(0, 2, 0, 2)
+    n_parameters = Transformer(7, **SIZES).n_parameters
+    # The model twice, and the activations of a batch, of which each computes a half.
+    assert least_training_bytes(config, 7, two) == alone + 4 * 4 * n_parameters
+    # On two machines each has the model, and half of the batch.
+    apart = least_training_bytes(config, 7, World(0, 2, 0, 1))
+    assert 2 * apart == least_training_bytes(config, 7, two)
+    sharded = TrainingConfig(**SIZES, batch_size=6, parallelism="fsdp")
+    assert least_training_bytes(sharded, 7, two) - alone <= 2 * 4
+    with pytest.raises(MachineError, match="too small"):
+        require_memory(config, 7, alone, two)
+
+
+def test_the_pieces_of_an_exact_sum_need_the_memory_of_one_of_them():
+    exact = TrainingConfig(**SIZES, batch_size=24, exact_reduction=True)
+    assert least_training_bytes(exact, 7) == least_training_bytes(SMALL, 7)
 
 
 def test_what_cannot_fit_is_refused_and_what_may_fit_is_not():

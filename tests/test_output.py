@@ -60,3 +60,13 @@ def test_a_warning_that_nobody_reads_is_not_missed(abandoned_pipe, monkeypatch):
 def test_a_warning_is_one_line_that_moves_no_cursor(capsys):
     warn("a\x1b[31m file\nerror: forged")
     assert capsys.readouterr().err == "warning: a\\x1b[31m file\\nerror: forged\n"
+
+
+def test_of_several_processes_the_first_one_speaks(capsys, monkeypatch):
+    for rank in ("1", "0"):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", rank)
+        say(f"process {rank}")
+        warn(f"process {rank}")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("process 0\n", "warning: process 0\n")

@@ -149,6 +149,7 @@ MAY_CHANGE = {
     "sampling_top_p",
     "sampling_num_samples",
     "device",
+    "parallelism",
     "corpus",
     # As long as its content is the same, which a test of its own looks at.
     "tokenizer_file",

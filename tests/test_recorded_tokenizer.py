@@ -10,9 +10,14 @@ from lm_core.analysis.records import read_run
 from lm_core.data import bpe_store
 from lm_core.data.bpe import BpeTokenizer
 from lm_core.data.bpe_training import train_bpe
+from lm_core.data.tokenizer import ByteTokenizer
 from lm_core.errors import InputError
 from lm_core.record import RunDirectory
-from lm_core.recorded_config import read_record, recorded_tokenizer
+from lm_core.recorded_config import (
+    read_record,
+    recorded_tokenizer,
+    require_recorded_tokenizer,
+)
 from lm_core.training.checkpoint_folder import newest_sound_checkpoint
 from tests.tiny_run import looking_at, request
 
@@ -123,6 +128,15 @@ def test_a_run_goes_on_with_its_file_elsewhere_and_not_with_another(folder):
         InputError, match=r"cannot go on .*\n  tokenizer_file: '.* in the run, null"
     ):
         goes_on(folder, Tokenizer__file=None)
+
+
+def test_a_process_with_another_tokenizer_does_not_share_in_a_run(folder):
+    learned = recorded_tokenizer(train(folder))
+    require_recorded_tokenizer(learned, learned.sha256)
+    require_recorded_tokenizer(learned, None)
+    for other in (train_bpe([[TEXT]], 270), ByteTokenizer()):
+        with pytest.raises(InputError, match="another tokenizer than the run that it shares in"):
+            require_recorded_tokenizer(other, learned.sha256)
 
 
 def test_to_look_at_a_run_its_file_is_not_needed(folder, capsys):

@@ -1,9 +1,10 @@
 import itertools
+import json
 
 import pytest
 
 from lm_core.config.hyperparameters import KEYS
-from lm_core.config.resolution import ConfigSources, FileArgument, resolve
+from lm_core.config.resolution import ConfigSources, FileArgument, ResolvedConfig, resolve
 from lm_core.config.statements import Source
 from lm_core.config.training_config import TrainingConfig
 from lm_core.errors import InputError, Problem
@@ -350,3 +351,9 @@ def test_every_key_can_be_traced(folder):
 def test_a_value_set_by_the_program_is_checked_too(folder):
     with pytest.raises(ValueError, match="max_steps"):
         sources().with_value("max_steps", 0, Source("drawn"))
+
+
+def test_a_configuration_travels_as_plain_data():
+    config = sources(bindings=["Trainer.hooks = {'update': [{'name': 'identity'}]}"])
+    plain = json.loads(json.dumps(config.to_plain()))
+    assert ResolvedConfig.from_plain(plain) == config

@@ -107,3 +107,12 @@ def test_an_interrupt_that_is_ignored_in_the_background_is_meant_all_the_same():
     with StopSignals() as signals:
         os.kill(os.getpid(), signal.SIGINT)
         assert signals.received == signal.SIGINT
+
+
+def test_a_signal_that_was_noted_is_acted_on_when_asked():
+    with StopSignals() as signals:
+        signals.act_on_received()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(StoppedAtOnce) as caught:
+            signals.act_on_received()
+    assert caught.value.signal_number == signal.SIGTERM

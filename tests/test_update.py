@@ -8,9 +8,11 @@ from lm_core.data.batches import RandomBatches
 from lm_core.errors import InputError, MachineError
 from lm_core.hooks import Hooks, UpdateHook, update_hook
 from lm_core.model.transformer import Transformer
+from lm_core.parallel.group import Group
 from lm_core.randomness import StepKey
 from lm_core.training.averaging import WeightAverage
 from lm_core.training.objective import Objective
+from lm_core.training.reduction import Alone
 from lm_core.training.schedule import Schedule
 from lm_core.training.trained import Trained
 from lm_core.training.update import Gradient, Update, UpdateSettings
@@ -44,10 +46,9 @@ class Parts:
         average = None if ema_decay is None else WeightAverage(self.model, ema_decay)
         parts = optimizer_of(self.model, optimizer), Hooks(hooks, self.model), average
         self.trained = Trained(self.model, *parts)
-        settings = UpdateSettings(
-            precision, compiles, objective, accumulation_steps, max_grad_norm, schedule
-        )
-        self.update = Update(self.trained, self.batches, settings)
+        reduction = Alone(self.model, Group(), batch_size, accumulation_steps)
+        settings = UpdateSettings(precision, compiles, objective, max_grad_norm, schedule)
+        self.update = Update(self.trained, self.batches, reduction, settings)
 
     def everything(self):
         tensors = self.trained.tensors()

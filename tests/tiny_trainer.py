@@ -10,6 +10,7 @@ from lm_core.data.tokenizer import ByteTokenizer
 from lm_core.evaluation import Evaluator
 from lm_core.hooks import ForwardHook, forward_hook
 from lm_core.model.transformer import Transformer
+from lm_core.parallel.group import Group
 from lm_core.record import RunDirectory
 from lm_core.sampling import Sampler
 from lm_core.training.checkpoint_folder import list_checkpoints
@@ -21,6 +22,9 @@ TEXT = "the quick brown fox jumps over the lazy dog. " * 30
 
 
 TOKENIZER = ByteTokenizer()
+
+
+ALONE = Group()
 
 
 TOKENS = TOKENIZER.encode(TEXT)
@@ -100,13 +104,16 @@ MODERN = {
 }
 
 
-def build(dropout=0.1, with_parts=True, **settings):
+def build(dropout=0.1, with_parts=True, group=ALONE, **settings):
     choices = {name: settings.pop(name) for name in CHOICES if name in settings}
     model = Transformer(TOKENIZER.vocab_size, **SIZES, dropout=dropout, seed=4, **choices)
-    evaluate = Evaluator(model, TOKENS[-100:], TOKENIZER) if with_parts else None
+    precision = settings.get("precision", "float32")
+    held_out = TOKENS[-100:], TOKENIZER, precision, group
+    evaluate = Evaluator(model, *held_out) if with_parts else None
     sample = Sampler(model, TOKENIZER, prompt="the", max_length=5) if with_parts else None
     defaults = {"seed": 4, "batch_size": 4, "max_steps": 6, "learning_rate": 1e-3}
-    return Trainer(model, TOKENS[:-100], evaluate, sample, TOKENIZER, **{**defaults, **settings})
+    parts = model, TOKENS[:-100], evaluate, sample, TOKENIZER
+    return Trainer(*parts, group=group, **{**defaults, **settings})
 
 
 def poisoned(trainer, *steps, value=math.nan):

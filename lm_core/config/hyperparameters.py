@@ -230,7 +230,8 @@ class Hyperparameters(BaseModel):
         interactions="divides batch_size; gradients are those of the whole batch, but for "
         "rounding, and a step takes a little longer",
     )
-    """Equal parts of a batch that are computed one after the other, each with memory for itself."""
+    """Equal parts of a batch that are computed one after the other, each with memory for itself.
+    Several processes share each batch, and compute their shares in as many parts."""
 
     optimizer: Literal["adamw", "muon"] = training(
         "adamw",
@@ -458,6 +459,30 @@ class Hyperparameters(BaseModel):
         "the last bits of what is learned",
     )
     """Whether PyTorch compiles the model's blocks before the first step. It needs a GPU."""
+
+    parallelism: Literal["auto", "none", "ddp", "fsdp"] = training(
+        "auto",
+        "parallelism",
+        usual="auto",
+        change="fsdp where a model with its gradients and optimizer does not fit into each process",
+        interactions="means something under torchrun only, where none is refused; batch_size is "
+        "that of all processes together; exact_reduction adds up in a way of its own; a resume may "
+        "change it, as it may the number of processes",
+    )
+    """What each of several processes keeps of the model. ddp: all of it (DistributedDataParallel).
+    fsdp: a share of parameters, gradients and the optimizer's state (FSDP2). auto: ddp."""
+
+    exact_reduction: bool = training(
+        False,
+        "exact_reduction",
+        usual="false",
+        change="true to go on with a run in another number of processes bit for bit, or to compare "
+        "runs of different numbers",
+        interactions="takes 1, 2, 4 or 8 processes, on CPUs with one thread each, and a little "
+        "longer (docs/scaling.md); not with parallelism fsdp",
+    )
+    """Whether 1, 2, 4 and 8 processes leave the same bits: every batch is cut into eight pieces,
+    whose gradients are added up in a fixed tree."""
 
     seed: int | None = training(
         None,
@@ -773,6 +798,9 @@ def broken_rules(values: Mapping[str, Any]) -> list[BrokenRule]:
         broken.append(BrokenRule("d_model", relation, "n_heads"))
     if values["batch_size"] % values["accumulation_steps"]:
         broken.append(BrokenRule("batch_size", "is not divisible by", "accumulation_steps"))
+    if values["exact_reduction"] and values["parallelism"] == "fsdp":
+        relation = "needs whole gradients in every process, which there are not with"
+        broken.append(BrokenRule("exact_reduction", relation, "parallelism"))
     if values["decay_steps"] is not None and values["warmup_steps"] > values["decay_steps"]:
         broken.append(BrokenRule("warmup_steps", "is more than", "decay_steps"))
     if values["early_stopping_evaluations"] is not None and values["eval_cadence"] is None:

@@ -22,6 +22,7 @@ RUNTIME_ARGUMENTS = frozenset(
         "Sampler.tokenizer",
         "Trainer.model",
         "Trainer.tokens",
+        "Trainer.group",
         "Trainer.evaluate",
         "Trainer.sample",
         "Trainer.tokenizer",

@@ -95,6 +95,19 @@ class ResolvedConfig:
         sources = self.sources | {key: source}
         return replace(self, values=TrainingConfig(**values), sources=sources)
 
+    def to_plain(self) -> dict[str, Any]:
+        """Plain data that JSON can hold, from which ``from_plain`` makes the same."""
+        sources = {key: list(source) for key, source in self.sources.items()}
+        plain = {"values": self.values.to_dict(), "sources": sources}
+        return {**plain, "names": self.names, "lines": self.lines}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "ResolvedConfig":
+        """What ``to_plain`` described."""
+        sources = {key: Source(*source) for key, source in plain["sources"].items()}
+        values = TrainingConfig(**plain["values"])
+        return cls(values, sources, dict(plain["names"]), dict(plain["lines"]))
+
     def sentence(self, problem: Problem) -> str:
         """A problem with a value in words: where it was set, as what, and what is wrong."""
         key = problem.path.replace("[", ".").split(".")[0]

@@ -1,7 +1,7 @@
 """Windows of tokens: random ones to train on, and all of them, once, to validate."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -41,13 +41,21 @@ class Batches(ABC):
     def _starts(self, step: int) -> np.ndarray:
         """Where the windows of a step start, ``(batch_size,)``."""
 
-    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets of a step, counted from 1.
+    def batch(
+        self, step: int, first: int = 0, last: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets of a step, or of a part of its windows: only those are read.
+
+        Args:
+            step: The step, counted from 1.
+            first: The first window.
+            last: The first window that is not wanted any more. None: all are.
 
         Returns:
-            Two int64 tensors ``(batch_size, seq_len)``; targets are the inputs' next tokens.
+            Two int64 tensors ``(n_windows, seq_len)``; targets are the inputs' next tokens.
         """
-        return _inputs_and_targets(self._tokens[self._starts(step)[:, None] + self._offsets])
+        starts = self._starts(step)[first:last]
+        return _inputs_and_targets(self._tokens[starts[:, None] + self._offsets])
 
 
 class RandomBatches(Batches):
@@ -80,30 +88,40 @@ class ShuffledBatches(Batches):
 ORDERS: dict[str, type[Batches]] = {"random": RandomBatches, "shuffled": ShuffledBatches}
 
 
-def validation_windows(
-    tokens: np.ndarray, seq_len: int, windows_a_batch: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+class ValidationWindows(Sequence[tuple[torch.Tensor, torch.Tensor]]):
     """Every token but the first as a target exactly once, in windows that follow each other.
+
+    It is a sequence of batches: inputs and targets, int64 ``(windows, seq_len)``, and at last
+    ``(1, rest)``. Each is read from the tokens when it is asked for.
 
     Args:
         tokens: The validation part, ``(n_tokens,)``.
         seq_len: Length of a window; what is left at the end makes a shorter one.
         windows_a_batch: Most windows in a batch.
 
-    Yields:
-        Inputs and targets, int64 ``(windows, seq_len)``, and at last ``(1, rest)``.
-
     Raises:
         InputError: Too few tokens for one window and the token after it.
     """
-    require_window(tokens, seq_len, "validation")
-    n_windows, rest = divmod(len(tokens) - 1, seq_len)
-    offsets = np.arange(seq_len + 1)
-    for first in range(0, n_windows, windows_a_batch):
-        starts = np.arange(first, min(first + windows_a_batch, n_windows)) * seq_len
-        yield _inputs_and_targets(tokens[starts[:, None] + offsets])
-    if rest:
-        yield _inputs_and_targets(tokens[None, len(tokens) - 1 - rest :])
+
+    def __init__(self, tokens: np.ndarray, seq_len: int, windows_a_batch: int) -> None:
+        require_window(tokens, seq_len, "validation")
+        self._tokens, self._windows_a_batch = tokens, windows_a_batch
+        self._n_windows, self._rest = divmod(len(tokens) - 1, seq_len)
+        self._offsets = np.arange(seq_len + 1)
+        self._n_whole = -(-self._n_windows // windows_a_batch)
+
+    def __len__(self) -> int:
+        return self._n_whole + bool(self._rest)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} batches of windows, and no {index}")
+        if index == self._n_whole:
+            return _inputs_and_targets(self._tokens[None, len(self._tokens) - 1 - self._rest :])
+        first = index * self._windows_a_batch
+        windows = np.arange(first, min(first + self._windows_a_batch, self._n_windows))
+        starts = windows * (len(self._offsets) - 1)
+        return _inputs_and_targets(self._tokens[starts[:, None] + self._offsets])
 
 
 def _inputs_and_targets(windows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

@@ -58,9 +58,10 @@ class BpeTokenizer(Tokenizer):
     kept_from = KEPT_FROM
 
     def __init__(self, json: str) -> None:
+        tokenizers = package()
         try:
             found = described(json)
-            self._package = _built(found)
+            self._package = _built(found, tokenizers)
         except InputError as error:
             raise InputError(f"this describes no bpe tokenizer: {error.message}") from error
         self.json = json
@@ -215,9 +216,8 @@ def _content(path: Path) -> bytes:
         return stream.read(_LARGEST_FILE + 1)
 
 
-def _built(description: Description) -> Any:
+def _built(description: Description, tokenizers: ModuleType) -> Any:
     """The package's own tokenizer, which takes all text for text."""
-    tokenizers = package()
     try:
         built = tokenizers.Tokenizer.from_str(description.for_package)
     except Exception as error:  # The package raises nothing more special.

@@ -81,7 +81,7 @@ def _told(
 
 
 def _taken(documents: Iterable[Iterable[str]], n_bytes: int) -> Iterator[str]:
-    """Every so manieth piece of texts."""
+    """Pieces of texts: all of them, or one in so many that they are no larger than is taken."""
     stride = max(1, -(-n_bytes // LARGEST_TEXT))
     pieces = (piece for texts in documents for piece in pieces_of(texts, _PIECE, _LONGEST_WORD))
     return itertools.islice(pieces, 0, None, stride)

@@ -58,18 +58,18 @@ def _taken(lock: Path, does: str) -> int | None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_still(lock, descriptor):
                 return descriptor
+            is_held_by_another = False
         except BlockingIOError:
+            is_held_by_another = True
+        except OSError:
+            os.close(descriptor)
+            return None
+        os.close(descriptor)
+        if is_held_by_another:
             if time.monotonic() > words_at:
                 say(f"another process {does}: waiting for it ({lock})", sys.stderr)
                 words_at = float("inf")
             time.sleep(_SECONDS_BETWEEN_TRIES)
-        except OSError:
-            os.close(descriptor)
-            return None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
     return None
 
 

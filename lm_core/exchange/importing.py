@@ -24,7 +24,7 @@ from lm_core.exchange.new_folder import new_folder
 from lm_core.exchange.parts import to_ours
 from lm_core.exchange.tokenizer_files import read_tokenizer
 from lm_core.exchange.weight_files import WeightFiles
-from lm_core.initial_weights import FINE_TUNING, save_start
+from lm_core.initial_weights import FINE_TUNING, InitialWeights, save_start
 from lm_core.machine import most_memory
 from lm_core.manifest import describe_world
 from lm_core.memory import memory_explained
@@ -78,14 +78,15 @@ def import_folder(request: Request) -> None:
     name = _UNSAFE.sub("-", request.source.resolve().name)
     path = request.run_dir or default_run_path(f"{name}-imported")
     forms = record_yaml(config, path), gin_text(config)
+    model = imported.model
+    initial = InitialWeights(imported.tokenizer, model.arguments, model.state_dict(), {})
     # Nobody sees the run before its checkpoint is in it.
     with new_folder(path, "--run_dir") as folder:
         manifest = _manifest(request, imported, config)
         tokenizer_json = imported.tokenizer.to_dict().get("json")
         run = RunDirectory.create(folder, *forms, manifest, tokenizer_json=tokenizer_json)
-        save_start(run, imported.model, imported.tokenizer, config.values)
+        save_start(run, model.arguments, initial, config.values)
         write_synced(folder / FINE_TUNING, _fine_tuning(config, path).encode())
-    model = imported.model
     say(f"imported a {imported.family.NAME} of {model.n_parameters:,} parameters: {request.source}")
     say(f"tokenizer: {imported.tokenizer.kind}, {imported.tokenizer.vocab_size:,} tokens")
     say(f"run directory: {path}")

@@ -12,6 +12,7 @@ from lm_core.hooks import builtin  # noqa: F401 -- makes the ready hooks known
 from lm_core.hooks.registry import ForwardHook, Hook, HookEntry, UpdateHook, read_entries
 from lm_core.model.sites import ForwardContext, Site, SiteHook
 from lm_core.model.transformer import Transformer
+from lm_core.parallel.shards import own_share, shared_like, whole
 from lm_core.randomness import StepKey
 from lm_core.training.tensor_files import require_storable
 
@@ -32,7 +33,7 @@ class Hooks:
         entries, problems = read_entries(table)
         if problems:
             raise InputError("\n".join(f"{path}: {message}" for path, message in problems))
-        self._parameters = dict(model.named_parameters())
+        self._model = model
         self._all: list[tuple[str, Hook]] = []
         wrong = []
         for entry in entries:
@@ -50,6 +51,11 @@ class Hooks:
         self._on_updates = [pair for pair in updates if _overrides(pair[1], "on_updates")]
         # What is reported before there is a step would stand in the first after any start.
         self.drain_reports()
+
+    @property
+    def _parameters(self) -> dict[str, torch.nn.Parameter]:
+        """By name; training in several processes may have put others in their places."""
+        return dict(self._model.named_parameters())
 
     @property
     def are_any(self) -> bool:
@@ -79,29 +85,33 @@ class Hooks:
         if not self.transforms_updates:
             update()
             return
-        before = {name: p.detach().clone() for name, p in self._parameters.items()}
+        before = {name: whole(p.detach()).clone() for name, p in self._parameters.items()}
         update()
         self.transform_updates(before, key)
 
     def transform_gradients(self, key: StepKey) -> None:
         """Lets each hook in turn change the gradients of the parameters.
 
+        Hooks see whole gradients, also of what is sharded, and the same in all processes.
+
         Raises:
             InputError: A hook returned what is no gradient of this model.
         """
+        parameters = self._parameters
         for path, hook in self._on_gradients:
             gradients = {
-                name: parameter.grad
-                for name, parameter in self._parameters.items()
+                name: whole(parameter.grad)
+                for name, parameter in parameters.items()
                 if parameter.grad is not None
             }
             with _blaming(path):
                 returned = hook.on_gradients(gradients, key)
                 for name, gradient in self._changes("on_gradients", returned):
+                    parameter = parameters[name]
                     if gradient is not None:
-                        what = f"on_gradients returned for {name}"
-                        _require_like(gradient, self._parameters[name], what)
-                    self._parameters[name].grad = gradient
+                        _require_like(gradient, parameter, f"on_gradients returned for {name}")
+                        gradient = shared_like(gradient, parameter.detach())
+                    parameter.grad = gradient
 
     @torch.no_grad()
     def transform_updates(self, before: Mapping[str, torch.Tensor], key: StepKey) -> None:
@@ -116,15 +126,17 @@ class Hooks:
             InputError: A hook returned what is no update of this model.
         """
         changed: dict[str, torch.Tensor] = {}
-        updates = {name: p - before[name] for name, p in self._parameters.items()}
+        parameters = self._parameters
+        updates = {name: whole(p.detach()) - before[name] for name, p in parameters.items()}
         for path, hook in self._on_updates:
             with _blaming(path):
                 returned = hook.on_updates(updates, key)
                 for name, update in self._changes("on_updates", returned):
-                    _require_like(update, self._parameters[name], f"on_updates returned for {name}")
+                    _require_like(update, parameters[name], f"on_updates returned for {name}")
                     updates[name] = changed[name] = update
         for name, update in changed.items():
-            self._parameters[name].copy_(before[name] + update)
+            parameter = parameters[name].detach()
+            own_share(parameter).copy_(own_share(shared_like(before[name] + update, parameter)))
 
     def _changes(self, what: str, returned: Any) -> list[tuple[str, Any]]:
         """What a method of a hook returned, once it is sure that it names parameters."""
@@ -133,9 +145,10 @@ class Hooks:
         if not isinstance(returned, Mapping):
             kind = type(returned).__name__
             raise InputError(f"{what} returned a {kind}; it returns a mapping by parameter name")
+        known = self._parameters
         for name in returned:
-            if name not in self._parameters:
-                hint = unknown(str(name), self._parameters, "parameter")
+            if name not in known:
+                hint = unknown(str(name), known, "parameter")
                 raise InputError(f"{what} returned {shown(name)}: {hint}")
         return list(returned.items())
 

@@ -120,7 +120,7 @@ class _Numbers:
     """The parameters of a module as numbers."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._parameters = {name: p.detach().numpy() for name, p in module.named_parameters()}
+        self._parameters = {name: _seen(p) for name, p in module.named_parameters()}
 
     def vector(self, name: str, size: int) -> np.ndarray:
         """A vector, or zeros where there is no such parameter."""
@@ -131,13 +131,21 @@ class _Numbers:
         return len(self._parameters[f"{layer}.weight"])
 
 
+def _seen(parameter: nn.Parameter) -> np.ndarray:
+    """The memory of a parameter, which can still be given back afterwards, as FSDP does.
+
+    What ``Tensor.numpy`` has shown stays where it is.
+    """
+    return np.from_dlpack(parameter.detach())
+
+
 def _embeddings(model: Transformer) -> tuple[np.ndarray, ...]:
     """The vectors of tokens and places, and the rotations of places."""
     n_places, d_head = model.max_seq_len, model.d_head
-    embedding = model.token_embedding.weight.detach().numpy()
+    embedding = _seen(model.token_embedding.weight)
     if model.position_embedding is not None:
         none = np.zeros((n_places, 0), np.float32)
-        return embedding, model.position_embedding.weight.detach().numpy(), none, none
+        return embedding, _seen(model.position_embedding.weight), none, none
     places = np.zeros((n_places, embedding.shape[1]), np.float32)
     return embedding, places, *rotations(0, n_places, d_head, torch.float32)
 

@@ -83,12 +83,13 @@ class _Norm(torch.autograd.Function):
         normed = torch.empty(rows.shape, dtype=dtype)
         # Mean and factor of each row.
         measures = rows.new_empty(2, len(rows))
+        weight = _copied(weight)
         ctx.save_for_backward(rows, weight, measures)
         ctx.has_bias = bias is not None
         ctx.set_materialize_grads(False)
         if has_content(x):
             # One loop for both, so that both have the same bits.
-            bias = torch.zeros_like(weight) if bias is None else bias
+            bias = torch.zeros_like(weight) if bias is None else _copied(bias)
             inputs = (numbers_of(part) for part in (rows, weight, bias))
             found = numbers_of(normed), *numbers_of(measures)
             NORM[type_of(dtype)](*inputs, number_for(dtype, epsilon), *found)
@@ -121,6 +122,7 @@ class _RMSNorm(torch.autograd.Function):
         rows = x.contiguous().view(-1, x.shape[-1])
         normed = torch.empty(rows.shape, dtype=dtype)
         factors = rows.new_empty(len(rows))
+        weight = _copied(weight)
         ctx.save_for_backward(rows, weight, factors)
         ctx.set_materialize_grads(False)
         if has_content(x):
@@ -142,6 +144,15 @@ class _RMSNorm(torch.autograd.Function):
         parts = (numbers_of(part) for part in (*inputs, of_rows, of_weight))
         RMS_NORM_BACKWARD[type_of(gradient.dtype)](*parts)
         return of_rows.view(gradient.shape), of_weight, None, None
+
+
+def _copied(parameter: torch.Tensor) -> torch.Tensor:
+    """A copy for numpy to look at.
+
+    Memory that it has seen cannot be given back any more and taken again, as FSDP does with that of
+    parameters.
+    """
+    return parameter.detach().clone()
 
 
 def _as_rows(

@@ -24,6 +24,7 @@ from lm_core.model.dropout import Dropout, seed_device
 from lm_core.model.linear import Linear, linear
 from lm_core.model.norm import Norm, RMSNorm
 from lm_core.model.sites import ForwardContext, Sites
+from lm_core.parallel.shards import shared_like
 from lm_core.randomness import LARGEST_SEED, StepKey, keyed_generator
 
 # GPT-2's standard deviation for every matrix; those that write into the residual stream are
@@ -266,7 +267,7 @@ class Transformer(nn.Module):
                 kinds = [f"{tuple(tensor.shape)} of {tensor.dtype}" for tensor in (theirs, mine)]
                 message = f"{name} is {kinds[0]} instead of {kinds[1]}"
                 raise MachineError(f"the checkpoint does not fit the model: {message}")
-        self.load_state_dict(dict(weights))
+        self.load_state_dict({name: shared_like(weights[name], own[name]) for name in own})
 
     def new_cache(self, batch_size: int = 1, most_tokens: int | None = None) -> KeyValueCache:
         """An empty cache for generation with this model.

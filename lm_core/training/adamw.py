@@ -5,6 +5,8 @@ from collections import defaultdict
 import torch
 from torch import nn
 
+from lm_core.parallel.shards import own_share
+
 # PyTorch's default, and the value of Kingma and Ba, "Adam" (2015): keeps the division by a mean of
 # zero finite.
 _EPSILON = 1e-8
@@ -22,7 +24,7 @@ class AdamW:
 
     Args:
         decays: The parameters in groups, each with its decoupled weight decay. They are float32,
-            on one device.
+            on one device; of those that are sharded, each process updates its share.
         learning_rate: Step size.
         beta1: Decay of the mean of the gradient.
         beta2: Decay of the mean of the squared gradient.
@@ -68,10 +70,10 @@ class AdamW:
             steps = [state[STEP] for state in states]
             torch._foreach_add_(steps, _ONE_UPDATE)
             torch._fused_adamw_(
-                updated,
-                [parameter.grad for parameter in updated],
-                [state[_MEAN] for state in states],
-                [state[_MEAN_OF_SQUARES] for state in states],
+                [own_share(parameter.detach()) for parameter in updated],
+                [own_share(parameter.grad) for parameter in updated],
+                [own_share(state[_MEAN]) for state in states],
+                [own_share(state[_MEAN_OF_SQUARES]) for state in states],
                 [],
                 steps,
                 lr=self.learning_rate * factor,

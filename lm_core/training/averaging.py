@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
+from lm_core.parallel.shards import own_share, shared_like
+
 
 class WeightAverage:
     """An exponential average of the weights after each step.
@@ -37,8 +39,8 @@ class WeightAverage:
                 waits for it. None: false.
         """
         share = (1 - self._decay) / (1 - self._decay**step)
-        parameters = [p.detach() for p in self._parameters.values()]
-        averages = list(self.weights.values())
+        parameters = [own_share(p.detach()) for p in self._parameters.values()]
+        averages = [own_share(average) for average in self.weights.values()]
         if is_off is None:
             torch._foreach_lerp_(averages, parameters, share)
             return
@@ -55,12 +57,16 @@ class WeightAverage:
         finally:
             self._exchange()
 
+    @torch.no_grad()
     def _exchange(self) -> None:
+        # Number by number: engines that train in several processes know parameters by their memory.
         for name, parameter in self._parameters.items():
-            parameter.data, self.weights[name] = self.weights[name], parameter.data
+            weight = parameter.clone()
+            parameter.copy_(self.weights[name])
+            self.weights[name].copy_(weight)
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Takes averages by the names of the parameters, all of them, in their shapes."""
         for name, average in self.weights.items():
-            average.copy_(weights[name])
+            average.copy_(shared_like(weights[name], average))

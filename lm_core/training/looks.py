@@ -1,5 +1,6 @@
 """What a run looks at between two steps: evaluations and samples."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -7,10 +8,10 @@ from typing import Any, NamedTuple
 
 from lm_core.errors import DivergenceError
 from lm_core.evaluation import Evaluation
-from lm_core.hooks import Hooks
 from lm_core.training.cadences import Cadences
 from lm_core.training.run_state import RunState
 from lm_core.training.signals import CheckStop
+from lm_core.training.trained import Trained
 
 
 class Look(NamedTuple):
@@ -29,6 +30,20 @@ class Look(NamedTuple):
     seconds: float
 
 
+class TrainingResult(NamedTuple):
+    """How training ended.
+
+    Attributes:
+        step: Steps done in the whole run.
+        evaluation: The evaluation after the last step, if there is an evaluator.
+        samples: The samples after the last step, if there are to be any.
+    """
+
+    step: int
+    evaluation: Evaluation | None
+    samples: list[str] | None
+
+
 class Due(NamedTuple):
     """What a step calls for."""
 
@@ -41,7 +56,7 @@ class Looks:
 
     Args:
         cadences: Which steps do.
-        hooks: What they report in the meantime belongs to the step.
+        trained: The model that is looked at, and the hooks that may report something about it.
         evaluate: Called for an evaluation; None: there are none.
         sample: Called for the samples of a step; None: there are none.
     """
@@ -49,12 +64,12 @@ class Looks:
     def __init__(
         self,
         cadences: Cadences,
-        hooks: Hooks,
+        trained: Trained,
         evaluate: Callable[[CheckStop], Evaluation] | None,
         sample: Callable[[CheckStop], list[str]] | None,
     ) -> None:
         self.evaluate, self.sample = evaluate, sample
-        self._cadences, self._hooks = cadences, hooks
+        self._cadences, self._trained = cadences, trained
 
     def due(self, step: int, state: RunState | None = None) -> Due:
         """What is due after a step.
@@ -82,13 +97,17 @@ class Looks:
         return state.row is not None and any(self.due(step, state))
 
     def look(self, due: Due, check_stop: CheckStop) -> Look:
-        """Does what is due.
+        """Does what is due, on the weights that are the model to everybody else.
 
         Raises:
             StopRequested: ``check_stop`` did. No trace is left but in hooks that keep state.
             DivergenceError: The validation loss is not finite, or the model gives no numbers to
                 sample from.
         """
+        with self._trained.shown() if any(due) else contextlib.nullcontext():
+            return self._look(due, check_stop)
+
+    def _look(self, due: Due, check_stop: CheckStop) -> Look:
         evaluation, samples, metrics = None, None, {}
         start = time.perf_counter()
         if due.evaluation:
@@ -96,8 +115,8 @@ class Looks:
             if not math.isfinite(evaluation.loss):
                 raise DivergenceError(f"the validation loss is {evaluation.loss}")
             metrics = {"val_loss": evaluation.loss, "bits_per_byte": evaluation.bits_per_byte}
-            metrics |= self._hooks.drain_reports("evaluation/")
+            metrics |= self._trained.hooks.drain_reports("evaluation/")
         if due.sample:
             samples = self.sample(check_stop)
-            metrics |= self._hooks.drain_reports("sampling/")
+            metrics |= self._trained.hooks.drain_reports("sampling/")
         return Look(evaluation, samples, metrics, time.perf_counter() - start)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from lm_core.parallel.shards import own_share, shared_like, whole
+
 # How often the polynomial is applied, and its coefficients: they bring all singular values from
 # above a few thousandths to about 0.7 to 1.2 (Jordan et al. 2024, "Muon: An optimizer for hidden
 # layers in neural networks", https://kellerjordan.github.io/posts/muon/).
@@ -35,22 +37,6 @@ class Matrix(NamedTuple):
 
     parameter: nn.Parameter
     n_parts: int
-
-
-class _Piece(NamedTuple):
-    """A matrix that is updated as one, lying if it is tall: views of what belongs to it.
-
-    Attributes:
-        weight: The matrix.
-        gradient: Its gradient.
-        mean: The mean of its gradients.
-        scale: The factor of its learning rate.
-    """
-
-    weight: torch.Tensor
-    gradient: torch.Tensor
-    mean: torch.Tensor
-    scale: float
 
 
 class Muon:
@@ -104,46 +90,62 @@ class Muon:
             is_off: A scalar on their device; where it is true, nothing changes. Nobody waits for
                 it. None: false.
         """
-        rate = self.learning_rate * factor
-        for pieces in self._groups():
-            self._update(pieces, rate, is_off)
+        for matrices in self._groups():
+            self._update(matrices, self.learning_rate * factor, is_off)
 
-    def _groups(self) -> Iterator[list[_Piece]]:
-        """What is updated, in groups of matrices of one shape that take little memory at once."""
-        by_shape: dict[tuple[int, ...], list[_Piece]] = defaultdict(list)
-        for parameter, n_parts in self._matrices:
-            if parameter.grad is None:
-                continue
-            state = self.state[parameter]
-            if not state:
-                state[_MEAN] = torch.zeros_like(parameter)
-            triples = (x.chunk(n_parts) for x in (parameter, parameter.grad, state[_MEAN]))
-            for parts in zip(*triples, strict=True):
-                rows, columns = parts[0].shape
+    def _groups(self) -> Iterator[list[Matrix]]:
+        """What is updated, in groups of parts of one shape that take little memory at once."""
+        by_shape: dict[tuple[int, ...], list[Matrix]] = defaultdict(list)
+        for matrix in self._matrices:
+            if matrix.parameter.grad is not None:
                 # Lying, tall matrices go together with wide ones, and products are smaller.
-                views = (x.T for x in parts) if rows > columns else parts
-                piece = _Piece(*views, math.sqrt(max(1, rows / columns)))
-                by_shape[tuple(piece.weight.shape)].append(piece)
-        for (rows, columns), pieces in by_shape.items():
-            n_at_once = max(1, NUMBERS_AT_ONCE // (rows * columns))
-            for first in range(0, len(pieces), n_at_once):
-                yield pieces[first : first + n_at_once]
+                by_shape[tuple(sorted(_part_shape(matrix)))].append(matrix)
+        for (rows, columns), matrices in by_shape.items():
+            most = max(1, NUMBERS_AT_ONCE // (rows * columns))
+            group: list[Matrix] = []
+            for matrix in matrices:
+                if group and sum(m.n_parts for m in group) + matrix.n_parts > most:
+                    yield group
+                    group = []
+                group.append(matrix)
+            yield group
 
-    def _update(self, pieces: list[_Piece], rate: float, is_off: torch.Tensor | None) -> None:
-        """Moves matrices of one shape."""
-        ahead = []
-        for piece in pieces:
-            newer = piece.mean.lerp(piece.gradient, 1 - self._momentum)
-            piece.mean.copy_(newer if is_off is None else torch.where(is_off, piece.mean, newer))
-            # Nesterov's: the mean as it will be if the gradient stays as it is.
-            ahead.append(piece.gradient.lerp(newer, self._momentum))
-        directions = orthogonalised(torch.stack(ahead), self._dtype)
-        for piece, direction in zip(pieces, directions, strict=True):
-            updated = piece.weight * (1 - rate * self._weight_decay)
-            updated.sub_(direction, alpha=min(rate * piece.scale, _LARGEST))
-            if is_off is not None:
-                updated = torch.where(is_off, piece.weight, updated)
-            piece.weight.copy_(updated)
+    def _update(self, matrices: list[Matrix], rate: float, is_off: torch.Tensor | None) -> None:
+        """Moves matrices whose parts have one shape."""
+        parts = []
+        for matrix in matrices:
+            ahead = whole(self._ahead(matrix.parameter, is_off))
+            parts += [_lying(part) for part in ahead.chunk(matrix.n_parts)]
+        directions = iter(orthogonalised(torch.stack(parts), self._dtype))
+        for matrix in matrices:
+            rows, columns = _part_shape(matrix)
+            found = [next(directions) for _ in range(matrix.n_parts)]
+            direction = torch.cat([part.T if rows > columns else part for part in found])
+            direction = own_share(shared_like(direction, matrix.parameter.detach()))
+            scale = math.sqrt(max(1, rows / columns))
+            weight = own_share(matrix.parameter.detach())
+            updated = weight * (1 - rate * self._weight_decay)
+            updated.sub_(direction, alpha=min(rate * scale, _LARGEST))
+            weight.copy_(updated if is_off is None else torch.where(is_off, weight, updated))
+
+    def _ahead(self, parameter: nn.Parameter, is_off: torch.Tensor | None) -> torch.Tensor:
+        """The mean of a gradient as it will be if the gradient stays as it is (Nesterov)."""
+        state = self.state[parameter]
+        if not state:
+            state[_MEAN] = torch.zeros_like(parameter)
+        newer = state[_MEAN].lerp(parameter.grad, 1 - self._momentum)
+        mean, new_mean = own_share(state[_MEAN]), own_share(newer)
+        mean.copy_(new_mean if is_off is None else torch.where(is_off, mean, new_mean))
+        return parameter.grad.lerp(newer, self._momentum)
+
+
+def _part_shape(matrix: Matrix) -> tuple[int, int]:
+    rows, columns = matrix.parameter.shape
+    return rows // matrix.n_parts, columns
+
+
+def _lying(matrix: torch.Tensor) -> torch.Tensor:
+    return matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
 
 
 def orthogonalised(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -8,6 +8,7 @@ from torch import nn
 
 from lm_core.errors import MachineError
 from lm_core.model.linear import Linear
+from lm_core.parallel.shards import shared_like
 from lm_core.training.adamw import STEP, AdamW
 from lm_core.training.muon import Matrix, Muon
 
@@ -148,7 +149,8 @@ def load_optimizer_tensors(
         if kind == STEP and not (float(tensor) >= 0 and float(tensor).is_integer()):
             raise MachineError(f"the checkpoint's optimizer state {path!r} is {float(tensor)}")
         state = optimizer.part_of(parameter).state[parameter]
-        state[kind] = tensor.to(parameter.device).clone()
+        like = torch.empty((), device=parameter.device) if kind == STEP else parameter.detach()
+        state[kind] = shared_like(tensor, like).clone()
     for name, parameter in parameters.items():
         state, part = optimizer.state_of(parameter), optimizer.part_of(parameter)
         if state and set(state) != part.kinds_of_state:

@@ -31,6 +31,7 @@ class Recorder:
 
     Args:
         keep_checkpoints: How many of the newest checkpoints stay, beside the best; None: all.
+        writes: Whether this process does; else another one writes what this one only counts.
 
     Attributes:
         saved_step: The step of the newest checkpoint; None: there is none.
@@ -38,7 +39,8 @@ class Recorder:
             where there is none; so is its speed.
     """
 
-    def __init__(self, keep_checkpoints: int | None) -> None:
+    def __init__(self, keep_checkpoints: int | None, writes: bool = True) -> None:
+        self._writes = writes
         self._keep_checkpoints = keep_checkpoints
         self._metrics = MetricsBuffer()
         self._notes: list[str] = []
@@ -184,6 +186,7 @@ class Recorder:
         """
         self.flush(force=True)
         if self._run is None:
+            self.saved_step = self.saved_step if self._writes else checkpoint.step
             return
         self._run.require_own()
         self._run.sync()

@@ -95,6 +95,15 @@ class StopSignals:
         if self.received is not None:
             raise StopRequested
 
+    def act_on_received(self) -> None:
+        """Ends what is being done, where a signal has come.
+
+        Raises:
+            StoppedAtOnce: One has.
+        """
+        if self.received is not None:
+            raise StoppedAtOnce(self.received)
+
     def let_through(self) -> None:
         """Notes no more signals; the one that was noted acts now."""
         self._restore()

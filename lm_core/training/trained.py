@@ -1,6 +1,7 @@
 """Everything that training changes, and its tensors as a checkpoint keeps them."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,8 @@ import torch
 from lm_core.errors import MachineError
 from lm_core.hooks import Hooks
 from lm_core.model.transformer import Transformer
+from lm_core.parallel.group import Group
+from lm_core.parallel.shards import gathered, own_share, whole
 from lm_core.training.averaging import WeightAverage
 from lm_core.training.optimizer import Optimizer, load_optimizer_tensors, optimizer_tensors
 
@@ -16,16 +19,17 @@ from lm_core.training.optimizer import Optimizer, load_optimizer_tensors, optimi
 _IN_TRAINING = "weight_in_training"
 
 
-def tensors_of_start(model: Transformer, averages: bool) -> dict[str, dict[str, torch.Tensor]]:
+def tensors_of_start(
+    weights: Mapping[str, torch.Tensor], averages: bool
+) -> dict[str, dict[str, torch.Tensor]]:
     """What ``Trained.tensors`` gives before the first step.
 
     Args:
-        model: With the weights that training begins with.
+        weights: The weights that training begins with, by name.
         averages: Whether there is an average of the weights.
     """
-    weights = dict(model.state_dict())
     state = {f"{name}/{_IN_TRAINING}": weight for name, weight in weights.items()}
-    return {"model": weights, "optimizer": state if averages else {}}
+    return {"model": dict(weights), "optimizer": state if averages else {}}
 
 
 class Trained(NamedTuple):
@@ -37,26 +41,51 @@ class Trained(NamedTuple):
         hooks: May change gradients and updates, and may keep state.
         average: The average of the weights, which is the model to everybody else. None: the
             weights are.
+        group: The processes that train it.
     """
 
     model: Transformer
     optimizer: Optimizer
     hooks: Hooks
     average: WeightAverage | None
+    group: Group = Group()
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Gives the model the weights that others are to see, whole in every process."""
+        average = contextlib.nullcontext()
+        if self.average is not None:
+            average = self.average.in_place_of_weights()
+        with average, gathered(self.model):
+            yield
 
     @property
     def is_finite(self) -> bool:
-        """Whether all weights are."""
-        return all(bool(p.isfinite().all()) for p in self.model.parameters())
+        """Whether all weights are, in all processes."""
+        own = (own_share(parameter.detach()) for parameter in self.model.parameters())
+        (is_bad,) = self.group.largest(int(not all(bool(p.isfinite().all()) for p in own)))
+        return not is_bad
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
-        """The fields ``model`` and ``optimizer`` of a ``Checkpoint``."""
+        """The fields ``model`` and ``optimizer`` of a ``Checkpoint``.
+
+        All processes call this together; of what is sharded, only the first has something then.
+        """
         weights = dict(self.model.state_dict())
         state = optimizer_tensors(self.optimizer, self.model)
         if self.average is None:
-            return {"model": weights, "optimizer": state}
+            return {"model": self._whole(weights), "optimizer": self._whole(state)}
         state |= {f"{name}/{_IN_TRAINING}": weight for name, weight in weights.items()}
-        return {"model": dict(self.average.weights), "optimizer": state}
+        return {"model": self._whole(self.average.weights), "optimizer": self._whole(state)}
+
+    def _whole(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Whole tensors: one after the other, so that only who keeps them needs memory for all."""
+        gathered = ((name, whole(tensor)) for name, tensor in tensors.items())
+        if self.group.is_first:
+            return {name: tensor for name, tensor in gathered}  # noqa: C416 -- as below
+        for _ in gathered:
+            pass
+        return {}
 
     def load(
         self, model: Mapping[str, torch.Tensor], optimizer: Mapping[str, torch.Tensor]

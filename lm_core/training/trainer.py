@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, NoReturn
+from contextlib import AbstractContextManager
+from typing import Any, NoReturn
 
 import gin
 import numpy as np
 import torch
 
-from lm_core.compute import DTYPES, chosen_device, chosen_precision
+from lm_core.compute import DTYPES, chosen_device, chosen_precision, threads_of
 from lm_core.config.checks import require_valid
 from lm_core.config.hyperparameters import KEYS
 from lm_core.config.table import gin_parameter
@@ -19,40 +19,29 @@ from lm_core.errors import DivergenceError, StoppedError
 from lm_core.evaluation import Evaluation
 from lm_core.hooks import Hooks
 from lm_core.model.transformer import Transformer
+from lm_core.parallel.group import Group
 from lm_core.progress import TrainingProgress, shown_progress
 from lm_core.randomness import draw_seed
 from lm_core.record import RunDirectory
 from lm_core.training.averaging import WeightAverage
 from lm_core.training.cadences import Cadences
 from lm_core.training.checkpoint import Checkpoint
-from lm_core.training.looks import Due, Look, Looks
+from lm_core.training.looks import Due, Look, Looks, TrainingResult
 from lm_core.training.objective import Objective
 from lm_core.training.optimizer import OptimizerSettings, build_optimizer
 from lm_core.training.recorder import Recorder
+from lm_core.training.reduction import build_reduction
 from lm_core.training.restoring import restore_training
 from lm_core.training.run_state import RunState
 from lm_core.training.schedule import Schedule, end_of_decay
-from lm_core.training.signals import CheckStop, StopRequested, StopSignals
+from lm_core.training.shared_signals import SharedSignals
+from lm_core.training.signals import CheckStop, StopRequested
 from lm_core.training.steps import Steps
 from lm_core.training.trained import Trained
 from lm_core.training.update import Update, UpdateSettings
 
 
-class TrainingResult(NamedTuple):
-    """How training ended.
-
-    Attributes:
-        step: Steps done in the whole run.
-        evaluation: The evaluation after the last step, if there is an evaluator.
-        samples: The samples after the last step, if there are to be any.
-    """
-
-    step: int
-    evaluation: Evaluation | None
-    samples: list[str] | None
-
-
-@gin.configurable(denylist=["model", "tokens", "evaluate", "sample", "tokenizer"])
+@gin.configurable(denylist=["model", "tokens", "evaluate", "sample", "tokenizer", "group"])
 class Trainer:
     """Trains a model on windows of tokens.
 
@@ -83,7 +72,7 @@ class Trainer:
         label_smoothing: Share of the probability that a target gives to all tokens alike.
         z_loss: Factor of the squared logarithm of the softmax's normaliser.
         batch_size: Windows in a batch.
-        accumulation_steps: Equal parts of a batch that are computed one after the other.
+        accumulation_steps: Parts of a batch that are computed one after the other.
         data_order: Of windows: ``random`` ones, or ``shuffled``, each once an epoch.
         max_steps: Steps in the whole run.
         checkpoint_cadence: Steps from one checkpoint to the next; an evaluation that is the best
@@ -101,8 +90,12 @@ class Trainer:
             on the device. Weights, gradients and the optimizer are in float32.
         device: Where to train: ``cpu``, ``cuda``, ``mps``, or ``auto``, a GPU if there is one.
         compile: Whether PyTorch compiles the model.
+        parallelism: What several processes keep of the model: ``ddp`` all of it, ``fsdp`` a share.
+            ``none``: there is one. ``auto``: ``ddp``.
+        exact_reduction: Whether 1, 2, 4 and 8 processes leave the same bits, on one thread each.
         seed: Seed of batches and dropout. None: one is drawn.
         hooks: The table of hooks, ``{"forward": [...], "update": [...]}``.
+        group: The processes that train the model together.
 
     Attributes:
         model, max_steps, seed: As given; the seed as it was drawn.
@@ -148,8 +141,11 @@ class Trainer:
         precision: str = "auto",
         device: str = "auto",
         compile: bool = False,
+        parallelism: str = "auto",
+        exact_reduction: bool = False,
         seed: int | None = None,
         hooks: Mapping[str, Any] | None = None,
+        group: Group = Group(),  # noqa: B008 -- it cannot change
     ) -> None:
         given = locals()
         require_valid({key: given[key] for key in KEYS if gin_parameter(key) == f"Trainer.{key}"})
@@ -160,26 +156,23 @@ class Trainer:
         self._tokenizer = tokenizer
         cadences = checkpoint_cadence, eval_cadence, sampling_cadence, early_stopping_evaluations
         self._cadences = Cadences(max_steps, *cadences)
+        self._group, self._is_exact = group, exact_reduction
         self._hooks = Hooks(hooks, model)
+        shares = batch_size, accumulation_steps, parallelism, exact_reduction
+        reduction = build_reduction(model, group, *shares)
         momenta = beta1, beta2, muon_learning_rate, muon_momentum
         steps_of = OptimizerSettings(optimizer, learning_rate, weight_decay, *momenta)
         updating = build_optimizer(model, steps_of, DTYPES[self.precision])
         average = None if ema_decay is None else WeightAverage(model, ema_decay)
-        self._trained = Trained(model, updating, self._hooks, average)
-        self._looks = Looks(self._cadences, self._hooks, evaluate, sample)
-        self._recorder = Recorder(keep_checkpoints)
+        self._trained = Trained(model, updating, self._hooks, average, group)
+        self._looks = Looks(self._cadences, self._trained, evaluate, sample)
+        self._recorder = Recorder(keep_checkpoints, writes=group.is_first)
         end = end_of_decay(decay_steps, warmup_steps, max_steps)
         curve = learning_rate_schedule, warmup_steps, end, decay_share, min_learning_rate_ratio
-        settings = UpdateSettings(
-            precision=self.precision,
-            compiles=compile,
-            objective=Objective(label_smoothing, z_loss),
-            accumulation_steps=accumulation_steps,
-            max_grad_norm=max_grad_norm,
-            schedule=Schedule(*curve),
-        )
+        objective = Objective(label_smoothing, z_loss)
+        choices = self.precision, compile, objective, max_grad_norm, Schedule(*curve)
         batches = ORDERS[data_order](tokens, batch_size, model.max_seq_len, self.seed)
-        update = Update(self._trained, batches, settings)
+        update = Update(self._trained, batches, reduction, UpdateSettings(*choices))
         self._steps = Steps(update, self._hooks, self._recorder, self.seed, max_skipped_batches)
         # The last step that the newest checkpoint knows to be done with.
         self._safe_step: int | None = None
@@ -272,7 +265,11 @@ class Trainer:
         """
         self.model.train()
         result = None
-        with StopSignals() as signals, shown_progress(progress, self.step, self.max_steps) as shown:
+        with (
+            threads_of(self._is_exact),
+            SharedSignals(self._group) as signals,
+            shown_progress(progress, self.step, self.max_steps) as shown,
+        ):
             self._recorder.begin(run, shown)
             if self.recorded_step < self.step:
                 result = self._after_step(signals)
@@ -304,14 +301,15 @@ class Trainer:
         """
         self._steps.do_next()
 
-    def _after_step(self, signals: StopSignals) -> TrainingResult:
+    def _after_step(self, signals: SharedSignals) -> TrainingResult:
         """Evaluates, samples, records and saves what this step calls for.
 
         Raises:
             StoppedError: A signal came. An evaluation or a sample that it met is given up, and done
                 anew by the run that goes on from here.
         """
-        if self._needs_numbers(signals):
+        (is_time,) = signals.agree(self._recorder.is_time)
+        if self._needs_numbers(is_time or signals.agreed is not None):
             self._steps.look_at_numbers()
         due = self._looks.due(self.step, self._state)
         hooks_before = self._hooks.state() if any(due) else {}
@@ -333,30 +331,32 @@ class Trainer:
             self._recorder.add_samples(self.step, look.samples, self._looks.sample)
         self._recorder.flush()
         is_kept = is_best and self._cadences.save_the_best
-        if is_kept or self._is_over or self._cadences.saves(self.step):
+        is_saved = is_kept or self._is_over or self._cadences.saves(self.step)
+        if is_saved:
             self._save(self._hooks.state())
         if self._state.good_before > self.step:
             self._recorder.remove_superseded()
-        if signals.received is not None:
+        if is_saved or any(due) or self._group.is_alone:
+            # That took its time.
+            signals.agree()
+        if signals.agreed is not None:
             self._stop(signals)
         return TrainingResult(self.step, look.evaluation, look.samples)
 
-    def _needs_numbers(self, signals: StopSignals) -> bool:
+    def _needs_numbers(self, is_asked: bool) -> bool:
         """Whether anything that follows this step needs to know that its numbers are finite."""
         is_next = any(self._looks.due(self.step, self._state)) or self._cadences.saves(self.step)
-        return is_next or self._recorder.is_time or signals.received is not None
+        return is_next or is_asked
 
-    def _look(self, due: Due, signals: StopSignals) -> Look:
+    def _look(self, due: Due, signals: SharedSignals) -> Look:
         """Evaluates and samples.
 
         Raises:
             StopRequested: A signal came.
             DivergenceError: The weights give no finite numbers.
         """
-        average = self._trained.average
         try:
-            with nullcontext() if average is None else average.in_place_of_weights():
-                return self._looks.look(due, signals.check)
+            return self._looks.look(due, signals.check)
         except DivergenceError as error:
             self._recorder.flush(force=True)
             what = f"step {self.step}: {error.message}"
@@ -388,7 +388,7 @@ class Trainer:
         if self.saved_step == self.step:
             self._safe_step = self.recorded_step
 
-    def _stop(self, signals: StopSignals) -> NoReturn:
+    def _stop(self, signals: SharedSignals) -> NoReturn:
         """Saves, if that is not done yet, and ends the run."""
         if self.saved_step != self.step:
             self._save(self._hooks.state())
@@ -397,4 +397,4 @@ class Trainer:
             message += ", the last one: everything is done and saved"
         elif self.saved_step is not None:
             message += ", which is saved; --resume goes on from there"
-        raise StoppedError(message, signals.received)
+        raise StoppedError(message, signals.agreed)

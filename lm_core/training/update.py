@@ -1,6 +1,5 @@
 """One step of training: a batch, its gradient, and what the optimizer makes of it."""
 
-from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -9,10 +8,15 @@ import torch
 from lm_core.compute import DTYPES
 from lm_core.data.batches import Batches
 from lm_core.errors import MachineError
+from lm_core.parallel.shards import own_share
 from lm_core.randomness import StepKey
 from lm_core.training.objective import Loss, Objective
+from lm_core.training.reduction import Reduction
 from lm_core.training.schedule import Schedule
 from lm_core.training.trained import Trained
+
+# What keeps the division by a norm of zero finite; PyTorch's own.
+_NORM_EPSILON = 1e-6
 
 
 class Gradient(NamedTuple):
@@ -37,7 +41,6 @@ class UpdateSettings(NamedTuple):
             optimizer are in float32.
         compiles: Whether PyTorch compiles the model's blocks.
         objective: What gradients are of.
-        accumulation_steps: Parts of a batch that are computed one after the other; divides it.
         max_grad_norm: The largest norm that gradients are applied with; larger ones are scaled down
             to it (Pascanu et al. 2013). None: there is none.
         schedule: Of the learning rates.
@@ -46,7 +49,6 @@ class UpdateSettings(NamedTuple):
     precision: str
     compiles: bool
     objective: Objective
-    accumulation_steps: int
     max_grad_norm: float | None
     schedule: Schedule
 
@@ -57,6 +59,7 @@ class Update:
     Args:
         trained: The model, on its device, and what belongs to it.
         batches: The windows of each step.
+        reduction: Computes the parts of a batch, and puts their gradients together.
         settings: How a step is made.
 
     Attributes:
@@ -67,8 +70,12 @@ class Update:
         InputError: There is no GPU to compile for.
     """
 
-    def __init__(self, trained: Trained, batches: Batches, settings: UpdateSettings) -> None:
-        self._model, self._optimizer, self._hooks, self._average = trained
+    def __init__(
+        self, trained: Trained, batches: Batches, reduction: Reduction, settings: UpdateSettings
+    ) -> None:
+        self._model, self._optimizer = trained.model, trained.optimizer
+        self._hooks, self._average = trained.hooks, trained.average
+        self._reduction = reduction
         # To name them imports the compiler, which takes a second.
         self._errors_of_compiling: tuple[type[Exception], ...] = ()
         if settings.compiles:
@@ -95,27 +102,22 @@ class Update:
         Raises:
             MachineError: PyTorch cannot compile the model here.
         """
-        n_parts = self._settings.accumulation_steps
-        losses = []
-        for first, inputs, targets in self._parts(key.step):
-            loss = self._loss(inputs, targets, key._replace(first_sequence=first))
-            # Parts are equal, so that the mean of their means is that of the batch.
-            (loss.objective if n_parts == 1 else loss.objective / n_parts).backward()
-            losses.append(loss.cross_entropy.detach())
-        mean = losses[0] if n_parts == 1 else torch.stack(losses).mean()
-        return Gradient(key, mean, self.norm())
+        own = self._reduction.own
+        inputs, targets = self._batches.batch(key.step, own.start, own.stop)
 
-    def _parts(self, step: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-        """The parts of a batch: the index of its first sequence, inputs and targets."""
-        inputs, targets = self._batches.batch(step)
-        n_sequences = len(inputs) // self._settings.accumulation_steps
-        for first in range(0, len(inputs), n_sequences):
-            part = slice(first, first + n_sequences)
-            yield first, self._moved(inputs[part]), self._moved(targets[part])
+        def compute(part: range) -> torch.Tensor:
+            rows = slice(part.start - own.start, part.stop - own.start)
+            tokens = self._moved(inputs[rows]), self._moved(targets[rows])
+            loss = self._loss(*tokens, key._replace(first_sequence=part.start))
+            divisor = self._reduction.divisor(part)
+            (loss.objective if divisor == 1 else loss.objective / divisor).backward()
+            return loss.cross_entropy.detach()
+
+        return Gradient(key, self._reduction.gradient(compute), self.norm())
 
     def _loss(self, inputs: torch.Tensor, targets: torch.Tensor, key: StepKey) -> Loss:
         try:
-            logits = self._model(inputs, key=key, dtype=self._dtype)
+            logits = self._reduction.forward(inputs, key=key, dtype=self._dtype)
         except self._errors_of_compiling as error:
             reason = str(error).strip().splitlines()[0]
             message = f"compile: PyTorch cannot compile the model on this machine: {reason}"
@@ -130,8 +132,12 @@ class Update:
 
     def norm(self) -> torch.Tensor:
         """Euclidean norm of all gradients together, a scalar."""
-        gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
-        return torch.nn.utils.get_total_norm(gradients)
+        return self._reduction.norm(self._own_gradients())
+
+    def _own_gradients(self) -> list[torch.Tensor]:
+        """The gradients as this process keeps them."""
+        gradients = (parameter.grad for parameter in self._model.parameters())
+        return [own_share(gradient) for gradient in gradients if gradient is not None]
 
     def apply(self, gradient: Gradient) -> None:
         """Updates the parameters by the gradient that stands in them, with all hooks.
@@ -174,5 +180,7 @@ class Update:
         """Scales the gradients down, where their norm is too large."""
         largest = self._settings.max_grad_norm
         if largest is not None:
-            parameters = list(self._model.parameters())
-            torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+            # As torch.nn.utils.clip_grads_with_norm_ does, and on shares of gradients too.
+            factor = (largest / (norm + _NORM_EPSILON)).clamp(max=1)
+            if gradients := self._own_gradients():
+                torch._foreach_mul_(gradients, factor)

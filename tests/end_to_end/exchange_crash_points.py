@@ -111,9 +111,9 @@ def die_everywhere(source, folder, work):
         ignored = {name for name in {*found, *expected} if name.endswith((".yaml", ".gin"))}
         if any(found.get(name) != expected.get(name) for name in {*found, *expected} - ignored):
             raise AssertionError(f"{made}: another end")
-        if rest := [path.name for path in place.iterdir() if path != made]:
-            if work is begun or not made.exists():
-                raise AssertionError(f"{place}: left {rest}")
+        rest = [path.name for path in place.iterdir() if path != made]
+        if rest and work is begun:
+            raise AssertionError(f"{place}: left {rest}")
 
 
 def main():

@@ -38,7 +38,7 @@ tokenizer = build_tokenizer(split_corpus(corpus), sys.argv[2])
 training, validation = encode_split(split_corpus(corpus), tokenizer)
 RandomBatches(training, 16, 256, 1).batch(0)
 tokenizer.count_bytes(validation)
-print(max(peaks) - before)
+print(max([*peaks, anonymous()]) - before)
 """
 
 
