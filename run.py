@@ -20,6 +20,10 @@
       draws runs: writes report.html, with curves, samples and hyperparameters, to open anywhere
   python run.py --mode=search --config=search/learning-rate.yaml
       searches for the hyperparameters that learn best
+  python run.py --mode=export --run_dir=runs/latest --to=exported
+      writes the model of a run as a folder that transformers loads
+  python run.py --mode=import --from=exported --run_dir=runs/imported
+      makes a run of such a folder, for init_from to begin with
 
 Every hyperparameter stands in configs/default.yaml, with its meaning.
 """
@@ -43,7 +47,7 @@ if __name__ == "__main__":
 from absl import flags
 
 from lm_core import inspection
-from lm_core.command_line import help_text, parse, path_given
+from lm_core.command_line import MODES_OF_A_RUN, help_text, parse, path_given
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
 from lm_core.errors import InputError, LabError, MachineError, StoppedAtOnce, StoppedError, one_line
 from lm_core.machine import set_up_process
@@ -106,7 +110,7 @@ def request_of(values: flags.FlagValues, bare: Sequence[str]) -> Request:
         InputError: What is given as a path is none.
     """
     config = sources(values)
-    if values.mode in ("evaluate", "sample"):
+    if values.mode in MODES_OF_A_RUN:
         config = ConfigSources(bindings=config.bindings, allowed_imports=config.allowed_imports)
     return Request(
         config=config,
@@ -124,6 +128,8 @@ def request_of(values: flags.FlagValues, bare: Sequence[str]) -> Request:
         tensorboard=values.tensorboard,
         storage=values.storage,
         workers=values.workers,
+        to=None if values.to is None else path_given("--to", values.to),
+        source=None if values["from"].value is None else path_given("--from", values["from"].value),
     )
 
 
@@ -160,6 +166,11 @@ def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
         from lm_core.search.mode import search
 
         search(request)
+        return
+    if values.mode in ("export", "import"):
+        from lm_core.exchange import exporting, importing
+
+        {"export": exporting.export, "import": importing.import_folder}[values.mode](request)
         return
     from lm_core import examination, experiment, planning
 

@@ -20,11 +20,13 @@ from lm_core.data.token_store import encode_split
 from lm_core.data.tokenizer import Tokenizer, build_tokenizer
 from lm_core.errors import InputError
 from lm_core.evaluation import Evaluator
+from lm_core.initial_weights import InitialWeights, load_initial_weights
 from lm_core.memory import memory_explained
 from lm_core.model.transformer import Transformer
 from lm_core.output import warn
 from lm_core.parallel.group import Group
 from lm_core.randomness import draw_seed
+from lm_core.recorded_config import resolved_path
 from lm_core.sampling import Sampler
 from lm_core.training.schedule import end_of_decay
 from lm_core.training.trainer import Trainer
@@ -41,12 +43,14 @@ class Data(NamedTuple):
         tokenizer: What made tokens of it.
         training: The tokens that are trained on, ``(n_tokens,)``.
         validation: The tokens that are held out, ``(n_tokens,)``.
+        initial: The weights that training begins with; None: they are random.
     """
 
     corpus: Corpus
     tokenizer: Tokenizer
     training: np.ndarray
     validation: np.ndarray
+    initial: InitialWeights | None = None
 
 
 def completed(config: ResolvedConfig) -> ResolvedConfig:
@@ -80,6 +84,9 @@ def completed(config: ResolvedConfig) -> ResolvedConfig:
     if values.tokenizer_file is not None:
         path = os.path.abspath(Path(values.tokenizer_file).expanduser())  # noqa: PTH100 -- keeps links
         config = config.with_value("tokenizer_file", path, config.sources["tokenizer_file"])
+    if values.init_from is not None:
+        path = resolved_path(values.init_from)
+        config = config.with_value("init_from", path, config.sources["init_from"])
     return config
 
 
@@ -88,6 +95,7 @@ def load_data(
     accept: Callable[[Corpus], None] | None = None,
     verify_corpus: bool = False,
     tokenizer: Tokenizer | None = None,
+    begun_with: InitialWeights | None = None,
 ) -> Data:
     """The text of a configuration and its tokens; the configuration becomes gin's.
 
@@ -96,6 +104,7 @@ def load_data(
         accept: Called with the text before anything is made of it; may refuse it.
         verify_corpus: Whether to believe nothing that is kept about the text.
         tokenizer: That of a run that goes on; None: the one that the configuration describes.
+        begun_with: Of a run that goes on, what it began with; None: what the configuration says.
 
     Raises:
         InputError: There is no such text, the tokenizer does not take it, or it is too short.
@@ -105,15 +114,27 @@ def load_data(
         corpus = load_corpus(verify=verify_corpus)
     if accept is not None:
         accept(corpus)
+    initial = _initial_weights(config) if begun_with is None else begun_with
     with sources_named(config), memory_explained():
         split = split_corpus(corpus)
+        if tokenizer is None and initial is not None:
+            tokenizer = initial.tokenizer
         if tokenizer is None:
             tokenizer = build_tokenizer(split, verify=verify_corpus)
             _warn_of_another_size(config, tokenizer)
         training, validation = encode_split(split, tokenizer, verify=verify_corpus)
         require_window(training, config.values.max_seq_len, "training")
         require_window(validation, config.values.max_seq_len, "validation")
-    return Data(corpus, tokenizer, training, validation)
+    return Data(corpus, tokenizer, training, validation, initial)
+
+
+def _initial_weights(config: ResolvedConfig) -> InitialWeights | None:
+    """The weights of the configuration that is gin's, if they are to be of another run."""
+    with sources_named(config), memory_explained():
+        initial = load_initial_weights()
+    if initial is not None:
+        initial.require_fit(config)
+    return initial
 
 
 def _warn_of_another_size(config: ResolvedConfig, tokenizer: Tokenizer) -> None:
@@ -143,7 +164,15 @@ def build_trainer(config: ResolvedConfig, data: Data, group: Group = _ALONE) -> 
         MachineError: The machine has too little memory.
     """
     with sources_named(config), memory_explained():
-        model = Transformer(data.tokenizer.vocab_size, seed=config.values.seed)
+        weights = {}
+        if config.values.init_from is not None:
+            # The first process has them, unless the run goes on from a checkpoint of its own.
+            found = data.initial.cut_to(config.values.max_seq_len) if data.initial else {}
+            weights = group.shared_tensors(found)
+        seed = None if weights else config.values.seed
+        model = Transformer(data.tokenizer.vocab_size, seed=seed)
+        if weights:
+            model.load(weights)
         validated = data.validation, data.tokenizer, config.values.precision
         evaluator = Evaluator(model, *validated, group)
         sampler = Sampler(model, data.tokenizer) if _is_sampled(config) else None

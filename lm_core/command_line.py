@@ -31,7 +31,11 @@ FLAGS_OF_MODE = {
     "search": CONFIGURATION | {"run_dir", "storage", "workers"},
     "evaluate": {"run_dir", "checkpoint", "corpus", "verify_corpus"},
     "sample": {"run_dir", "checkpoint", "gin_bindings"},
+    "export": {"run_dir", "checkpoint", "to"},
+    "import": {"run_dir", "from"},
 }
+# The modes that take the configuration of the run that they look at.
+MODES_OF_A_RUN = ("evaluate", "sample", "export")
 FORMATS = ("table", "yaml", "gin", "json", "csv")
 FORMATS_OF_MODE = {
     "config": ("table", "yaml", "gin", "json"),
@@ -129,9 +133,9 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "run_dir",
         None,
-        "The run directory. A new run makes runs/NAME-TIME by default; evaluate and sample need "
-        "it; --mode=config shows the configuration of the run in it. Of a search, the folder of "
-        "the study, by default studies/NAME.",
+        "The run directory. A new run makes runs/NAME-TIME by default; evaluate, sample and export "
+        "need it; --mode=config shows the configuration of the run in it. Of a search, the folder "
+        "of the study, by default studies/NAME.",
         values,
     )
     flags.DEFINE_string(
@@ -147,9 +151,22 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "checkpoint",
         None,
-        "Which checkpoint evaluate and sample take: newest, the default; best, that of the best "
-        "validation loss, and the default of runs with early_stopping_evaluations; or the number "
-        "of its step.",
+        "Which checkpoint evaluate, sample and export take: newest, the default; best, that of the "
+        "best validation loss, and the default of runs with early_stopping_evaluations; or the "
+        "number of its step.",
+        values,
+    )
+    flags.DEFINE_string(
+        "to",
+        None,
+        "The folder that --mode=export makes, for AutoModelForCausalLM of transformers to load.",
+        values,
+    )
+    flags.DEFINE_string(
+        "from",
+        None,
+        "The folder with a GPT-2 or Llama of transformers that --mode=import makes a run of, for "
+        "init_from to begin with.",
         values,
     )
     flags.DEFINE(Integer(), "max_steps", None, "Steps in the whole run.", values)
@@ -170,7 +187,8 @@ def define_flags() -> flags.FlagValues:
         "results of runs, and report, which draws them, both of runs that are named likewise, by "
         "patterns such as 'runs/*' too; search, which tries the values that a study states, and "
         "goes on where it was stopped; evaluate, which takes --run_dir and --corpus; sample, which "
-        "takes --run_dir and bindings of the Sampler.",
+        "takes --run_dir and bindings of the Sampler; export, which writes the model of --run_dir "
+        "as a folder of transformers, --to; import, which makes a run of such a folder, --from.",
         values,
     )
     flags.DEFINE_enum(
@@ -318,7 +336,7 @@ def refuse_useless(values: flags.FlagValues) -> None:
     for name in sorted(set().union(*FLAGS_OF_MODE.values()) - known):
         if values[name].present:
             own = ", ".join(f"--{flag}" for flag in sorted(known))
-            is_of_run = values.mode in ("evaluate", "sample") and name in CONFIGURATION
+            is_of_run = values.mode in MODES_OF_A_RUN and name in CONFIGURATION
             reason = ": it takes the run's own configuration" if is_of_run else ""
             message = f"--{name} does not apply to --mode={values.mode}{reason}"
             raise InputError(f"{message} (what applies: {own})")

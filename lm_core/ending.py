@@ -15,7 +15,7 @@ from lm_core.examination import restored
 from lm_core.memory import memory_explained
 from lm_core.output import say, warn
 from lm_core.record import RunDirectory
-from lm_core.report.reporting import write_report_of
+from lm_core.report.reporting import draw_ended
 from lm_core.sampling import Sampler, headings, printable
 from lm_core.training.checkpoint_folder import best_checkpoint
 from lm_core.training.signals import StopSignals
@@ -63,20 +63,7 @@ def ending_recorded(run: RunDirectory, trainer: Trainer) -> Iterator[None]:
             if outcome == "completed":
                 warn(f"{error.message}; the run is {outcome} all the same")
         run.follower.ended(outcome, trainer.step)
-        _draw(run, outcome)
-
-
-def _draw(run: RunDirectory, outcome: str) -> None:
-    """Writes the page of a run that has ended, however it did."""
-    try:
-        run.require_own()
-        say(f"report: {write_report_of(run.path)}")
-    except Exception as error:  # Whatever is wrong with a picture of a run, the run is not.
-        is_told = isinstance(error, LabError)
-        reason = error.message if is_told else f"{type(error).__name__}: {error}"
-        # Where something went wrong before, that is what a person has to read.
-        if outcome != "failed":
-            warn(f"there is no report of this run: {reason}")
+        draw_ended(run, outcome)
 
 
 def _record_end(run: RunDirectory, **fields: Any) -> None:

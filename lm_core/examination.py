@@ -26,9 +26,9 @@ from lm_core.output import warn
 from lm_core.record import RunDirectory
 from lm_core.recorded_config import read_record, resolve_upon
 from lm_core.request import Request
+from lm_core.results import result_of
 from lm_core.sampling import Sampler, written_out
 from lm_core.training.checkpoint import Checkpoint
-from lm_core.training.checkpoint_folder import best_checkpoint, chosen_checkpoint
 from lm_core.training.restoring import restored_model
 
 
@@ -38,7 +38,7 @@ def evaluate(request: Request) -> None:
     Raises:
         LabError: Anything a person should read.
     """
-    run, config, checkpoint = _open_run(request)
+    run, config, checkpoint = open_run(request)
     model, tokenizer = restored(checkpoint, config)
     with memory_explained():
         tokens, name = _tokens_to_evaluate(request, run, config, tokenizer)
@@ -79,7 +79,7 @@ def sample(request: Request) -> None:
     Raises:
         LabError: Anything a person should read.
     """
-    run, config, checkpoint = _open_run(request)
+    run, config, checkpoint = open_run(request)
     _refuse_other_bindings(run, config)
     model, tokenizer = restored(checkpoint, config)
     bind(config)
@@ -99,20 +99,18 @@ def _refuse_other_bindings(run: RunDirectory, config: ResolvedConfig) -> None:
             raise InputError(f"{message}, which takes {', '.join(sampler)}")
 
 
-def _open_run(request: Request) -> tuple[RunDirectory, ResolvedConfig, Checkpoint]:
+def open_run(request: Request) -> tuple[RunDirectory, ResolvedConfig, Checkpoint]:
+    """The run that is asked for, its configuration with what is changed in it, and its checkpoint.
+
+    Raises:
+        LabError: There is none, or it is not as it was recorded.
+    """
     if request.run_dir is None:
         raise InputError("--run_dir is missing: it names the run to look at, such as runs/latest")
     run = RunDirectory.open(request.run_dir)
     read_record(run)
     config = resolve_upon(run, request.config, check_hooks)
-    stops_early = config.values.early_stopping_evaluations is not None
-    if request.checkpoint is None and stops_early:
-        checkpoint = best_checkpoint(run.checkpoints, warn)
-    else:
-        checkpoint = chosen_checkpoint(run.checkpoints, request.checkpoint or "newest", warn)
-    if checkpoint is None:
-        raise InputError(f"{run.path} holds no checkpoint yet")
-    return run, config, checkpoint
+    return run, config, result_of(run, config.values, request.checkpoint)
 
 
 def restored(checkpoint: Checkpoint, config: ResolvedConfig) -> tuple[Transformer, Tokenizer]:
@@ -121,7 +119,10 @@ def restored(checkpoint: Checkpoint, config: ResolvedConfig) -> tuple[Transforme
         model, tokenizer = restored_model(checkpoint)
         model.to(_device_here(config))
     with sources_named(config):
-        Hooks(config.values.hooks, model).load_state(checkpoint.hooks)
+        hooks = Hooks(config.values.hooks, model)
+        if checkpoint.step:
+            # Before the first step, hooks are as they are made, and nothing of them was saved.
+            hooks.load_state(checkpoint.hooks)
     return model.eval(), tokenizer
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 from lm_core.assembly import Data, build_trainer, completed, load_data, sources_named
 from lm_core.compute import chosen_device, threads_of
-from lm_core.config.rendering import config_hash, gin_text, rows
+from lm_core.config.rendering import config_hash, gin_text
 from lm_core.config.resolution import ResolvedConfig, resolve
 from lm_core.data.tokenizer import tokenizer_from_dict
 from lm_core.ending import ending_recorded, tell_result, time_now
 from lm_core.errors import InputError
 from lm_core.hooks import check_hooks
-from lm_core.inspection import check_fit
+from lm_core.initial_weights import InitialWeights, save_start, weights_begun_with
+from lm_core.inspection import announce_config, check_fit
 from lm_core.manifest import describe_world
 from lm_core.memory import memory_explained, require_memory
 from lm_core.output import say
@@ -27,6 +28,7 @@ from lm_core.progress import training_progress
 from lm_core.record import LATEST, RunDirectory, default_run_path
 from lm_core.recorded_config import (
     Recorded,
+    as_begun,
     read_record,
     record_sources,
     record_tokenizer,
@@ -34,6 +36,7 @@ from lm_core.recorded_config import (
     recorded_tokenizer,
     require_same_experiment,
     resolve_upon,
+    weights_sha256,
     with_first_sources,
 )
 from lm_core.request import Request
@@ -80,9 +83,10 @@ def _lead(request: Request, meeting: Meeting) -> None:
     with RunLock() as lock:
         run = _run_to_resume(request, lock)
         recorded = read_record(run) if run else None
-        config = _config_of(run, request)
+        begun_with = weights_begun_with(run, recorded.values.init_from) if run else None
+        config = _config_of(run, recorded, request)
         _require_shareable(config, meeting.world)
-        data = _data_of(config, request, meeting.world, run, recorded)
+        data = _data_of(config, request, meeting.world, run, recorded, begun_with)
         meeting.share(
             {
                 "config": config.to_plain(),
@@ -109,13 +113,15 @@ def _lead(request: Request, meeting: Meeting) -> None:
                 ):
                     if recorded is not None:
                         run.update_manifest(**goes_on)
+                    if data.initial is not None and parts.trainer.saved_step is None:
+                        save_start(run, parts.trainer.model.arguments, data.initial, config.values)
                     signals.let_through()
                     if recorded is not None:
                         go_on(run, recorded, parts.config, parts.trainer, manifest)
                     if request.tensorboard:
                         run.follower = TensorBoardEvents(run, parts.config.values.to_dict())
                     _announce(run, parts, group)
-                    _announce_config(parts.config, manifest["config_hash"], request.logs_all)
+                    announce_config(parts.config, manifest["config_hash"], request.logs_all)
                     shield.act_on_received()
                     result = _train(run, parts.trainer)
         tell_result(run, config, data.validation, parts.trainer, result)
@@ -130,7 +136,9 @@ def _follow(request: Request, meeting: Meeting) -> None:
         raise InputError(f"{message}: {given}, not {first}")
     config = ResolvedConfig.from_plain(told["config"])
     tokenizer = tokenizer_from_dict(told["tokenizer"])
-    data = load_data(config, None, request.verify_corpus, tokenizer)
+    # The weights that a run begins with come from the first process, which has found them.
+    begun_with = InitialWeights(tokenizer, {}, {}, {})
+    data = load_data(config, None, request.verify_corpus, tokenizer, begun_with)
     if data.corpus.sha256 != told["corpus"]:
         text = f"the text of {data.corpus.description}"
         raise InputError(f"{text} is another one here than where the first process is")
@@ -161,10 +169,13 @@ def _together(meeting: Meeting, config: ResolvedConfig) -> Iterator[tuple[Group,
         yield group, shield
 
 
-def _config_of(run: RunDirectory | None, request: Request) -> ResolvedConfig:
-    if run is None:
+def _config_of(
+    run: RunDirectory | None, recorded: Recorded | None, request: Request
+) -> ResolvedConfig:
+    if run is None or recorded is None:
         return completed(resolve(request.config, check_hooks, check_fit))
-    return completed(resolve_upon(run, request.config, check_hooks, check_fit))
+    config = resolve_upon(run, request.config, check_hooks, check_fit)
+    return completed(as_begun(config, recorded.values.init_from))
 
 
 def _require_shareable(config: ResolvedConfig, world: World) -> None:
@@ -180,11 +191,12 @@ def _data_of(
     world: World,
     run: RunDirectory | None,
     recorded: Recorded | None,
+    begun_with: InitialWeights | None,
 ) -> Data:
     """The text of a run; of one that goes on, once it is sure that it is the same experiment."""
     accept = partial(require_same_experiment, run, recorded, config) if run else None
     tokenizer = recorded_tokenizer(run) if run else None
-    data = load_data(config, accept, request.verify_corpus, tokenizer)
+    data = load_data(config, accept, request.verify_corpus, tokenizer, begun_with)
     require_memory(config.values, data.tokenizer.vocab_size, world=world)
     return data
 
@@ -192,6 +204,9 @@ def _data_of(
 def _manifest(request: Request, parts: Parts, group: Group) -> dict[str, Any]:
     """What is known about a run before its first step."""
     corpus, tokenizer = parts.data.corpus, record_tokenizer(parts.data.tokenizer)
+    initial = parts.data.initial
+    begun_with = {} if initial is None else {"init_from": initial.record}
+    digests = corpus.sha256, tokenizer["sha256"], weights_sha256(begun_with)
     return {
         **describe_world(
             request.config.allowed_imports,
@@ -203,9 +218,8 @@ def _manifest(request: Request, parts: Parts, group: Group) -> dict[str, Any]:
         "command_line": list(request.command_line),
         "corpus": corpus.record(),
         "tokenizer": tokenizer,
-        "config_hash": config_hash(
-            parts.config.values.to_dict(), corpus.sha256, tokenizer["sha256"]
-        ),
+        **begun_with,
+        "config_hash": config_hash(parts.config.values.to_dict(), *digests),
         "sources": record_sources(parts.config),
         "n_parameters": parts.trainer.model.n_parameters,
         "start": time_now(),
@@ -282,15 +296,8 @@ def _announce(run: RunDirectory, parts: Parts, group: Group) -> None:
         say(f"processes: {group.n_processes}, by {way}")
     if trainer.step:
         say(f"going on after step {trainer.step:,}")
-
-
-def _announce_config(config: ResolvedConfig, name: str, logs_all: bool) -> None:
-    table = [row for section in rows(config).values() for row in section]
-    n_changed = sum(row.differs for row in table)
-    say(f"configuration {name}: {n_changed} of {len(table)} values differ from the default")
-    for row in table:
-        if row.differs or logs_all:
-            say(f"  {row.key}: {row.value} ({row.source})")
+    elif parts.data.initial is not None:
+        say(f"beginning with the weights of {values.init_from}")
 
 
 def _train(run: RunDirectory, trainer: Trainer) -> TrainingResult:

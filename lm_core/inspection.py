@@ -29,9 +29,10 @@ from lm_core.config.resolution import (
 )
 from lm_core.config.training_config import TrainingConfig
 from lm_core.errors import InputError, Problem, nearest, one_line
-from lm_core.output import print_table
+from lm_core.output import print_table, say
 from lm_core.record import RunDirectory
 from lm_core.recorded_config import (
+    as_begun,
     read_record,
     require_same_experiment,
     resolve_upon,
@@ -109,6 +110,7 @@ def show_config(request: Request) -> None:
 def _config_of_run(run: RunDirectory, sources: ConfigSources) -> ResolvedConfig:
     recorded = read_record(run)
     config = resolve_upon(run, sources, _check_hooks, check_fit)
+    config = as_begun(config, recorded.values.init_from)
     # What is shown is what the run is, or would be: no mixture that --resume refuses.
     corpus = None
     if config.values.corpus != recorded.values.corpus:
@@ -129,6 +131,22 @@ def _print_config(config: ResolvedConfig) -> None:
     print_table(lines)
     n_changed = sum(row.differs for table in rows(config).values() for row in table)
     print(f"\n{n_changed} of {len(KEYS)} values differ from the default (*)")
+
+
+def announce_config(config: ResolvedConfig, name: str, logs_all: bool) -> None:
+    """Says under which configuration a run is trained, each value with its source.
+
+    Args:
+        config: The configuration.
+        name: The hash that names it.
+        logs_all: Whether all values are told, not only those that differ from the default.
+    """
+    table = [row for section in rows(config).values() for row in section]
+    n_changed = sum(row.differs for row in table)
+    say(f"configuration {name}: {n_changed} of {len(table)} values differ from the default")
+    for row in table:
+        if row.differs or logs_all:
+            say(f"  {row.key}: {row.value} ({row.source})")
 
 
 class _Side(NamedTuple):

@@ -65,6 +65,7 @@ def plan(request: Request) -> None:
     fits = available is None or memory.total <= available
     document = {
         "parameters": _parameters(values, vocab_size),
+        **({} if data.initial is None else {"init_from": data.initial.record}),
         "step": {
             "tokens": values.batch_size * values.max_seq_len,
             "flops": flops_a_step(values, vocab_size),
@@ -207,7 +208,9 @@ def _lines(plan: dict[str, Any], data: Data, values: TrainingConfig) -> list[tup
     full, has_muon = values.learning_rate, values.optimizer == "muon"
     passes = f"{run['passes']:.3g} passes over the training part of {data.corpus.description}"
     of = "" if available is None else f"of {available / _MEBIBYTE:,.0f} MiB that there are"
+    begun = plan.get("init_from")
     return [
+        *([("begins with", f"step {begun['step']:,}", f"of {begun['path']}")] if begun else []),
         ("parameters", f"{parts.pop('total'):,}", ""),
         *((f"  {part}", f"{count:,}", "") for part, count in parts.items()),
         ("tokens a step", f"{step['tokens']:,}", ""),

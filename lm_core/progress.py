@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from lm_core.notebook import ShowInPlace, place_in_notebook
 from lm_core.output import let_go, say
 from lm_core.parallel.world import is_told_by_another
 
@@ -61,17 +63,35 @@ class TrainingProgress(Protocol):
 def training_progress(
     first_step: int, last_step: int, stream: TextIO | None = None
 ) -> TrainingProgress:
-    """A progress bar on a terminal; elsewhere a plain line now and then.
+    """A progress bar on a terminal and in a notebook; elsewhere a plain line now and then.
 
     Args:
         first_step: The first step that will be done.
         last_step: The last one.
-        stream: Where to; None: standard output.
+        stream: Where to; None: standard output, or the cell of a notebook that runs now.
     """
+    place = place_in_notebook() if stream is None else None
+    if place is not None:
+        return NotebookBar(first_step, last_step, place)
     stream = stream or sys.stdout
     if stream.isatty():
         return ProgressBar(first_step, last_step, stream)
     return ProgressLines(first_step, last_step, stream)
+
+
+def shown_progress(
+    progress: AbstractContextManager[TrainingProgress] | bool | None, step: int, last_step: int
+) -> AbstractContextManager[TrainingProgress | None]:
+    """What shows how training goes.
+
+    Args:
+        progress: What shows it; True: what is right here; None or False: nothing.
+        step: The last step that is done.
+        last_step: The last one of all.
+    """
+    if progress is True:
+        return training_progress(step + 1, last_step)
+    return progress or nullcontext()
 
 
 class _TimeLeft:
@@ -245,6 +265,62 @@ class ProgressBar:
     def note(self, text: str) -> None:
         """Prints a line above the bar."""
         self._bar.note(text)
+
+
+class NotebookBar:
+    """A bar in the cell of a notebook, which moves in its place, with notes below it.
+
+    Args:
+        first_step: The first step that will be done.
+        last_step: The last one.
+        place: Shows it.
+        clock: Seconds, for the pace.
+    """
+
+    def __init__(
+        self,
+        first_step: int,
+        last_step: int,
+        place: ShowInPlace,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._place = place
+        self._step, self._last_step = first_step - 1, last_step
+        self._clock = clock
+        self._left = _TimeLeft(first_step, last_step, clock)
+        self._next = clock()
+        self._text = "starting"
+
+    def __enter__(self) -> Self:
+        self._show()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # It stays, and shows how far training came.
+        self._show()
+
+    def update(
+        self, step: int, loss: float, tokens_per_second: float, seconds_of_looks: float = 0.0
+    ) -> None:
+        """Moves the bar, if it is time to."""
+        self._left.add_looks(seconds_of_looks)
+        left = self._left.after(step)
+        self._step, self._text = step, _line(step, self._last_step, loss, tokens_per_second, left)
+        if self._clock() >= self._next:
+            self._next = self._clock() + _SECONDS_BETWEEN_BARS
+            self._show()
+
+    def note(self, text: str) -> None:
+        """Prints a line below the bar."""
+        say(text)
+
+    def _show(self) -> None:
+        self._place(self._step / self._last_step, self._text)
 
 
 class BytesProgress:

@@ -55,7 +55,7 @@ _MANIFEST = "manifest.json"
 # Where ``atomic_files.temporary_name`` has a file written before it takes its name.
 _LEFTOVER = re.compile(r"\.[a-z]+\.[a-z]+\.[0-9]+\.tmp", re.ASCII)
 # What the system says when no other place on this disk would do.
-_FAILURES_OF_THE_MACHINE = {
+FAILURES_OF_THE_MACHINE = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EFBIG", "EMFILE", "ENFILE", "ENOMEM")
     if hasattr(errno, name)
@@ -207,7 +207,7 @@ class RunDirectory:
             reason = error.strerror or str(error)
             if isinstance(error, FileExistsError | NotADirectoryError):
                 reason = "a file is in the place of one of its folders"
-            kind = MachineError if error.errno in _FAILURES_OF_THE_MACHINE else InputError
+            kind = MachineError if error.errno in FAILURES_OF_THE_MACHINE else InputError
             message = f"the run directory {path} cannot be made: {reason}"
             raise kind(f"{message}; --run_dir names another one") from error
         return cls(path, lock)

@@ -16,6 +16,7 @@ from lm_core.data.bpe import BpeTokenizer, sha256_of, text_of_file
 from lm_core.data.corpus import Corpus
 from lm_core.data.tokenizer import Tokenizer, depends_on_documents
 from lm_core.errors import InputError, shown
+from lm_core.output import warn
 from lm_core.record import RunDirectory
 
 # So many digits tell two texts apart at sight.
@@ -31,6 +32,8 @@ _CHANGEABLE = {
     # A batch that is left out now would have ended the run before.
     "max_skipped_batches",
     "corpus",
+    # A run that goes on has weights of its own: what it began with stays in the record.
+    "init_from",
     # Likewise compared by its content.
     "tokenizer_file",
     # Another device gives other bits, as another machine does, which is worth a warning.
@@ -108,11 +111,18 @@ def read_record(run: RunDirectory) -> Recorded:
         if config.sources[key].place != "default"
     }
     manifest = run.manifest
-    found = config_hash(table, manifest["corpus"]["sha256"], tokenizer_sha256(manifest))
+    digests = tokenizer_sha256(manifest), weights_sha256(manifest)
+    found = config_hash(table, manifest["corpus"]["sha256"], *digests)
     if found not in (manifest.get("config_hash"), manifest.get("previous_config_hash")):
         message = f"{path} has been changed: it is not the configuration that the run was"
         raise InputError(f"{message} trained with, by the config_hash in its manifest.json")
     return Recorded(_with_former_values(config).values, found)
+
+
+def weights_sha256(manifest: Mapping[str, Any]) -> str | None:
+    """The SHA-256 of the weights that a run began with; None: they were random."""
+    record = manifest.get("init_from")
+    return record.get("sha256") if isinstance(record, Mapping) else None
 
 
 def resolve_upon(
@@ -128,6 +138,27 @@ def resolve_upon(
     """
     base = replace(sources, base=run.path / "config.yaml")
     return _with_former_values(resolve(base, check_hooks, check_fit))
+
+
+def as_begun(config: ResolvedConfig, recorded: str | None) -> ResolvedConfig:
+    """The configuration of a run that goes on, whose beginning is what it was.
+
+    Args:
+        config: From now on.
+        recorded: Where its weights were from; None: they were random.
+    """
+    given = config.values.init_from
+    if given == recorded:
+        return config
+    if given is None or resolved_path(given) != recorded:
+        began = f"began with {recorded}" if recorded else "began with random weights"
+        warn(f"init_from ({config.sources['init_from']}) changes nothing in a run that {began}")
+    return config.with_value("init_from", recorded, Source("the start of the run"))
+
+
+def resolved_path(path: str) -> str:
+    """The path at which weights are found from any working directory, wherever links lead then."""
+    return str(Path(path).expanduser().resolve())
 
 
 def _with_former_values(config: ResolvedConfig) -> ResolvedConfig:

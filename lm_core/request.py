@@ -28,6 +28,8 @@ class Request:
         tensorboard: Whether training writes events for TensorBoard too.
         storage: The address of a database for the trials of a search; None: a journal.
         workers: How many trials a search runs at once, as it was given.
+        to: The folder to export to.
+        source: The folder to import from.
     """
 
     config: ConfigSources
@@ -45,3 +47,5 @@ class Request:
     tensorboard: bool = False
     storage: str | None = None
     workers: int | float | str | None = None
+    to: Path | None = None
+    source: Path | None = None

@@ -21,10 +21,12 @@ PAGES = [
     "docs/adding-a-hyperparameter.md",
     "docs/architecture.md",
     "docs/comparing.md",
+    "docs/exchange.md",
     "docs/data.md",
     "docs/hooks.md",
     "docs/hyperparameter-audit.md",
     "docs/hyperparameter-audit-summary.md",
+    "docs/library.md",
     "docs/reliability.md",
     "docs/sampling.md",
     "docs/search.md",
@@ -33,7 +35,8 @@ PAGES = [
 PROGRAM = "python run.py"
 # Where a command only looks, it is run as it stands; where it trains, for a few steps.
 MODES_THAT_LOOK = ("config", "plan", "diff", "compare", "report", "evaluate", "sample")
-LOOKS = tuple(f"--mode={mode}" for mode in MODES_THAT_LOOK)
+MODES_THAT_TRAIN_NOTHING = (*MODES_THAT_LOOK, "export", "import")
+LOOKS = tuple(f"--mode={mode}" for mode in MODES_THAT_TRAIN_NOTHING)
 
 
 def text_of(page):

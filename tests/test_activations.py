@@ -12,6 +12,7 @@ from torch.autograd import gradcheck
 
 from lm_core.model.activations import (
     gelu,
+    gelu_tanh,
     reference_relu_squared,
     reference_swiglu,
     relu_squared,
@@ -42,6 +43,17 @@ def test_in_float32_value_and_gradient_are_as_exact_as_the_formula():
     assert ((found - expected).abs() / scale).max() < ERROR
     assert ((of_found - of_expected).abs() / scale).max() < 2 * ERROR
     assert found.dtype == of_found.dtype == torch.float32
+
+
+def test_the_approximation_is_its_formula_and_near_the_exact_one():
+    found, of_found = with_gradient(gelu_tanh, NUMBERS)
+    inner = math.sqrt(2 / math.pi) * (NUMBERS + 0.044715 * NUMBERS**3)
+    torch.testing.assert_close(found, NUMBERS / 2 * (1 + inner.tanh()), rtol=0, atol=1e-12)
+    assert 1e-4 < (found - F.gelu(NUMBERS)).abs().max() < 1e-3
+    assert gradcheck(gelu_tanh, torch.linspace(-4, 4, 24, dtype=torch.float64).requires_grad_())
+    in_float32 = with_gradient(gelu_tanh, NUMBERS.float())
+    torch.testing.assert_close(in_float32[0].double(), found, rtol=0, atol=1e-6)
+    torch.testing.assert_close(in_float32[1].double(), of_found, rtol=0, atol=1e-5)
 
 
 def test_small_values_keep_their_relative_precision():

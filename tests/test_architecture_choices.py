@@ -18,7 +18,7 @@ from lm_core.training.trainer import Trainer
 CHOICES = {
     "position": ("learned", "rope"),
     "norm": ("layernorm", "rmsnorm"),
-    "activation": ("gelu", "relu_squared", "swiglu"),
+    "activation": ("gelu", "gelu_tanh", "relu_squared", "swiglu"),
     "qk_norm": (False, True),
     "tie_embeddings": (True, False),
     "bias": (True, False),
@@ -100,6 +100,8 @@ def by_formula(model, tokens):
         y = layer(y, weights, f"{block}.mlp.expansion")
         if choices["activation"] == "gelu":
             y = y * (1 + torch.erf(y / math.sqrt(2))) / 2
+        elif choices["activation"] == "gelu_tanh":
+            y = y * (1 + (math.sqrt(2 / math.pi) * (y + 0.044715 * y**3)).tanh()) / 2
         elif choices["activation"] == "relu_squared":
             y = y.clamp(min=0) ** 2
         else:

@@ -221,6 +221,7 @@ def test_null_is_a_value_of_these_keys_and_of_no_other():
     assert {key for key in KEYS if sentences(key, None) == []} == {
         "seed",
         "hooks",
+        "init_from",
         "corpus",
         "tokenizer_file",
         "logit_softcap",

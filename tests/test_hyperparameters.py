@@ -52,6 +52,7 @@ DEFAULTS = {
     "parallelism": "auto",
     "exact_reduction": False,
     "seed": None,
+    "init_from": None,
     "hooks": None,
     "corpus": None,
     "text_key": "text",

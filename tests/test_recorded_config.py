@@ -133,6 +133,7 @@ def test_what_is_changed_upon_a_run_has_the_source_of_the_change(run, tmp_path):
 
 
 MAY_CHANGE = {
+    "init_from",
     "max_steps",
     "checkpoint_cadence",
     "keep_checkpoints",

@@ -64,7 +64,15 @@ def test_the_hash_ignores_where_the_corpus_lies_but_not_what_it_says():
     assert config_hash(none, "abc", "123") != config_hash(here, "abc", "123")
 
 
-@pytest.mark.parametrize("key", sorted({*KEYS} - {"corpus", "tokenizer_file"}))
+def test_the_hash_ignores_where_the_first_weights_lie_but_not_what_they_are():
+    here, there = ({**TABLE, "init_from": place} for place in ("/here", "/there"))
+    assert config_hash(here, "abc", None, "123") == config_hash(there, "abc", None, "123")
+    assert config_hash(here, "abc", None, "123") != config_hash(there, "abc", None, "124")
+    assert config_hash(TABLE, "abc", None, "123") == config_hash(TABLE, "abc")
+    assert config_hash(TABLE, "abc") != config_hash(here, "abc", None, "123")
+
+
+@pytest.mark.parametrize("key", sorted({*KEYS} - {"corpus", "tokenizer_file", "init_from"}))
 def test_the_hash_sees_every_other_value(key):
     changed = {**TABLE, key: 77}
     assert config_hash(changed, "abc") != config_hash(TABLE, "abc")

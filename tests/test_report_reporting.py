@@ -2,7 +2,6 @@
 
 import pytest
 
-from lm_core import ending
 from lm_core.errors import DivergenceError, InputError, MachineError
 from lm_core.report import reporting
 from lm_core.report.page import MARK
@@ -86,7 +85,7 @@ def test_a_run_without_a_page_is_as_good(tmp_path, monkeypatch, capsys):
     def broken(path):
         raise RuntimeError("no colours left")
 
-    monkeypatch.setattr(ending, "write_report_of", broken)
+    monkeypatch.setattr(reporting, "write_report_of", broken)
     train(tmp_path, monkeypatch)
     captured = capsys.readouterr()
     warning = "warning: there is no report of this run: RuntimeError: no colours left\n"

@@ -145,16 +145,18 @@ class Hyperparameters(BaseModel):
     """What the input of each sublayer and of the head is normed by. layernorm: mean and variance.
     rmsnorm: the root of the mean square."""
 
-    activation: Literal["gelu", "relu_squared", "swiglu"] = model(
+    activation: Literal["gelu", "gelu_tanh", "relu_squared", "swiglu"] = model(
         "gelu",
         "activation",
         usual="swiglu in large models, relu_squared in small ones that are trained fast",
-        change="relu_squared costs less time than gelu; swiglu learns more in each step",
+        change="relu_squared costs less time than gelu; swiglu learns more in each step; gelu_tanh "
+        "to go on with OpenAI's weights of GPT-2",
         interactions="swiglu has a third matrix of d_ff x d_model in each block: with two thirds "
         "of the d_ff it has as many parameters as the others",
     )
-    """What the hidden layer of each MLP makes of its input: the exact GELU, the square of what is
-    above zero, or SwiGLU, one half of the layer times the SiLU of the other."""
+    """What the hidden layer of each MLP makes of its input: the exact GELU, its approximation by a
+    hyperbolic tangent, the square of what is above zero, or SwiGLU, one half of the layer times the
+    SiLU of the other."""
 
     qk_norm: bool = model(
         False,
@@ -493,6 +495,21 @@ class Hyperparameters(BaseModel):
         interactions="sampling_seed is a seed of its own",
     )
     """Seed of initial weights, batches and dropout. null: one is drawn, used and recorded."""
+
+    init_from: str | None = field(
+        None,
+        "load_initial_weights.path",
+        "Training",
+        min_length=1,
+        usual="null, or runs/NAME",
+        change="to go on with what a model has learned, on another text or in another way",
+        interactions="the hyperparameters of the model and the tokenizer must be those of that "
+        "run: --config=runs/NAME/config.yaml has them; max_seq_len may be shorter (with position "
+        "rope, longer too), and dropout another",
+    )
+    """Begin with the weights of another run, of its result, or of the one checkpoint that is named:
+    a run directory or the folder of a checkpoint. The optimizer is new, and the first step is 1.
+    null: weights are random."""
 
     hooks: HooksTable | None = training(
         None,

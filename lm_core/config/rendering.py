@@ -84,19 +84,26 @@ def _row(config: ResolvedConfig, key: str) -> Row:
 
 
 def config_hash(
-    table: Mapping[str, Any], corpus_sha256: str, tokenizer_sha256: str | None = None
+    table: Mapping[str, Any],
+    corpus_sha256: str,
+    tokenizer_sha256: str | None = None,
+    weights_sha256: str | None = None,
 ) -> str:
-    """SHA-256 that names a configuration, wherever its corpus and the file of its tokenizer lie.
+    """SHA-256 that names a configuration, wherever the files that it names lie.
 
     Args:
         table: Every hyperparameter with its value.
         corpus_sha256: SHA-256 of the text, which stands for the path of the corpus.
         tokenizer_sha256: SHA-256 of the ``tokenizer.json``, which stands for the path of a
             ``tokenizer_file``; None: there is none.
+        weights_sha256: SHA-256 of the weights that the run begins with, which stands for where they
+            are from; None: they are random.
     """
     named = {**table, "corpus": corpus_sha256}
     if table.get("tokenizer_file") is not None:
         named["tokenizer_file"] = tokenizer_sha256
+    if table.get("init_from") is not None:
+        named["init_from"] = weights_sha256
     return hashlib.sha256(canonical(named).encode()).hexdigest()
 
 

@@ -17,7 +17,7 @@ from lm_core.errors import InputError, Problem, one_line, shown
 
 DEFAULT_GIN_FILE = "base.gin"
 # What leaves a value open, so that the start of a run chooses it.
-OPEN_VALUES = {"seed": None, "precision": "auto", "decay_steps": None}
+OPEN_VALUES = {"seed": None, "precision": "auto", "decay_steps": None, "init_from": None}
 # What decides whether hooks fit the model: its sites, its parameters, and the hooks themselves.
 FIT = {key for key in KEYS if gin_parameter(key).startswith("Transformer.")} | {"hooks"}
 

@@ -19,9 +19,12 @@ _NORM, _NORM_BIAS, _MIX_BIAS, _MLP_NORM, _MLP_NORM_BIAS, _CONTRACT_BIAS = range(
 # Embeddings, rotations and vectors, which come first among the weights.
 _N_NARROW = 5
 # What the hidden layer of an MLP makes of its input, by name.
-ACTIVATIONS = {"gelu": 0, "relu_squared": 1, "swiglu": 2}
+ACTIVATIONS = {"gelu": 0, "relu_squared": 1, "swiglu": 2, "gelu_tanh": 3}
 # The same as numbers that a kernel knows.
-_RELU_SQUARED, _SWIGLU = 1, 2
+_RELU_SQUARED, _SWIGLU, _GELU_TANH = 1, 2, 3
+# The approximation of GELU (Hendrycks and Gimpel 2016, section 2): twice the square root of 2 / pi,
+# and the share of the cube.
+_TANH_RATE, _SHARE_OF_CUBE = _F(1.5957691216057308), _F(0.044715)
 
 
 @inlined
@@ -29,6 +32,12 @@ def _gelu(x):
     """The exact GELU (Hendrycks and Gimpel 2016)."""
     _, share_below = normal(x)
     return x * share_below
+
+
+@inlined
+def _gelu_tanh(x):
+    """GELU by a hyperbolic tangent: half of one and a tangent is a sigmoid of twice as much."""
+    return x * sigmoid(_TANH_RATE * (x + _SHARE_OF_CUBE * x * x * x))
 
 
 @inlined
@@ -46,6 +55,9 @@ def _activate(hidden, bias, kind):
             above = max(hidden[i], _F(0))
             # What is no number stays none.
             hidden[i] = above * above if hidden[i] == hidden[i] else hidden[i]
+    elif kind == _GELU_TANH:
+        for i in range(len(bias)):
+            hidden[i] = _gelu_tanh(hidden[i])
     else:
         for i in range(len(bias)):
             hidden[i] = _gelu(hidden[i])

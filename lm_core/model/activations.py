@@ -1,6 +1,6 @@
 """What the hidden layer of an MLP goes through: by compiled loops on a CPU, elsewhere by PyTorch.
 
-For the exact GELU in bfloat16, PyTorch's own loop is as good on a CPU.
+For the exact GELU in bfloat16, and for its approximation, PyTorch's own loops are as good on a CPU.
 """
 
 from collections.abc import Mapping
@@ -32,6 +32,18 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
     if x.device.type == "cpu" and type_of(x.dtype) in GELU:
         return _Elementwise.apply(x, GELU, GELU_BACKWARD)
     return F.gelu(x)
+
+
+def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
+    """GELU by a hyperbolic tangent (Hendrycks and Gimpel 2016, section 2), as in OpenAI's GPT-2.
+
+    Args:
+        x: Any shape, floating point.
+
+    Returns:
+        ``x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))``, of that shape.
+    """
+    return F.gelu(x, approximate="tanh")
 
 
 def relu_squared(x: torch.Tensor) -> torch.Tensor:

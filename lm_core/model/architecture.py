@@ -13,7 +13,7 @@ class Architecture(NamedTuple):
         dropout: Share of activations zeroed in training.
         position: ``learned``, which is no matter of the blocks, or ``rope``.
         norm: ``layernorm`` or ``rmsnorm``.
-        activation: ``gelu``, ``relu_squared`` or ``swiglu``.
+        activation: ``gelu``, ``gelu_tanh``, ``relu_squared`` or ``swiglu``.
         qk_norm: Whether queries and keys are normed.
         bias: Whether linear layers and LayerNorms have biases.
     """

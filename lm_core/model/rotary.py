@@ -19,7 +19,7 @@ from lm_core.kernels.rotary import PREPARE, PREPARE_BACKWARD
 from lm_core.kernels.tensors import computed_in, has_content, number_for, numbers_of, type_of
 
 # RoFormer's base of the wavelengths, from 2 * pi positions to nearly 2 * pi times as many.
-_BASE = 10_000
+BASE = 10_000
 # Added to the mean square of a head, as LayerNorm does with a variance: heads of zeros stay so.
 HEAD_NORM_EPSILON = 1e-5
 # Tables of angles that are kept: a process needs few lengths, widths and precisions.
@@ -117,7 +117,7 @@ def _tables(length: int, d_head: int, dtype: str) -> tuple[np.ndarray, np.ndarra
 
     They are numpy's, which have content also where tensors are made without.
     """
-    rates = np.float64(_BASE) ** (-2 * np.arange(d_head // 2) / d_head)
+    rates = np.float64(BASE) ** (-2 * np.arange(d_head // 2) / d_head)
     angles = np.arange(length)[:, None] * rates
     return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
 

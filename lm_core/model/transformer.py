@@ -17,7 +17,7 @@ from torch import nn
 
 from lm_core.config.checks import require_valid
 from lm_core.errors import InputError, MachineError, one_line, shown
-from lm_core.model.activations import gelu, relu_squared, swiglu
+from lm_core.model.activations import gelu, gelu_tanh, relu_squared, swiglu
 from lm_core.model.architecture import Architecture
 from lm_core.model.attention import Attention, KeyValueCache
 from lm_core.model.dropout import Dropout, seed_device
@@ -35,9 +35,10 @@ _WRITES_A_BLOCK = 2
 # One on the attention weights, one on each sublayer's output.
 _DROPOUTS_A_BLOCK = 3
 # GPT-2's, and PyTorch's default: keeps the division by a variance of zero finite.
-_NORM_EPSILON = 1e-5
+NORM_EPSILON = 1e-5
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
     "relu_squared": relu_squared,
     "swiglu": swiglu,
 }
@@ -45,8 +46,8 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 def _norm(architecture: Architecture) -> Norm | RMSNorm:
     if architecture.norm == "rmsnorm":
-        return RMSNorm(architecture.d_model, eps=_NORM_EPSILON)
-    return Norm(architecture.d_model, eps=_NORM_EPSILON, bias=architecture.bias)
+        return RMSNorm(architecture.d_model, eps=NORM_EPSILON)
+    return Norm(architecture.d_model, eps=NORM_EPSILON, bias=architecture.bias)
 
 
 class MLP(nn.Module):
@@ -121,7 +122,7 @@ class Transformer(nn.Module):
         position: ``learned`` vectors that are added to the embedding, or ``rope``, a rotation of
             queries and keys.
         norm: ``layernorm`` or ``rmsnorm``.
-        activation: Of the MLPs: ``gelu``, ``relu_squared`` or ``swiglu``.
+        activation: Of the MLPs: ``gelu``, ``gelu_tanh``, ``relu_squared`` or ``swiglu``.
         qk_norm: Whether each head's queries and keys are normed.
         tie_embeddings: Whether the output head is the token embedding.
         bias: Whether linear layers and LayerNorms have biases; the head has none.

@@ -19,6 +19,7 @@ from lm_core.data.corpus import load_corpus
 from lm_core.data.splitting import split_corpus
 from lm_core.data.tokenizer import build_tokenizer
 from lm_core.hooks.registry import Pattern, known_hooks, options_of
+from lm_core.initial_weights import load_initial_weights
 from lm_core.model.transformer import Transformer
 from lm_core.reference.constants import named_constants, source_files
 from lm_core.sampling import Sampler
@@ -32,6 +33,7 @@ CONSTRUCTORS: dict[str, Callable[..., Any]] = {
     "load_corpus": load_corpus,
     "split_corpus": split_corpus,
     "Tokenizer": build_tokenizer,
+    "load_initial_weights": load_initial_weights,
     "Transformer": Transformer,
     "Trainer": Trainer,
     "Sampler": Sampler,

@@ -5,9 +5,10 @@ from pathlib import Path
 from lm_core.analysis.records import RunRecord, read_run
 from lm_core.analysis.selection import select_runs
 from lm_core.atomic_files import replace_file
-from lm_core.errors import InputError
+from lm_core.errors import InputError, LabError
 from lm_core.json_lines import cannot_write
-from lm_core.output import say
+from lm_core.output import say, warn
+from lm_core.record import RunDirectory
 from lm_core.report.page import MARK, page
 from lm_core.request import Request
 
@@ -86,3 +87,21 @@ def require_free(path: Path) -> None:
     if MARK.encode() not in beginning:
         message = f"{path} is no report of the lab, and is left as it is"
         raise InputError(f"{message}; --output names another place")
+
+
+def draw_ended(run: RunDirectory, outcome: str) -> None:
+    """Writes the page of a run that has ended, however it did; a failure is a warning.
+
+    Args:
+        run: The run.
+        outcome: How it ended, as its manifest has it.
+    """
+    try:
+        run.require_own()
+        say(f"report: {write_report_of(run.path)}")
+    except Exception as error:  # Whatever is wrong with a picture of a run, the run is not.
+        is_told = isinstance(error, LabError)
+        reason = error.message if is_told else f"{type(error).__name__}: {error}"
+        # Where something went wrong before, that is what a person has to read.
+        if outcome != "failed":
+            warn(f"there is no report of this run: {reason}")

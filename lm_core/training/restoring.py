@@ -61,7 +61,9 @@ def restore_training(
         trained.load(checkpoint.model, checkpoint.optimizer)
     except MachineError as error:
         raise MachineError(f"{where}: {error.message}; move it away to do without it") from error
-    trained.hooks.load_state(checkpoint.hooks)
+    if checkpoint.step:
+        # Before the first step, hooks are as they are made, and nothing of them was saved.
+        trained.hooks.load_state(checkpoint.hooks)
     return state
 
 

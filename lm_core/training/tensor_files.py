@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -53,12 +54,15 @@ def require_storable(tensors: Mapping[str, torch.Tensor]) -> None:
             raise InputError(f"{name} is of layout {tensor.layout}; what can be saved is dense")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> tuple[int, str]:
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     """Writes tensors to a new file and waits until the disk has it.
 
     Args:
         path: The file.
         tensors: Tensors by name, on any device.
+        metadata: What the header says beside; None: nothing.
 
     Returns:
         The size of the file in bytes, and its SHA-256.
@@ -72,7 +76,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> tuple[int,
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     tensors = {name: tensors[name] for name in names}
     require_storable(tensors)
-    header = _header(tensors)
+    header = _header(tensors, metadata)
     digest, size = hashlib.sha256(), 0
     with path.open("wb") as stream:
         for piece in _pieces(header, tensors):
@@ -84,8 +88,9 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> tuple[int,
     return size, digest.hexdigest()
 
 
-def _header(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    entries, end = {}, 0
+def _header(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
     for name, tensor in tensors.items():
         start, end = end, end + tensor.numel() * tensor.element_size()
         dtype, shape = _DTYPES[tensor.dtype], list(tensor.shape)

@@ -19,6 +19,19 @@ from lm_core.training.optimizer import Optimizer, load_optimizer_tensors, optimi
 _IN_TRAINING = "weight_in_training"
 
 
+def tensors_of_start(
+    weights: Mapping[str, torch.Tensor], averages: bool
+) -> dict[str, dict[str, torch.Tensor]]:
+    """What ``Trained.tensors`` gives before the first step.
+
+    Args:
+        weights: The weights that training begins with, by name.
+        averages: Whether there is an average of the weights.
+    """
+    state = {f"{name}/{_IN_TRAINING}": weight for name, weight in weights.items()}
+    return {"model": dict(weights), "optimizer": state if averages else {}}
+
+
 class Trained(NamedTuple):
     """Everything that training changes.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 import gin
@@ -20,7 +20,7 @@ from lm_core.evaluation import Evaluation
 from lm_core.hooks import Hooks
 from lm_core.model.transformer import Transformer
 from lm_core.parallel.group import Group
-from lm_core.progress import TrainingProgress
+from lm_core.progress import TrainingProgress, shown_progress
 from lm_core.randomness import draw_seed
 from lm_core.record import RunDirectory
 from lm_core.training.averaging import WeightAverage
@@ -250,13 +250,13 @@ class Trainer:
     def train(
         self,
         run: RunDirectory | None = None,
-        progress: AbstractContextManager[TrainingProgress] | None = None,
+        progress: AbstractContextManager[TrainingProgress] | bool | None = None,
     ) -> TrainingResult:
         """Runs all steps that are left.
 
         Args:
             run: Where metrics, samples and checkpoints go; None: nowhere.
-            progress: Shows how it goes; None: nothing is shown.
+            progress: Shows how it goes; True: a bar on a terminal or in a notebook; None: nothing.
 
         Raises:
             StoppedError: A signal came; the last finished step has been saved.
@@ -268,9 +268,9 @@ class Trainer:
         with (
             threads_of(self._is_exact),
             SharedSignals(self._group) as signals,
-            progress or nullcontext() as shown_progress,
+            shown_progress(progress, self.step, self.max_steps) as shown,
         ):
-            self._recorder.begin(run, shown_progress)
+            self._recorder.begin(run, shown)
             if self.recorded_step < self.step:
                 result = self._after_step(signals)
             first_step = self.step + 1
