@@ -21,7 +21,7 @@ from lm_core.randomness import keyed_generator
 _ALONE = Group()
 # A checkout on a slow disk must not keep a run from starting.
 _GIT_TIMEOUT_SECONDS = 5
-_PACKAGES = ("torch", "numpy", "numba", "gin-config", "safetensors", "lm_core")
+_PACKAGES = ("torch", "numpy", "numba", "gin-config", "safetensors", "tokenizers", "lm_core")
 # Environment variables by which MKL and oneDNN, which PyTorch computes with, choose other
 # instructions, and so other bits: https://www.intel.com/content/www/us/en/docs/onemkl and
 # https://uxlfoundation.github.io/oneDNN, "CPU Dispatcher Control".

@@ -137,6 +137,22 @@ def test_a_learned_tokenizer_is_that_of_all_processes(folder):
     assert "going on after step 10" in launched(2, *more, cwd=folder, check=0).stdout
 
 
+@pytest.mark.parametrize(
+    "more", [["--gin.Trainer.exact_reduction=True"], ["--gin.Trainer.parallelism='fsdp'"]]
+)
+def test_weights_of_another_run_are_begun_with_in_all_processes(folder, more):
+    run(*SHORT, "--run_dir=source", cwd=folder, check=0)
+    arguments = [*SHORT, *more, "--gin.load_initial_weights.path='source'", "--max_steps=2"]
+    launched(2, *arguments, "--run_dir=two", cwd=folder, check=0)
+    run(*arguments, "--run_dir=one", cwd=folder, check=0)
+    for theirs, ours in zip(metrics(folder / "two"), metrics(folder / "one"), strict=True):
+        assert theirs == pytest.approx(ours, rel=1e-4)
+    # What it began with is not needed any more.
+    (folder / "source").rename(folder / "gone")
+    arguments = [*arguments, "--run_dir=two", "--resume", "--max_steps=4"]
+    assert "going on after step 2" in launched(2, *arguments, cwd=folder, check=0).stdout
+
+
 @pytest.mark.exhaustive
 def test_launchers_with_different_commands_are_told_which(folder):
     options = ["--nnodes=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:29657"]
