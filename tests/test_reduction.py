@@ -14,10 +14,10 @@ from lm_core.training.reduction import (
     N_PIECES,
     Alone,
     Exact,
-    _Averaged,
     build_reduction,
     require_shareable,
 )
+from tests.one_of_several import Averaged, Heard
 
 EXACT_NUMBERS = (1, 2, 4, 8)
 
@@ -30,26 +30,6 @@ class OneWeight(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
-
-
-class Averaged(_Averaged):
-    """Without an engine: the test adds up by itself."""
-
-    def _sending(self, is_last):
-        return torch.enable_grad()
-
-
-class Heard(Group):
-    """One of several processes, which hears nothing of the others."""
-
-    def sum(self, numbers):
-        return numbers
-
-    def joined(self, values, n):
-        return [values.get(i, 0.0) for i in range(n)]
-
-    def exchanged(self, numbers, partner):
-        return torch.zeros_like(numbers)
 
 
 def gradient_of(kind, values, rank=0, n_processes=1, n_parts=1):

@@ -8,15 +8,16 @@ from lm_core.data.batches import RandomBatches
 from lm_core.errors import InputError, MachineError
 from lm_core.hooks import Hooks, UpdateHook, update_hook
 from lm_core.model.transformer import Transformer
-from lm_core.parallel.group import Group
+from lm_core.parallel.world import World
 from lm_core.randomness import StepKey
 from lm_core.training.averaging import WeightAverage
-from lm_core.training.objective import Objective
-from lm_core.training.reduction import Alone
+from lm_core.training.objective import Loss, Objective
+from lm_core.training.reduction import Alone, Exact
 from lm_core.training.schedule import Schedule
 from lm_core.training.trained import Trained
 from lm_core.training.update import Gradient, Update, UpdateSettings
-from tests.tiny_trainer import SIZES, TOKENIZER, TOKENS, optimizer_of
+from tests.one_of_several import Averaged, Heard
+from tests.tiny_trainer import ALONE, SIZES, TOKENIZER, TOKENS, optimizer_of
 
 KEY = StepKey(seed=4, step=1)
 
@@ -40,13 +41,15 @@ class Parts:
         optimizer="adamw",
         hooks=None,
         batch_size=4,
+        kind=Alone,
+        group=ALONE,
     ):
         self.model = Transformer(TOKENIZER.vocab_size, **SIZES, dropout=0.1, seed=4)
         self.batches = RandomBatches(TOKENS, batch_size, SIZES["max_seq_len"], seed=4)
         average = None if ema_decay is None else WeightAverage(self.model, ema_decay)
         parts = optimizer_of(self.model, optimizer), Hooks(hooks, self.model), average
         self.trained = Trained(self.model, *parts)
-        reduction = Alone(self.model, Group(), batch_size, accumulation_steps)
+        reduction = kind(self.model, group, batch_size, accumulation_steps)
         settings = UpdateSettings(precision, compiles, objective, max_grad_norm, schedule)
         self.update = Update(self.trained, self.batches, reduction, settings)
 
@@ -236,3 +239,42 @@ def test_a_step_that_is_left_out_counts_for_the_average_with_the_weights_as_they
     for name, found in parts.trained.average.weights.items():
         share = 0.5 / (1 - 0.5**3)
         torch.testing.assert_close(found, average[name].lerp(weights[name], share))
+
+
+def seen_by(step, **settings):
+    """The sequences of a step that a process computes: their places, inputs and targets."""
+    parts = Parts(**settings)
+    seen = []
+
+    def loss(inputs, targets, key):
+        places = range(key.first_sequence, key.first_sequence + len(inputs))
+        seen.extend(zip(places, inputs.tolist(), targets.tolist(), strict=True))
+        zero = sum(p.sum() for p in parts.model.parameters()) * 0
+        return Loss(zero, zero)
+
+    parts.update._loss = loss
+    parts.update.gradient(KEY._replace(step=step))
+    return seen
+
+
+@pytest.mark.parametrize("n_parts", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("kind", "n_processes"),
+    [*((Averaged, n) for n in (1, 2, 3, 4, 8)), *((Exact, n) for n in (1, 2, 4, 8))],
+)
+def test_the_samples_of_a_step_are_the_same_for_any_number_of_processes(kind, n_processes, n_parts):
+    for step in (1, 7):
+        whole = seen_by(step, batch_size=12)
+        assert [place for place, _, _ in whole] == list(range(12))
+        shared = [
+            sequence
+            for rank in range(n_processes)
+            for sequence in seen_by(
+                step,
+                batch_size=12,
+                accumulation_steps=n_parts,
+                kind=kind,
+                group=Heard(World(rank, n_processes)),
+            )
+        ]
+        assert shared == whole
