@@ -162,7 +162,7 @@ def test_with_only_damaged_checkpoints_the_machine_has_failed(folder, tmp_path):
         ({"model": None}, "no checkpoint of this lab"),
         ({"model": {"vocab_size": 128}}, "4,560 weights for a model of 3,257,856"),
         ({"tokenizer": {"kind": "byte"}}, "its byte tokenizer does not fit its model"),
-        ({"tokenizer": {"kind": "bpe"}}, "unknown tokenizer"),
+        ({"tokenizer": {"kind": "words"}}, "unknown tokenizer"),
     ],
 )
 def test_a_checkpoint_that_describes_another_model_is_refused(folder, tmp_path, changes, message):
