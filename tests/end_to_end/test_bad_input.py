@@ -77,7 +77,7 @@ CASES = [
         [f"{BINDING}Sampler.prompt='né'", "--gin.Tokenizer.kind=char"],
         "--gin_bindings: Sampler.prompt: line 1, column 2",
     ),
-    ([f"{BINDING}Tokenizer.kind=bpe"], "'bpe' is an unknown tokenizer"),
+    ([f"{BINDING}Tokenizer.kind=word"], "'word' is an unknown tokenizer"),
     (["--max_steps=0"], "--max_steps: 0 is less than 1"),
     (["--max_steps=-5"], "--max_steps: -5 is less than 1"),
     (["--max_steps=99999999999999999999"], "99999999999999999999 is greater than 99999999"),

@@ -44,7 +44,16 @@ def test_the_page_shows_launches():
     assert sum("--standalone" in line for line in LAUNCHES) >= 3
 
 
-@pytest.mark.parametrize("line", [line for line in LAUNCHES if "--standalone" in line])
+ON_ONE_MACHINE = [line for line in LAUNCHES if "--standalone" in line]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ON_ONE_MACHINE[0],
+        *(pytest.param(line, marks=pytest.mark.exhaustive) for line in ON_ONE_MACHINE[1:]),
+    ],
+)
 def test_a_launch_on_one_machine_works_as_shown(folder, line):
     process = started(line, folder, "--max_steps=3")
     output, errors = process.communicate(timeout=PATIENCE)

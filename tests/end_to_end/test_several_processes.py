@@ -48,8 +48,16 @@ def test_two_processes_leave_one_record_of_what_one_would_learn(folder):
     ("arguments", "words"),
     [
         (["--gin.Trainer.batch_size=1"], "batch_size: 1 sequences are too few for 2 processes"),
-        (["--gin.Trainer.parallelism='none'"], "parallelism: none is for one process"),
-        (["--gin.Trainer.learning_rate=-1"], "learning_rate: -1 is not greater than 0"),
+        pytest.param(
+            ["--gin.Trainer.parallelism='none'"],
+            "parallelism: none is for one process",
+            marks=pytest.mark.exhaustive,
+        ),
+        pytest.param(
+            ["--gin.Trainer.learning_rate=-1"],
+            "learning_rate: -1 is not greater than 0",
+            marks=pytest.mark.exhaustive,
+        ),
         (["--bogus"], "unknown flag --bogus"),
         (["--corpus=nowhere.txt"], "nowhere.txt' does not exist"),
         (["--mode=search", "--config=search/muon.yaml"], "start it without torchrun"),
@@ -137,6 +145,7 @@ def test_a_learned_tokenizer_is_that_of_all_processes(folder):
     assert "going on after step 10" in launched(2, *more, cwd=folder, check=0).stdout
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "more", [["--gin.Trainer.exact_reduction=True"], ["--gin.Trainer.parallelism='fsdp'"]]
 )
