@@ -33,6 +33,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 # The exit code by which shells know an end by Ctrl-C: 128 and the number of SIGINT.
@@ -49,9 +50,19 @@ from absl import flags
 from lm_core import inspection
 from lm_core.command_line import MODES_OF_A_RUN, help_text, parse, path_given
 from lm_core.config.resolution import Binding, ConfigSources, FileArgument
-from lm_core.errors import InputError, LabError, MachineError, StoppedAtOnce, StoppedError, one_line
+from lm_core.errors import (
+    InputError,
+    LabError,
+    MachineError,
+    StoppedAtOnce,
+    StoppedError,
+    ToldBefore,
+    UnheardError,
+    one_line,
+)
 from lm_core.machine import set_up_process
 from lm_core.output import let_go, say
+from lm_core.parallel.meeting import Meeting, meeting_here
 from lm_core.parallel.world import leave_the_word, world_here
 from lm_core.request import Request
 from lm_core.training.signals import SIGNALS, stop_at_once_on_signals
@@ -133,15 +144,15 @@ def request_of(values: flags.FlagValues, bare: Sequence[str]) -> Request:
     )
 
 
-def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
-    """Does what the flags ask for."""
+def run(values: flags.FlagValues, bare: Sequence[str], meeting: Meeting) -> None:
+    """Does what the flags ask for, with all processes that were started for it."""
     try:
         Path.cwd()
     except OSError as error:
         raise MachineError("the working directory is no longer there; change to another") from error
     set_up_process()
     import_modules(values.allow_gin_import)
-    world = world_here()
+    world = meeting.world
     if values.mode == "search" and not world.is_alone:
         message = "--mode=search starts processes of its own, and cannot be one of several itself"
         raise InputError(f"{message}: start it without torchrun (--workers runs trials at once)")
@@ -175,7 +186,7 @@ def run(values: flags.FlagValues, bare: Sequence[str]) -> None:
     from lm_core import examination, experiment, planning
 
     modes = {
-        "train": experiment.train,
+        "train": partial(experiment.train, meeting=meeting),
         "plan": planning.plan,
         "evaluate": examination.evaluate,
         "sample": examination.sample,
@@ -200,17 +211,22 @@ def main(arguments: Sequence[str]) -> int:
         # Names and samples may hold what a terminal's encoding lacks.
         getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
-        values, bare = parse(arguments)
-        if values.help:
-            print(help_text(__doc__))
-        else:
-            run(values, bare)
+        # Of several processes, one that fails from here on is heard by the others.
+        with meeting_here(world_here()) as meeting:
+            meeting.require_a_way_on()
+            values, bare = parse(arguments)
+            if values.help:
+                say(help_text(__doc__))
+            else:
+                run(values, bare, meeting)
         sys.stdout.flush()
+    except ToldBefore as error:
+        return error.exit_code
     except StoppedError as error:
         say(error.message, sys.stderr)
         return error.exit_code
     except LabError as error:
-        say(told(error), sys.stderr)
+        say(told(error), sys.stderr, for_all=not isinstance(error, UnheardError))
         leave_the_word()
         return error.exit_code
     except KeyboardInterrupt as error:

@@ -48,6 +48,22 @@ class MachineError(LabError, RuntimeError):
     exit_code = 1
 
 
+class UnheardError(MachineError):
+    """A failure that no other process can tell, whichever of several meets it."""
+
+
+class ToldBefore(LabError):  # noqa: N818 -- it was told as an error, and is none any more
+    """What ended processes before these would end them too, and has been told.
+
+    Args:
+        exit_code: That of the end before.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("")
+        self.exit_code = exit_code
+
+
 class DivergenceError(LabError, ArithmeticError):
     """Training left the finite numbers."""
 

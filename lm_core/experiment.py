@@ -22,10 +22,10 @@ from lm_core.manifest import describe_world
 from lm_core.memory import memory_explained, require_memory
 from lm_core.output import say
 from lm_core.parallel.group import Group, connected, losses_told
-from lm_core.parallel.meeting import Meeting, meeting_here
-from lm_core.parallel.world import World, world_here
+from lm_core.parallel.meeting import ALONE, Meeting
+from lm_core.parallel.world import World
 from lm_core.progress import training_progress
-from lm_core.record import LATEST, RunDirectory, default_run_path
+from lm_core.record import LATEST, RunDirectory, default_run_path, refuse_occupied
 from lm_core.recorded_config import (
     Recorded,
     as_begun,
@@ -57,31 +57,36 @@ class Parts:
     trainer: Trainer
 
 
-def train(request: Request) -> None:
+def train(request: Request, meeting: Meeting = ALONE) -> None:
     """Trains a model and leaves a complete record of it.
 
     Where several processes were started, they train it together: the first one decides, writes and
     prints, and the others do as it does.
+
+    Args:
+        request: What is asked for.
+        meeting: The processes.
 
     Raises:
         LabError: Anything a person should read; nothing half-made is left behind.
     """
     if request.tensorboard:
         require_tensorboard()
-    with meeting_here(world_here()) as meeting:
-        if meeting.world.is_first:
-            _lead(request, meeting)
-        else:
-            _follow(request, meeting)
+    if meeting.world.is_first:
+        _lead(request, meeting)
+    else:
+        _follow(request, meeting)
 
 
 def _lead(request: Request, meeting: Meeting) -> None:
     """A run from its first to its last line, in the first process or the only one."""
-    meeting.require_a_way_on()
     if meeting.remembered_run is not None:
         request = replace(request, run_dir=Path(meeting.remembered_run), resume=True)
     with RunLock() as lock:
         run = _run_to_resume(request, lock)
+        if run is None and request.run_dir is not None:
+            # A large text may take long to read.
+            refuse_occupied(request.run_dir)
         recorded = read_record(run) if run else None
         begun_with = weights_begun_with(run, recorded.values.init_from) if run else None
         config = _config_of(run, recorded, request)
@@ -142,10 +147,11 @@ def _follow(request: Request, meeting: Meeting) -> None:
     if data.corpus.sha256 != told["corpus"]:
         text = f"the text of {data.corpus.description}"
         raise InputError(f"{text} is another one here than where the first process is")
-    with _together(meeting, config) as (group, _):
+    with _together(meeting, config) as (group, shield):
         trainer = build_trainer(config, data, group)
         if told["resumes"]:
             follow(trainer, group)
+        shield.act_on_received()
         with memory_explained():
             trainer.train()
 
@@ -159,9 +165,9 @@ def _together(meeting: Meeting, config: ResolvedConfig) -> Iterator[tuple[Group,
         to all processes as soon as one has failed, and what has happened is told all the same.
     """
     meeting.meet()
-    is_shielded = meeting.world.is_first and not meeting.world.is_alone
+    alone = meeting.world.is_alone
     with (
-        StopSignals() if is_shielded else contextlib.nullcontext(StopSignals()) as shield,
+        contextlib.nullcontext(StopSignals()) if alone else StopSignals() as shield,
         threads_of(config.values.exact_reduction),
         sources_named(config),
         connected(meeting, chosen_device(config.values.device)) as group,

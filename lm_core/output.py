@@ -9,7 +9,7 @@ from lm_core.errors import one_line
 from lm_core.parallel.world import is_told_by_another
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
+def say(text: str, stream: TextIO | None = None, for_all: bool = True) -> None:
     """Prints a line. A stream that takes no more is silent from then on, instead of failing.
 
     Of several processes that train together, the first one speaks for all.
@@ -17,8 +17,9 @@ def say(text: str, stream: TextIO | None = None) -> None:
     Args:
         text: The line, or several.
         stream: Where to; None: standard output.
+        for_all: Whether the first process says it. False: each says its own.
     """
-    if is_told_by_another():
+    if for_all and is_told_by_another():
         return
     stream = stream or sys.stdout
     try:

@@ -165,7 +165,7 @@ class RunDirectory:
             InputError: There is something already, or the folder cannot be made there.
             MachineError: The disk is full or fails.
         """
-        _refuse_occupied(path)
+        refuse_occupied(path)
         # A rename takes the place of an empty folder, but not of a link to one.
         path = path.resolve() if path.name in ("", "..") or path.is_symlink() else path
         missing = [folder for folder in path.parents if not folder.exists()]
@@ -203,7 +203,7 @@ class RunDirectory:
             if not isinstance(error, OSError):
                 raise
             # Another process may have been faster.
-            _refuse_occupied(path)
+            refuse_occupied(path)
             reason = error.strerror or str(error)
             if isinstance(error, FileExistsError | NotADirectoryError):
                 reason = "a file is in the place of one of its folders"
@@ -363,7 +363,12 @@ def default_run_path(name: str, root: Path = Path("runs"), now: datetime | None 
     return path
 
 
-def _refuse_occupied(path: Path) -> None:
+def refuse_occupied(path: Path) -> None:
+    """Refuses a place for a new run where there is something already; an empty folder is nothing.
+
+    Raises:
+        InputError: There is, or the system does not let anybody look.
+    """
     try:
         if not path.exists() and not path.is_symlink():
             return

@@ -10,7 +10,7 @@ PROJECT = Path(__file__).parents[1]
 # From the ground up. A file may import from its own floor's folder and from lower floors.
 FLOORS = [
     ["errors"],
-    ["parallel.world"],
+    ["parallel"],
     [
         "output",
         "notebook",
@@ -22,10 +22,8 @@ FLOORS = [
         "event_files",
         "extras",
         "followers",
-        "parallel.meeting",
-        "parallel.shards",
     ],
-    ["config", "parallel.group", "json_lines", "progress", "run_lock", "unfinished_runs"],
+    ["config", "json_lines", "progress", "run_lock", "unfinished_runs"],
     [
         "command_line",
         "data",

@@ -310,3 +310,22 @@ def test_a_hook_that_cannot_be_made_is_told_and_hides_no_other(error, message):
     assert first.message == message
     assert first.path == ("hooks.update[0].rate" if message == "is odd" else "hooks.update[0]")
     assert second.path == "hooks.update[1].parameters"
+
+
+@forward_hook("test_lets_nothing_through")
+class LetsNothingThrough(ForwardHook):
+    """Puts zeros in the place of what it sees."""
+
+    def on_activations(self, site, activations, context):
+        return torch.zeros_like(activations)
+
+
+def test_what_a_hook_cuts_off_has_a_gradient_of_zero_as_if_nothing_depended_on_it():
+    model = build()
+    Hooks(forward({"name": "test_lets_nothing_through", "sites": r"blocks\.0"}), model)
+    model.train()(TOKENS, TOKENS, key=KEY).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        if name.startswith("blocks.0."):
+            assert not parameter.grad.any(), name
+    assert model.blocks[1].mlp.expansion.weight.grad is not None

@@ -3,7 +3,16 @@ import threading
 import pytest
 import torch
 
-from lm_core.errors import DivergenceError, InputError, MachineError, StoppedError
+from lm_core.errors import (
+    DivergenceError,
+    InputError,
+    MachineError,
+    StoppedAtOnce,
+    StoppedError,
+    ToldBefore,
+    UnheardError,
+)
+from lm_core.parallel import meeting
 from lm_core.parallel.meeting import Meeting, agreed_name, meeting_here
 from lm_core.parallel.world import World
 
@@ -128,8 +137,26 @@ def test_processes_that_are_started_again_know_the_run(store):
 @pytest.mark.parametrize("kind", [InputError, DivergenceError])
 def test_what_a_person_has_to_mend_is_not_tried_again(store, kind):
     failed(meetings(store)[0], kind("wrong"))
-    with pytest.raises(kind, match="not mended"):
+    with pytest.raises(ToldBefore) as caught:
         meetings(store, name="second")[0].require_a_way_on()
+    assert caught.value.exit_code == kind.exit_code
+
+
+def test_a_signal_that_ends_one_ends_the_others_like_it(store):
+    first, second = meetings(store)
+    failed(second, StoppedAtOnce(15))
+    with pytest.raises(StoppedAtOnce) as caught:
+        first.meet()
+    assert caught.value.signal_number == 15
+
+
+def test_of_a_loss_the_first_process_tells_if_it_is_there(store):
+    first, second, third = meetings(store, 3)
+    assert type(first.tell_of_a_loss("gone")) is MachineError
+    assert type(second.tell_of_a_loss("gone")) is MachineError
+    first, second, third = meetings(store, 3, name="without the first")
+    assert type(third.tell_of_a_loss("gone")) is UnheardError
+    assert type(second.tell_of_a_loss("gone")) is MachineError
 
 
 def test_a_launcher_that_is_gone_is_told(store):
@@ -180,8 +207,23 @@ def test_words_of_processes_before_do_not_count(store):
     assert len(others) == 2
 
 
-def test_processes_without_a_launcher_are_told_what_is_missing(monkeypatch):
+def test_processes_that_do_not_find_each_other_are_told_what_is_missing(monkeypatch):
     for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(MachineError, match=r"cannot find each other.*torchrun"):
-        meeting_here(World(1, 2))
+    with pytest.raises(UnheardError, match=r"cannot find each other.*torchrun"):
+        meeting_here(World(1, 2, is_launched=True))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_that_never_come_are_waited_for_so_long_and_no_longer(store, rank, monkeypatch):
+    monkeypatch.setattr(meeting, "_SECONDS_TO_COME", 0.2)
+    with pytest.raises(UnheardError, match="not all of the 3 processes of this run have come"):
+        agreed_name(World(rank, 3), store)
+
+
+def test_one_process_that_was_launched_knows_its_run_when_it_is_started_again(store):
+    for name in ("first", "second"):
+        meeting = Meeting(World(is_launched=True), store, name)
+        meeting.meet()
+        found, _ = meeting.remembered_run, meeting.remember_run("runs/base")
+    assert found == "runs/base"

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lm_core.errors import DivergenceError, StoppedError
+from lm_core.hooks import ForwardHook, forward_hook
 from lm_core.parallel.group import Group
 from lm_core.training.checkpoint import load_checkpoint
 from lm_core.training.shared_checkpoint import shared_checkpoint
@@ -16,6 +17,21 @@ from tests.tiny_trainer import HOOKS, MODERN, build, new_run, poisoned, rows, sa
 
 # Matrix products in float32, so that what differs is the order of sums alone.
 PLAIN = {"precision": "float32", "batch_size": 7, "max_steps": 8, "eval_cadence": 4}
+
+
+@forward_hook("test_cuts_off")
+class CutsOff(ForwardHook):
+    """Lets nothing through of some sequences, and so gives what is before it no gradient."""
+
+    def on_activations(self, site, activations, context):
+        first = context.key.first_sequence
+        is_cut = (torch.arange(first, first + len(activations)) >= 4)[:, None, None]
+        if context.key.step % 2 or not is_cut.any():
+            return None
+        zeros = torch.zeros_like(activations)
+        return zeros if is_cut.all() else torch.where(is_cut, zeros, activations)
+
+
 # Without the one that counts what its own process looks at.
 TOGETHER = {
     "forward": [hook for hook in HOOKS["forward"] if hook["name"] != "faults_counts_looks"],
@@ -24,6 +40,12 @@ TOGETHER = {
 SETTINGS = {
     "plain": PLAIN,
     "modern": {**PLAIN, **MODERN, "batch_size": 8, "sampling_cadence": 4},
+    "cut off": {
+        **PLAIN,
+        "hooks": {"forward": [{"name": "test_cuts_off", "sites": "blocks.0"}]},
+        "batch_size": 8,
+        "tie_embeddings": False,
+    },
     "hooks": {**PLAIN, "hooks": TOGETHER, "max_grad_norm": 0.5, "ema_decay": 0.8},
 }
 # Adam divides by the size of gradients: where that is nearly nothing, rounding shows.

@@ -21,7 +21,7 @@ def test_without_a_launcher_a_process_is_alone_and_the_first():
 
 def test_what_torchrun_says_is_read():
     here = world_here(TORCHRUN)
-    assert here == World(3, 4, 1, 2)
+    assert here == World(3, 4, 1, 2, is_launched=True)
     assert not here.is_alone
     assert not here.is_first
 

@@ -291,6 +291,22 @@ def _site_names(entry: HookEntry, hook: ForwardHook, model: Transformer) -> list
     return names
 
 
+class _CutOff(torch.autograd.Function):
+    """What a hook puts in the place of activations that it does not depend on.
+
+    What is before it has a gradient of zero, instead of none: processes that compute other
+    sequences, where nothing is cut off, add up the same gradients as this one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, replacement: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
+        return replacement.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[None, torch.Tensor]:
+        return None, torch.zeros_like(gradient)
+
+
 def _site_hook(path: str, hook: ForwardHook) -> SiteHook:
     def at_site(
         site: Site, activations: torch.Tensor, context: ForwardContext
@@ -302,6 +318,8 @@ def _site_hook(path: str, hook: ForwardHook) -> SiteHook:
             if replacement is not None:
                 what = f"on_activations returned at the site {site.name}"
                 _require_like(replacement, activations, what)
+        if replacement is not None and activations.requires_grad and not replacement.requires_grad:
+            return _CutOff.apply(replacement, activations)
         return replacement
 
     return at_site

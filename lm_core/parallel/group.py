@@ -2,13 +2,14 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 import torch
 
-from lm_core.errors import InputError, LabError, MachineError
+from lm_core.errors import InputError, LabError
 from lm_core.parallel.meeting import Meeting
 from lm_core.parallel.world import World
 
@@ -16,7 +17,7 @@ from lm_core.parallel.world import World
 # for which all wait, takes less.
 _PATIENCE = timedelta(minutes=30)
 # What the messages of lost connections have in common: gloo's, NCCL's, and those of PyTorch.
-_SIGNS_OF_A_LOSS = ("gloo", "nccl", "connection", "process group", "socket", "store")
+_SIGN_OF_A_LOSS = re.compile(r"gloo|nccl|c10d|ProcessGroup|\[\S+\.cc:\d+\]", re.IGNORECASE)
 
 
 class Group:
@@ -193,13 +194,12 @@ def losses_told(meeting: Meeting) -> Iterator[None]:
         raise
     except RuntimeError as error:
         words = str(error).partition("\n")[0]
-        is_loss = isinstance(error, torch.distributed.DistError) or any(
-            sign in words.lower() for sign in _SIGNS_OF_A_LOSS
-        )
+        is_loss = isinstance(error, torch.distributed.DistError) or _SIGN_OF_A_LOSS.search(words)
         if meeting.world.is_alone or not is_loss:
             raise
         meeting.failure_told_in_time()
         # Without the line of code in front, and the advice behind.
         reason = words.rpartition(".cc:")[2].partition("] ")[2].partition(". ")[0] or words
         message = f"one of the {meeting.world.n_processes} processes of this run was lost"
-        raise MachineError(f"{message}, or its machine cannot be reached ({reason})") from error
+        told = f"{message}, or its machine cannot be reached ({reason})"
+        raise meeting.tell_of_a_loss(told) from error

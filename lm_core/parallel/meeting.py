@@ -12,7 +12,17 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from lm_core.errors import DivergenceError, InputError, LabError, MachineError, StoppedError
+from lm_core.errors import (
+    DivergenceError,
+    InputError,
+    LabError,
+    MachineError,
+    StoppedAtOnce,
+    StoppedError,
+    ToldBefore,
+    UnheardError,
+)
+from lm_core.parallel.heartbeat import Heartbeat
 from lm_core.parallel.world import World
 
 # Of the lab in the store, apart from what PyTorch keeps there.
@@ -22,7 +32,11 @@ _PAUSE = 0.05
 # So long the word of a process that has failed may take to be there, in seconds: it is given before
 # the process ends.
 _SECONDS_FOR_A_WORD = 1.0
+# In so many seconds all processes of a launch have come, and imported what they need.
+_SECONDS_TO_COME = 600.0
 _FAILED, _SHARED, _RUN, _END, _PROPOSED = "failed", "shared", "run", "end", "proposed"
+# Under this name one process says that it will tell of a loss.
+_TELLER = "teller"
 # Random bytes of a word or name: no two are ever the same.
 _WORD_BYTES = 8
 _KINDS: dict[int, type[LabError]] = {
@@ -40,6 +54,7 @@ class Meeting:
         store: Their store. None: there is one process.
         name: Tells this meeting from those that processes before these had in the same store, as
             ``agreed_name`` finds it.
+        heartbeat: Tells the others that this process lives. None: nobody waits for long.
 
     Attributes:
         world: As given.
@@ -47,8 +62,15 @@ class Meeting:
         name: As given.
     """
 
-    def __init__(self, world: World, store: Any = None, name: str = "") -> None:
+    def __init__(
+        self,
+        world: World,
+        store: Any = None,
+        name: str = "",
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
         self.world, self.store, self.name = world, store, name
+        self._heartbeat = heartbeat
         self._n_meetings = 0
         # What holds for these processes only, and what holds for all that a launcher starts.
         self._now = self._prefixed(f"{_OWN}/{name}")
@@ -66,8 +88,10 @@ class Meeting:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is not None and not isinstance(error, StoppedError):
+        if error is not None and not isinstance(error, StoppedError | ToldBefore):
             self._tell_failure(error)
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
 
     def _tell_failure(self, error: BaseException) -> None:
         """Says why this process cannot go on, unless another one has said so before."""
@@ -77,6 +101,7 @@ class Meeting:
         words = {
             "message": error.message if is_told else f"{type(error).__name__}: {error}",
             "exit_code": getattr(error, "exit_code", LabError.exit_code),
+            "signal": getattr(error, "signal_number", None),
             "rank": self.world.rank,
             "host": socket.gethostname(),
         }
@@ -93,10 +118,13 @@ class Meeting:
 
         Raises:
             LabError: One has, of the kind that it failed with; says which, and at what.
+            StoppedAtOnce: A signal ended it.
         """
         failure = self._failure()
         if failure is None:
             return
+        if failure["signal"] is not None:
+            raise StoppedAtOnce(failure["signal"])
         kind = _KINDS.get(failure["exit_code"], MachineError)
         who = f"process {failure['rank']} of {self.world.n_processes} on {failure['host']}"
         # The first one speaks for itself.
@@ -119,6 +147,26 @@ class Meeting:
         while time.monotonic() < end:
             self.require_all_well()
             time.sleep(_PAUSE)
+
+    def tell_of_a_loss(self, message: str) -> MachineError:
+        """The error about a process that was lost: of one process alone, one that is heard.
+
+        Args:
+            message: What is known.
+        """
+        if self.world.is_first:
+            self._claim_telling()
+            return MachineError(message)
+        # The first process tells it, if it is there to.
+        time.sleep(_SECONDS_FOR_A_WORD)
+        return UnheardError(message) if self._claim_telling() else MachineError(message)
+
+    def _claim_telling(self) -> bool:
+        try:
+            own = str(self.world.rank)
+            return self._now.compare_set(_TELLER, "", own).decode() == own
+        except RuntimeError:  # The launcher has gone, with the store; then anybody may.
+            return True
 
     def share(self, value: Any) -> None:
         """Gives the others something, for which they wait in ``shared``; the first process does.
@@ -155,6 +203,8 @@ class Meeting:
         try:
             while not is_done():
                 self.require_all_well()
+                if self._heartbeat is not None:
+                    self._heartbeat.require_others()
                 time.sleep(_PAUSE)
         except LabError:
             raise
@@ -177,31 +227,37 @@ class Meeting:
         """Refuses to start again what ended by a fault that a person has to mend.
 
         Raises:
-            LabError: It did, of the kind that ended it.
+            ToldBefore: It did.
         """
-        if self._always is None or not self._always.check([_END]):
-            return
-        kind = _KINDS.get(int(self._always.get(_END)), MachineError)
-        raise kind("started again by the launcher, and ended: what ended it before is not mended")
+        if self._always is not None and self._always.check([_END]):
+            raise ToldBefore(int(self._always.get(_END)))
+
+
+# The meeting of a process that no launcher has started.
+ALONE = Meeting(World())
 
 
 def meeting_here(world: World) -> Meeting:
     """The meeting of the processes that a launcher has started.
 
     Raises:
-        MachineError: They cannot find each other.
+        UnheardError: They cannot find each other.
     """
-    if world.is_alone:
+    if not world.is_launched:
         return Meeting(world)
     from torch.distributed import rendezvous
 
     try:
         store, _, _ = next(iter(rendezvous("env://")))
-        return Meeting(world, store, agreed_name(world, store))
+        name = agreed_name(world, store)
+        return Meeting(world, store, name, Heartbeat(world, store, f"{_OWN}/{name}"))
     except (RuntimeError, ValueError) as error:
+        if isinstance(error, LabError):
+            raise
         reason = str(error).strip().splitlines()[0]
         message = f"the processes of this run cannot find each other: {reason}"
-        raise MachineError(f"{message}; torchrun sets MASTER_ADDR and MASTER_PORT") from error
+        hint = "torchrun sets MASTER_ADDR and MASTER_PORT, RANK and WORLD_SIZE; alone, unset them"
+        raise UnheardError(f"{message}; {hint}") from error
 
 
 def agreed_name(world: World, store: Any) -> str:
@@ -214,15 +270,18 @@ def agreed_name(world: World, store: Any) -> str:
     Args:
         world: The processes.
         store: Their store.
+
+    Raises:
+        UnheardError: Not all of them have come.
     """
     store = _prefixed(store, _OWN)
+    end = time.monotonic() + _SECONDS_TO_COME
     if world.is_first:
-        return _proposed_until_found(
-            store, [_word_of(rank) for rank in range(1, world.n_processes)]
-        )
+        words = [_word_of(rank) for rank in range(1, world.n_processes)]
+        return _proposed_until_found(store, words, end)
     own, found = secrets.token_hex(_WORD_BYTES), None
     store.set(_word_of(world.rank), own)
-    while True:
+    while time.monotonic() < end:
         proposed = json.loads(store.get(_PROPOSED)) if store.check([_PROPOSED]) else None
         if proposed and own in proposed["words"] and proposed["name"] != found:
             found = proposed["name"]
@@ -230,13 +289,14 @@ def agreed_name(world: World, store: Any) -> str:
         if found and store.check([f"settled-{found}"]):
             return found
         time.sleep(_PAUSE)
+    raise _not_all_have_come(world.n_processes)
 
 
-def _proposed_until_found(store: Any, keys: list[str]) -> str:
+def _proposed_until_found(store: Any, keys: list[str], end: float) -> str:
     """The name of which all others have found that it stands beside their words."""
     words: list[str] = []
     name = ""
-    while True:
+    while time.monotonic() < end:
         if all(store.check([key]) for key in keys):
             there = [store.get(key).decode() for key in keys]
             if there != words:
@@ -247,6 +307,12 @@ def _proposed_until_found(store: Any, keys: list[str]) -> str:
                 store.set(f"settled-{name}", "")
                 return name
         time.sleep(_PAUSE)
+    raise _not_all_have_come(len(keys) + 1)
+
+
+def _not_all_have_come(n_processes: int) -> UnheardError:
+    message = f"not all of the {n_processes} processes of this run have come within"
+    return UnheardError(f"{message} {_SECONDS_TO_COME:.0f} seconds; the others may say why")
 
 
 def _word_of(rank: int) -> str:

@@ -25,12 +25,14 @@ class World(NamedTuple):
         n_processes: How many there are (``WORLD_SIZE``).
         local_rank: This process among those of its machine, from 0 (``LOCAL_RANK``).
         n_local: How many its machine has (``LOCAL_WORLD_SIZE``).
+        is_launched: Whether a launcher has started it, be it alone.
     """
 
     rank: int = 0
     n_processes: int = 1
     local_rank: int = 0
     n_local: int = 1
+    is_launched: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -61,7 +63,7 @@ def world_here(environment: Mapping[str, str] = os.environ) -> World:
         places = f"RANK {rank} of WORLD_SIZE {n_processes}"
         message = f"{places}, LOCAL_RANK {local_rank} of LOCAL_WORLD_SIZE {n_local}"
         raise InputError(f"environment: {message} is no process; torchrun sets these variables")
-    return World(rank, n_processes, local_rank, n_local)
+    return World(rank, n_processes, local_rank, n_local, is_launched=True)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:

@@ -115,8 +115,6 @@ class Replicated(_Averaged):
             model,
             device_ids=None if model.device.type == "cpu" else [model.device.index],
             gradient_as_bucket_view=True,
-            # A hook may cut off what is before it.
-            find_unused_parameters=model.sites.have_hooks,
         )
 
     @contextlib.contextmanager
