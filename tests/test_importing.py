@@ -14,7 +14,7 @@ from lm_core import examination
 from lm_core.config.resolution import ConfigSources
 from lm_core.data.tokenizer import ByteTokenizer
 from lm_core.errors import InputError, MachineError
-from lm_core.exchange import importing
+from lm_core.exchange import importing, weight_files
 from lm_core.exchange.exporting import write_folder
 from lm_core.exchange.tokenizer_files import tokenizer_files
 from lm_core.record import RunDirectory
@@ -266,6 +266,8 @@ HUGE = {WTE: {"dtype": "F32", "shape": [10**9, 10**6], "data_offsets": [0, 4 * 1
         (broken_index("gone.safetensors"), "gone.safetensors is no file"),
         (replaced(WTE, lambda w: w.long()), "wte.weight is of I64"),
         (replaced(WTE, lambda w: w * torch.nan), "wte.weight has numbers that are not"),
+        (replaced(WTE, lambda w: w.index_fill(0, torch.tensor(7), torch.inf)), "has numbers that"),
+        (replaced(WTE, lambda w: w.index_fill(0, torch.tensor(7), -torch.inf)), "has numbers that"),
         (replaced(WTE, lambda w: w.T.contiguous()), r"is \(24, 256\), where config.json means"),
         (replaced("transformer.wpe.weight", lambda w: w[:0]), r"wpe.weight is \(0, 24\)"),
     ],
@@ -297,6 +299,76 @@ def test_what_does_not_fit_into_memory_is_told_before_it_is_read(tmp_path, monke
     monkeypatch.setattr(importing, "most_memory", lambda: 1000)
     with pytest.raises(MachineError, match="bytes of memory, this machine has 1,000"):
         importing.read_folder(tmp_path)
+
+
+@pytest.fixture
+def no_reading(monkeypatch):
+    def read(self, name):
+        pytest.fail(f"{name} was read")
+
+    monkeypatch.setattr(weight_files.WeightFiles, "read", read)
+
+
+def with_second_head(folder):
+    """As some folders have it, the token embedding once more."""
+    saved(folder, gpt2())
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights[WTE].clone()
+    save_file(weights, folder / "model.safetensors")
+
+
+def test_nothing_is_read_before_all_is_compared_where_the_head_is_there_twice(tmp_path, no_reading):
+    with_second_head(tmp_path)
+    amend(tmp_path, n_layer=3)
+    with pytest.raises(InputError, match=r"transformer.h.2.* is missing"):
+        importing.read_folder(tmp_path)
+    amend(tmp_path, n_layer=2)
+    replaced("lm_head.weight", lambda w: w[:, 1:].contiguous())(tmp_path)
+    with pytest.raises(InputError, match=r"lm_head.weight is \(256, 23\), where config.json means"):
+        importing.read_folder(tmp_path)
+
+
+def test_memory_is_asked_for_before_the_two_heads_are_compared(tmp_path, no_reading, monkeypatch):
+    with_second_head(tmp_path)
+    monkeypatch.setattr(importing, "most_memory", lambda: 1000)
+    with pytest.raises(MachineError, match="bytes of memory, this machine has 1,000"):
+        importing.read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("call", ["get_slice", "get_tensor"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("unable to mmap 4096 bytes from file <a>: Cannot allocate memory (12)"),
+        OSError("Cannot allocate memory (os error 12)"),
+        OSError(12, "Not enough space"),
+        MemoryError(),
+    ],
+    ids=repr,
+)
+def test_a_file_that_cannot_be_mapped_is_told_in_one_line(call, error, tmp_path, monkeypatch):
+    saved(tmp_path, gpt2())
+    true_open = weight_files.safe_open
+
+    class Opened:
+        def __init__(self, *arguments, **options):
+            self._file = true_open(*arguments, **options)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *details):
+            pass
+
+        def __getattr__(self, name):
+            if name == call:
+                raise error
+            return getattr(self._file, name)
+
+    monkeypatch.setattr(weight_files, "safe_open", Opened)
+    with pytest.raises(MachineError, match=r"model.safetensors cannot be mapped into") as told:
+        importing.read_folder(tmp_path)
+    assert "\n" not in told.value.message
 
 
 def imported(folder, capsys):
