@@ -17,7 +17,7 @@ from lm_core.config.training_config import TrainingConfig
 from lm_core.costs import FLOAT32_BYTES, count_parameters, model_arguments
 from lm_core.data.corpus import load_corpus
 from lm_core.data.tokenizer import Tokenizer
-from lm_core.errors import InputError, MachineError
+from lm_core.errors import InputError, LabError, MachineError
 from lm_core.exchange.families import Family, all_parts, family_named
 from lm_core.exchange.json_files import Fields, read_json
 from lm_core.exchange.new_folder import new_folder
@@ -86,8 +86,14 @@ def import_folder(request: Request) -> None:
     with new_folder(path, "--run_dir") as folder:
         manifest = _manifest(request, imported, config)
         tokenizer_json = imported.tokenizer.to_dict().get("json")
-        run = RunDirectory.create(folder, *forms, manifest, tokenizer_json=tokenizer_json)
-        save_start(run, model.arguments, initial, config.values)
+        try:
+            run = RunDirectory.create(folder, *forms, manifest, tokenizer_json=tokenizer_json)
+            save_start(run, model.arguments, initial, config.values)
+        except LabError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            # Its words are of a name that nobody knows, and of checkpoints before this one.
+            raise error.__cause__ from None
         write_synced(folder / FINE_TUNING, _fine_tuning(config, path).encode())
     say(f"imported a {imported.family.NAME} of {model.n_parameters:,} parameters: {request.source}")
     say(f"tokenizer: {imported.tokenizer.kind}, {imported.tokenizer.vocab_size:,} tokens")
