@@ -22,6 +22,7 @@ FLOORS = [
         "event_files",
         "extras",
         "followers",
+        "token_ids",
         "parallel.meeting",
         "parallel.shards",
     ],
