@@ -126,8 +126,9 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_bool(
         "verify_corpus",
         False,
-        "Read a text of more than 64 MiB again, and compare its tokens in the cache folder with "
-        "their checksums, instead of trusting what was noted about both.",
+        "Read a text of more than 64 MiB again, and compare its tokens in the cache folder, where "
+        "those of bpe are from 4 MiB on, with their checksums, instead of trusting what was noted "
+        "about both.",
         values,
     )
     flags.DEFINE_string(

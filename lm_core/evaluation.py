@@ -13,6 +13,7 @@ from lm_core.data.tokenizer import Tokenizer
 from lm_core.metrics import bits_per_byte, perplexity
 from lm_core.model.transformer import Transformer
 from lm_core.parallel.group import Group
+from lm_core.token_ids import require_token_ids
 from lm_core.training.signals import CheckStop
 
 # Enough to fill matrix products; the result depends on it only by rounding.
@@ -52,7 +53,7 @@ class Evaluator:
         group: Processes that evaluate together, each a share of the windows.
 
     Raises:
-        InputError: Too few tokens for one window.
+        InputError: Too few tokens for one window, or the tokenizer is not that of the model.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Evaluator:
         precision: str = "float32",
         group: Group = Group(),  # noqa: B008 -- it cannot change
     ) -> None:
+        model.require_vocabulary(tokenizer.vocab_size)
         self._model, self._group = model, group
         self._dtype = DTYPES[precision]
         self._tokens = tokens
@@ -106,5 +108,9 @@ class Evaluator:
         device = self._model.device
         logits = self._model(inputs.to(device), dtype=self._dtype).float()
         targets = targets.to(device).flatten()
-        losses = F.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
+        try:
+            losses = F.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
+        except IndexError as error:
+            require_token_ids(targets, self._model.vocab_size, error)
+            raise
         return losses.double().sum()

@@ -8,6 +8,7 @@ from typing import Any
 from lm_core.config.resolution import ConfigSources
 from lm_core.config.training_config import TrainingConfig
 from lm_core.data.tokenizer import Tokenizer
+from lm_core.errors import InputError, shown
 from lm_core.examination import open_run, restored
 from lm_core.model.transformer import Transformer
 from lm_core.recorded_config import with_first_sources
@@ -54,9 +55,20 @@ def load_run(path: str | PathLike[str], checkpoint: str | int | None = None) -> 
             ``ValueError``, and its ``message`` says what to do.
         MachineError: The checkpoint is damaged, or does not fit into memory.
     """
+    if not isinstance(path, str | PathLike) or not str(path):
+        raise InputError(f"path: {shown(path)} is no run directory; name one, such as runs/latest")
+    if isinstance(checkpoint, bool) or not isinstance(checkpoint, str | int | None):
+        known = "'newest', 'best' or the number of a step"
+        raise InputError(f"checkpoint: {shown(checkpoint)} is none of {known}")
     which = None if checkpoint is None else str(checkpoint)
     request = Request(ConfigSources(), run_dir=Path(path).expanduser(), checkpoint=which)
-    run, config, found = open_run(request)
+    try:
+        run, config, found = open_run(request)
+    except InputError as error:
+        if not error.message.startswith("--checkpoint"):
+            raise
+        # Who calls a function has no flags.
+        raise InputError(error.message.removeprefix("--")) from error
     model, tokenizer = restored(found, config)
     sources = {key: str(s) for key, s in with_first_sources(config, run).sources.items()}
     return LoadedRun(model, tokenizer, config.values, sources, found.step, run.path, run.manifest)

@@ -32,7 +32,8 @@ class Sampler:
             et al. 2020); None: from all.
 
     Raises:
-        InputError: A value that cannot work, or a prompt that the vocabulary lacks.
+        InputError: A value that cannot work, a prompt that the vocabulary lacks, or a tokenizer
+            that is not that of the model.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Sampler:
             "sampling_top_p": top_p,
         }
         require_valid(values)
+        model.require_vocabulary(tokenizer.vocab_size)
         self.model = model
         self.tokenizer = tokenizer
         self.temperature = temperature

@@ -22,6 +22,7 @@ FLOORS = [
         "event_files",
         "extras",
         "followers",
+        "token_ids",
     ],
     ["config", "json_lines", "progress", "run_lock", "unfinished_runs"],
     [

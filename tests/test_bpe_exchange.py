@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from lm_core.data.bpe import BpeTokenizer
+from lm_core.errors import InputError
 from lm_core.exchange.exporting import write_folder
 from lm_core.exchange.importing import read_folder
 from lm_core.exchange.tokenizer_files import read_tokenizer, tokenizer_files
 from tests.exchanged import assert_equal_logits, loaded, shaken
-from tests.small_bpe import SPLITTINGS, texts, tokenizer_json
+from tests.small_bpe import SPLITTINGS, TEXT, changed, texts, tokenizer_json
 
 LLAMA = {"position": "rope", "norm": "rmsnorm", "activation": "swiglu"}
 
@@ -56,6 +57,70 @@ def test_any_ids_are_the_text_that_they_are_here_special_ones_by_their_names():
         assert theirs.decode(ids) == ours.decode(np.array(ids, dtype=ours.dtype))
 
     check()
+
+
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [
+        {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+    ],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {
+        "<|endoftext|>": {"id": "<|endoftext|>", "ids": [0], "tokens": ["<|endoftext|>"]}
+    },
+}
+TRUNCATION = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+PADDING = {
+    "strategy": {"Fixed": 30},
+    "direction": "Right",
+    "pad_to_multiple_of": None,
+    "pad_id": 0,
+    "pad_type_id": 0,
+    "pad_token": "<|endoftext|>",
+}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"post_processor": TEMPLATE},
+        {"decoder": None},
+        {"decoder": {"type": "Fuse"}},
+        {"truncation": TRUNCATION},
+        {"padding": PADDING},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_what_the_lab_leaves_out_of_a_file_is_not_exported(fields, tmp_path):
+    ours = BpeTokenizer(changed(**fields))
+    write_folder(shaken(ours.vocab_size), ours, tmp_path / "out")
+    _, theirs = loaded(tmp_path / "out")
+    for text in (TEXT, "The cat", " a<|endoftext|>b", "\u00a0\U0001f600"):
+        ids = ours.encode(text).tolist()
+        assert theirs(text)["input_ids"] == ids
+        assert theirs.decode(ids) == text
+
+
+def test_a_file_that_needs_no_change_is_exported_as_it_is(tmp_path):
+    assert tokenizer_files(BpeTokenizer(tokenizer_json()), 64)["tokenizer.json"] == tokenizer_json()
+
+
+def test_an_added_token_that_transformers_decodes_otherwise_is_refused(tmp_path):
+    number = BpeTokenizer(tokenizer_json()).vocab_size
+    for content, is_taken in (("caf\u00e9", False), ("<\uff5cend\uff5c>", True)):
+        added = json.loads(tokenizer_json())["added_tokens"]
+        added.append({**added[0], "id": number, "content": content, "special": False})
+        ours = BpeTokenizer(changed(added_tokens=added))
+        to = tmp_path / content
+        if not is_taken:
+            with pytest.raises(InputError, match="cannot be exported"):
+                write_folder(shaken(ours.vocab_size), ours, to)
+            continue
+        write_folder(shaken(ours.vocab_size), ours, to)
+        text = f"The {content} cat"
+        assert number in ours.encode(text)
+        assert loaded(to)[1].decode(ours.encode(text).tolist()) == text
 
 
 def test_the_separator_ends_a_text_of_transformers():

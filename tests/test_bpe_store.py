@@ -11,6 +11,7 @@ from lm_core.data.bpe_training import train_bpe
 from lm_core.data.corpus import load_corpus
 from lm_core.data.splitting import Split
 from lm_core.data.token_store import encode_corpus, encode_split
+from lm_core.errors import MachineError
 from tests.small_bpe import package_ids
 
 TRAINED_ON = "the cat sat on the mat, and the cat slept.\n" * 30
@@ -100,8 +101,25 @@ def test_what_is_kept_and_damaged_is_learned_anew(tmp_path, damage):
     assert path.read_bytes() == whole
 
 
-def test_a_cache_that_takes_nothing_keeps_nobody_from_learning(tmp_path):
+@pytest.mark.parametrize("name", ["cache", "cache/below"])
+def test_a_cache_that_takes_nothing_is_told_before_anything_is_learned(name, tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file")
+    monkeypatch.setattr(bpe_store, "train_bpe", lambda *arguments: pytest.fail("it was learned"))
+    with pytest.raises(MachineError, match=r"cannot be kept in .*; LM_CORE_CACHE names another"):
+        kept(text_of(tmp_path), tmp_path / name)
+
+
+def test_a_small_text_needs_no_cache(tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    found = bpe_store.trained(text_of(tmp_path), 300, cache_folder=tmp_path / "cache")
+    assert found.vocab_size <= 300
+
+
+def test_a_cache_that_is_full_by_the_end_keeps_nobody_from_learning(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bpe_store, "replace_file", full)
     assert kept(text_of(tmp_path), tmp_path / "cache").vocab_size <= 300
 
 

@@ -82,7 +82,7 @@ GOOD = b'{"text": "good"}\n'
             ": character 2 of its 'text' is half of a surrogate pair, which is no text",
         ),
         (b"[" * 10**5, " is no JSON that can be read: "),
-        (b"1" * 10**5, " is no JSON that can be read: "),
+        (b"1" * 10**5, " is no JSON object with a 'text': "),
         (
             b'{"id": 1, "body": "x"}',
             " has no key 'text', but 'id', 'body'; YAML key text_key, gin parameter "
@@ -152,3 +152,16 @@ def test_a_digest_may_tell_where_documents_end():
 
     assert digest(False, b"ab", b"c") == digest(False, b"a", b"bc") == digest(False, b"abc")
     assert digest(True, b"ab", b"c") == digest(False, b"ab\0c\0")
+
+
+def test_a_number_of_any_length_may_stand_beside_a_text(tmp_path):
+    huge = "9" * 5000
+    path = write(
+        tmp_path / "a.jsonl", f'{{"id": {huge}, "text": "a"}}\n{{"text": "b", "x": -{huge}}}'
+    )
+    assert read(path) == ["a", "b"]
+    with pytest.raises(InputError, match="line 1: its 'id' is no text"):
+        read(path, "id")
+    write(path, f'{{"id": {huge}, "text": "a"')
+    with pytest.raises(InputError, match=r"line 1 is no JSON: .* column"):
+        read(path)

@@ -98,10 +98,10 @@ def test_bits_per_byte_compare_across_tokenizers():
     assert by_bytes.bits_per_byte == pytest.approx(8, rel=1e-6)
     tokenizer = train_bpe([[text]], 300)
     tokens = np.append(tokenizer.encode(text), tokenizer.separator)
-    by_bpe = Evaluator(uniform(300), tokens, tokenizer)()
+    by_bpe = Evaluator(uniform(tokenizer.vocab_size), tokens, tokenizer)()
     # The first token is no target; the end of the text is one, and stands for no byte.
     n_bytes = len(text.encode()) - tokenizer.count_bytes(tokens[:1])
-    by_hand = math.log2(300) * (len(tokens) - 1) / n_bytes
+    by_hand = math.log2(tokenizer.vocab_size) * (len(tokens) - 1) / n_bytes
     assert by_bpe.bits_per_byte == pytest.approx(by_hand, rel=1e-6)
     assert by_bpe.bits_per_byte < by_bytes.bits_per_byte
 

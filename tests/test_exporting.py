@@ -1,12 +1,15 @@
 """A run's model as a folder that the real transformers loads."""
 
 import json
+import stat
+from pathlib import Path
 
 import pytest
 import torch
 
 from lm_core.data.tokenizer import AsciiTokenizer, ByteTokenizer
 from lm_core.errors import InputError
+from lm_core.exchange import exporting
 from lm_core.exchange.exporting import write_folder
 from lm_core.sampling import Sampler
 from tests.exchanged import (
@@ -101,17 +104,47 @@ def test_what_is_there_is_never_overwritten(there, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_an_empty_folder_is_taken_and_missing_ones_are_made(tmp_path):
-    (tmp_path / "empty").mkdir()
-    for to in (tmp_path / "empty", tmp_path / "a" / "b"):
+@pytest.mark.parametrize("name", [".", "../out", "link"])
+def test_an_empty_folder_stays_what_it_is_and_a_name_in_it_will_do(name, tmp_path, monkeypatch):
+    here = tmp_path / "out"
+    here.mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(here)
+    monkeypatch.chdir(here)
+    to = Path(name) if name != "link" else tmp_path / name
+    with pytest.raises(InputError, match=r"--to: .* is there already") as told:
         write_folder(shaken(), ByteTokenizer(), to)
-        assert sorted(path.name for path in to.iterdir()) == [
-            "config.json",
-            "generation_config.json",
-            "model.safetensors",
-            "tokenizer.json",
-            "tokenizer_config.json",
-        ]
+    assert Path().samefile(here)
+    assert stat.S_IMODE(here.stat().st_mode) == 0o700
+    assert not any(here.iterdir())
+    inside = Path(told.value.message.rpartition("such as ")[2])
+    write_folder(shaken(), ByteTokenizer(), inside)
+    assert [path.name for path in here.iterdir()] == ["model"]
+
+
+def test_an_empty_folder_that_another_process_makes_meanwhile_is_not_taken(tmp_path, monkeypatch):
+    true_write = exporting.write_tensors
+
+    def slow(*arguments):
+        (tmp_path / "out").mkdir()
+        return true_write(*arguments)
+
+    monkeypatch.setattr(exporting, "write_tensors", slow)
+    with pytest.raises(InputError, match="is there already"):
+        write_folder(shaken(), ByteTokenizer(), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_missing_folders_are_made(tmp_path):
+    to = tmp_path / "a" / "b"
+    write_folder(shaken(), ByteTokenizer(), to)
+    assert sorted(path.name for path in to.iterdir()) == [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):

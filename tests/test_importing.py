@@ -1,14 +1,10 @@
 """Folders that the real transformers wrote, as runs of ours; and what cannot be one."""
 
-import json
-import os
-import struct
-
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Model
 
 from lm_core import examination
 from lm_core.config.resolution import ConfigSources
@@ -16,58 +12,12 @@ from lm_core.data.tokenizer import ByteTokenizer
 from lm_core.errors import InputError, MachineError
 from lm_core.exchange import importing
 from lm_core.exchange.exporting import write_folder
-from lm_core.exchange.tokenizer_files import tokenizer_files
 from lm_core.record import RunDirectory
 from lm_core.request import Request
 from lm_core.training.checkpoint import load_checkpoint
 from lm_core.training.restoring import restored_model
+from tests.by_transformers import amend, gpt2, llama, saved
 from tests.exchanged import MAPPED, TOKENIZER, assert_equal_logits, loaded, name_of, shaken
-
-GPT2 = {"vocab_size": 256, "n_positions": 16, "n_embd": 24, "n_layer": 2, "n_head": 3}
-LLAMA = {
-    "vocab_size": 256,
-    "max_position_embeddings": 16,
-    "hidden_size": 24,
-    "intermediate_size": 40,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "rms_norm_eps": 1e-5,
-    # Both are of a vocabulary that is larger than this.
-    "bos_token_id": None,
-    "eos_token_id": None,
-}
-
-
-def gpt2(**changes):
-    config = GPT2Config(**{**GPT2, "bos_token_id": None, "eos_token_id": None, **changes})
-    return shake(GPT2LMHeadModel(config))
-
-
-def llama(**changes):
-    return shake(LlamaForCausalLM(LlamaConfig(**{**LLAMA, **changes})))
-
-
-def shake(model):
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
-    return model.eval()
-
-
-def saved(folder, model, **options):
-    """What transformers writes of a model, beside a tokenizer of ours."""
-    model.save_pretrained(folder, **options)
-    for name, text in tokenizer_files(TOKENIZER, 16).items():
-        (folder / name).write_text(text)
-    return folder
-
-
-def amend(folder, **changes):
-    path = folder / "config.json"
-    config = {**json.loads(path.read_text()), **changes}
-    path.write_text(json.dumps({k: v for k, v in config.items() if v != "missing"}))
-
 
 MODELS = {
     "gpt2": gpt2,
@@ -195,110 +145,6 @@ def test_what_the_lab_does_not_have_is_told_by_its_name(make, changes, message, 
         importing.read_folder(tmp_path)
 
 
-def broken_index(name):
-    def damage(folder):
-        (folder / "model.safetensors").rename(folder / "kept")
-        index = {"weight_map": {"transformer.wte.weight": name}}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-
-    return damage
-
-
-def with_header(header, rest=b""):
-    def damage(folder):
-        text = json.dumps(header).encode()
-        data = struct.pack("<Q", len(text)) + text + rest
-        (folder / "model.safetensors").write_bytes(data)
-
-    return damage
-
-
-def truncated(folder):
-    path = folder / "model.safetensors"
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def replaced(name, change):
-    def damage(folder):
-        weights = load_file(folder / "model.safetensors")
-        weights[name] = change(weights[name])
-        save_file(weights, folder / "model.safetensors")
-
-    return damage
-
-
-def renamed(folder):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-
-
-def pipe(name):
-    def damage(folder):
-        (folder / name).unlink()
-        os.mkfifo(folder / name)
-
-    return damage
-
-
-WTE = "transformer.wte.weight"
-HUGE = {WTE: {"dtype": "F32", "shape": [10**9, 10**6], "data_offsets": [0, 4 * 10**15]}}
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (truncated, "holds no weights"),
-        (with_header(HUGE), "holds no weights"),
-        (with_header({"a": 3}), "holds no weights"),
-        (renamed, "pytorch_model.bin is a pickle, which runs the code in it.*save_pretrained"),
-        (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
-        (lambda f: (f / "config.json").unlink(), "config.json cannot be read"),
-        (lambda f: (f / "config.json").write_text("[]"), "holds no JSON object"),
-        (lambda f: (f / "config.json").write_text("{"), "holds no JSON"),
-        (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json is nested too deep"),
-        (lambda f: (f / "config.json").write_text(" " * 2**21), "2,097,152 bytes, which is more"),
-        (pipe("config.json"), "config.json is no file"),
-        (pipe("tokenizer.json"), "tokenizer.json is no file"),
-        (pipe("model.safetensors"), "model.safetensors is no file"),
-        (broken_index("../kept.safetensors"), "is no name of a safetensors file beside it"),
-        (broken_index("/etc/passwd"), "is no name of a safetensors file beside it"),
-        (broken_index("kept"), "is no name of a safetensors file beside it"),
-        (broken_index(3), "is no name of a safetensors file beside it"),
-        (broken_index("gone.safetensors"), "gone.safetensors is no file"),
-        (replaced(WTE, lambda w: w.long()), "wte.weight is of I64"),
-        (replaced(WTE, lambda w: w * torch.nan), "wte.weight has numbers that are not"),
-        (replaced(WTE, lambda w: w.T.contiguous()), r"is \(24, 256\), where config.json means"),
-        (replaced("transformer.wpe.weight", lambda w: w[:0]), r"wpe.weight is \(0, 24\)"),
-    ],
-)
-def test_what_is_damaged_or_would_run_code_is_refused(damage, message, tmp_path):
-    damage(saved(tmp_path, gpt2()))
-    with pytest.raises(InputError, match=message):
-        importing.read_folder(tmp_path)
-
-
-def test_a_head_that_should_be_the_embedding_and_is_not_is_refused(tmp_path):
-    saved(tmp_path, gpt2(tie_word_embeddings=False))
-    amend(tmp_path, tie_word_embeddings=True)
-    with pytest.raises(InputError, match=r"lm_head.weight is not"):
-        importing.read_folder(tmp_path)
-
-
-def test_two_tensors_of_one_name_are_refused(tmp_path):
-    saved(tmp_path, gpt2())
-    weights = load_file(tmp_path / "model.safetensors")
-    weights["wte.weight"] = weights[WTE].clone()
-    save_file(weights, tmp_path / "model.safetensors")
-    with pytest.raises(InputError, match=r"there are two tensors transformer.wte.weight"):
-        importing.read_folder(tmp_path)
-
-
-def test_what_does_not_fit_into_memory_is_told_before_it_is_read(tmp_path, monkeypatch):
-    saved(tmp_path, gpt2())
-    monkeypatch.setattr(importing, "most_memory", lambda: 1000)
-    with pytest.raises(MachineError, match="bytes of memory, this machine has 1,000"):
-        importing.read_folder(tmp_path)
-
-
 def imported(folder, capsys):
     request = Request(ConfigSources(), run_dir=folder / "runs" / "b", source=folder / "a")
     importing.import_folder(request)
@@ -335,6 +181,29 @@ def test_nothing_is_left_of_an_import_that_fails(tmp_path, capsys, monkeypatch):
     with pytest.raises(MachineError, match="the disk is full"):
         imported(tmp_path, capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("place", ["training.checkpoint.write_tensors", "record.write_synced"])
+def test_a_full_disk_is_told_by_the_name_that_was_asked_for(place, tmp_path, capsys, monkeypatch):
+    saved(tmp_path / "a", gpt2())
+
+    def fails(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(f"lm_core.{place}", fails)
+    with pytest.raises(MachineError) as told:
+        imported(tmp_path, capsys)
+    made = tmp_path / "runs" / "b"
+    assert told.value.message == f"--run_dir: {made} cannot be made: No space left on device"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_an_empty_folder_is_no_place_for_a_run_to_be_imported(tmp_path, capsys):
+    saved(tmp_path / "a", gpt2())
+    (tmp_path / "runs" / "b").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"--run_dir: .*b is there already.* such as .*b/model"):
+        imported(tmp_path, capsys)
+    assert not any((tmp_path / "runs" / "b").iterdir())
 
 
 def test_a_run_that_is_there_is_never_overwritten(tmp_path, capsys):

@@ -5,6 +5,7 @@ import sys
 import threading
 from signal import SIGINT, raise_signal
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,11 +56,20 @@ def test_any_checkpoint_may_be_asked_for_by_words_and_by_numbers(run, monkeypatc
         ("nowhere", None, "nowhere is no run directory"),
         ("run", 7, "there is no such checkpoint"),
         ("run", "first", "there is no such checkpoint"),
+        ("run", 7, "^checkpoint=7: "),
+        ("run", True, "checkpoint: true is none of 'newest', 'best' or the number of a step"),
+        ("run", 2.0, "checkpoint: 2.0 is none of"),
     ],
 )
 def test_what_is_not_there_is_told_in_a_sentence(run, path, checkpoint, message):
     with pytest.raises(InputError, match=message):
         load_run(run.parent / path, checkpoint)
+
+
+@pytest.mark.parametrize("path", [5, None, "", b"run"])
+def test_what_is_no_path_is_told_in_a_sentence(path):
+    with pytest.raises(InputError, match=r"path: .* is no run directory; name one"):
+        load_run(path)
 
 
 def test_a_damaged_checkpoint_is_a_failure_of_the_machine(run):
@@ -80,6 +90,16 @@ def test_constructors_need_no_gin_and_no_run_directory(run):
     assert text.startswith("go")
 
 
+def model(vocab_size=256):
+    return Transformer(vocab_size, **SIZES)
+
+
+SHORT = {"max_steps": 2, "batch_size": 4}
+WIDE = TOKENS.astype(np.int64)
+# One window, after which a token follows that the model does not know.
+ONLY_A_TARGET = np.append(WIDE[:16], 300)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -91,6 +111,18 @@ def test_constructors_need_no_gin_and_no_run_directory(run):
             lambda: Sampler(Transformer(256, **SIZES), TOKENIZER, temperature=-1.0),
             "Sampler.temperature: -1.0",
         ),
+        (lambda: Trainer(model(), TOKENS.tolist()), "NumPy array of one dimension of integers"),
+        (lambda: Trainer(model(), torch.from_numpy(TOKENS.copy())), "these are of Tensor"),
+        (lambda: Trainer(model(), TOKENS.astype(float)), "1 dimensions of float64"),
+        (lambda: Trainer(model(), TOKENS.reshape(2, -1)), "2 dimensions of uint8"),
+        (lambda: Evaluator(model(), TOKENS.tolist(), TOKENIZER), "NumPy array of one dimension"),
+        (lambda: Evaluator(model(128), TOKENS, TOKENIZER), "has 256 tokens, and the model 128"),
+        (lambda: Sampler(model(300), TOKENIZER), "has 256 tokens, and the model 300: take the"),
+        (lambda: Trainer(model(100), TOKENS, **SHORT).train(), "where the model knows 0 to 99"),
+        (lambda: Trainer(model(), ONLY_A_TARGET, **SHORT).train(), "there is a token 300, where"),
+        (lambda: Trainer(model(), WIDE - 300, **SHORT).train(), "there is a token -"),
+        (lambda: Evaluator(model(), WIDE + 300, TOKENIZER)(), "there is a token 4"),
+        (lambda: Evaluator(model(), ONLY_A_TARGET, TOKENIZER)(), "there is a token 300, where"),
     ],
 )
 def test_wrong_arguments_are_told_by_their_names(call, message):

@@ -152,3 +152,13 @@ def test_a_special_token_that_merges_make_is_refused():
     token = {"id": VOCABULARY[merged], "content": merged, "special": True}
     with pytest.raises(InputError, match="is special or added, and of text as well"):
         described(changed(added_tokens=[SEPARATOR, token]))
+
+
+def test_a_special_token_of_several_words_may_not_hide_one_that_is_text():
+    hiding = {"id": len(VOCABULARY) + 1, "content": "a b<x>", "special": True}
+    hidden = {"id": len(VOCABULARY), "content": "<x>", "special": False}
+    with pytest.raises(InputError, match=r"its special token 'a b<x>' .* may hide .* '<x>'"):
+        described(changed(added_tokens=[SEPARATOR, hiding, hidden]))
+    # Alone, or in one word, neither does any harm.
+    described(changed(added_tokens=[SEPARATOR, {**hiding, "id": len(VOCABULARY)}]))
+    described(changed(added_tokens=[SEPARATOR, {**hiding, "content": "b<x>"}, hidden]))

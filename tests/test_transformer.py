@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lm_core.errors import InputError
 from lm_core.model.dropout import keep_mask
 from lm_core.model.transformer import Transformer
 from lm_core.randomness import StepKey
@@ -320,3 +321,25 @@ def test_on_another_device_a_block_compiles_whole():
     loss.backward()
     assert loss.shape == ()
     assert {p.grad.dtype for p in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (torch.tensor([1, 2]), r"\(batch, time\), and this one is of shape \(2,\)"),
+        (torch.zeros(1, 2, 3, dtype=torch.int64), r"this one is of shape \(1, 2, 3\)"),
+        ([[1, 2]], "this one is a list"),
+        (torch.tensor([[1, 11]]), "there is a token 11, where the model knows 0 to 10"),
+        (torch.tensor([[1, -1]]), "there is a token -1, where"),
+        (torch.tensor([[1.0, 2.0]]), "token ids are of torch.float32"),
+    ],
+)
+def test_what_is_no_batch_of_tokens_is_told_in_a_sentence(tokens, message):
+    with pytest.raises(InputError, match=message):
+        build().eval()(tokens)
+
+
+def test_targets_that_are_no_tokens_are_told_in_a_sentence():
+    tokens = torch.tensor([[1, 2]])
+    with pytest.raises(InputError, match="there is a token 12, where"):
+        build().eval()(tokens, tokens + 10)

@@ -25,7 +25,7 @@ class Batches(ABC):
         n_tokens: Tokens of a batch, each of them a target once.
 
     Raises:
-        InputError: Too few tokens for one window and the token after it.
+        InputError: Too few tokens for one window and the token after it, or no array of them.
     """
 
     def __init__(self, tokens: np.ndarray, batch_size: int, seq_len: int, seed: int) -> None:
@@ -100,7 +100,7 @@ class ValidationWindows(Sequence[tuple[torch.Tensor, torch.Tensor]]):
         windows_a_batch: Most windows in a batch.
 
     Raises:
-        InputError: Too few tokens for one window and the token after it.
+        InputError: Too few tokens for one window and the token after it, or no array of them.
     """
 
     def __init__(self, tokens: np.ndarray, seq_len: int, windows_a_batch: int) -> None:
@@ -130,7 +130,9 @@ def _inputs_and_targets(windows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor
 
 
 def require_window(tokens: np.ndarray, seq_len: int, part: str) -> None:
-    """Refuses a part of the corpus that is too short for one window and the token after it.
+    """Refuses what is no array of tokens, or too short for one window and the token after it.
+
+    The tokens themselves are not looked at: there may be more of them than the memory has room for.
 
     Args:
         tokens: The part, ``(n_tokens,)``.
@@ -140,6 +142,13 @@ def require_window(tokens: np.ndarray, seq_len: int, part: str) -> None:
     Raises:
         InputError: It is.
     """
+    is_array = isinstance(tokens, np.ndarray)
+    if not is_array or tokens.ndim != 1 or tokens.dtype.kind not in "ui":
+        kind = f"{tokens.ndim} dimensions of {tokens.dtype}" if is_array else type(tokens).__name__
+        raise InputError(
+            f"the {part} tokens have to be a NumPy array of one dimension of integers, as "
+            f"tokenizer.encode(text) gives it; these are of {kind}"
+        )
     if len(tokens) <= seq_len:
         raise InputError(
             f"the {part} part of the corpus has {len(tokens):,} tokens; one window needs "

@@ -13,7 +13,7 @@ from lm_core.atomic_files import replace_file
 from lm_core.data.bpe import KEPT_FROM, BpeTokenizer, package, sha256_of, text_of
 from lm_core.data.bpe_training import train_bpe
 from lm_core.data.build_lock import only_one
-from lm_core.data.cache_folder import default_cache_folder
+from lm_core.data.cache_folder import default_cache_folder, require_usable
 from lm_core.data.splitting import Split
 from lm_core.data.text_files import Block
 from lm_core.errors import InputError
@@ -40,22 +40,24 @@ def trained(
         split: The text.
         vocab_size: Number of tokens.
         verify: Whether to learn anew whatever is kept.
-        cache_folder: Where that of a large text is kept; None: ``default_cache_folder``. Where it
-            takes nothing, it is learned again the next time.
+        cache_folder: Where that of a large text is kept; None: ``default_cache_folder``. Its tokens
+            will be kept there too, so that nothing is learned where that cannot be.
         largest_in_memory: Size in bytes from which a text counts as large.
 
     Raises:
         InputError: As ``train_bpe``, or the text is not what it was.
-        MachineError: There is no folder for that of a large text.
+        MachineError: There is no folder for that of a large text, or none that takes something.
     """
     n_bytes = int(split.corpus.n_bytes * split.train_ratio)
     if split.corpus.n_bytes <= largest_in_memory:
         return train_bpe(_documents(split), vocab_size, n_bytes)
     content = _content(split, vocab_size)
     path = (cache_folder or default_cache_folder()) / _file_name(content)
-    tokenizer = None if verify else _kept(path, content)
-    if tokenizer is not None:
+    tokenizer = _kept(path, content)
+    if tokenizer is not None and not verify:
         return tokenizer
+    if tokenizer is None:
+        require_usable(path.parent)
     with only_one(path, "trains the tokenizer"):
         # Another process may have done it meanwhile.
         tokenizer = None if verify else _kept(path, content)
@@ -64,8 +66,8 @@ def trained(
         with BytesProgress("training the tokenizer", n_bytes) as progress:
             tokenizer = train_bpe(_documents(split), vocab_size, n_bytes, progress.add)
         record = {**content, "json": tokenizer.json, "sha256": tokenizer.sha256}
+        # It may have been full since; then it is learned again the next time.
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, json.dumps(record).encode())
     return tokenizer
 

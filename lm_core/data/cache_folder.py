@@ -1,6 +1,7 @@
 """The folder in which what was found out about large corpora is kept."""
 
 import os
+import tempfile
 from pathlib import Path
 
 from lm_core.errors import MachineError
@@ -24,6 +25,23 @@ def default_cache_folder() -> Path:
     except RuntimeError as error:
         message = f"no folder for the tokens of the corpus: {error}"
         raise MachineError(f"{message}; {CACHE_VARIABLE} names one") from error
+
+
+def require_usable(folder: Path) -> None:
+    """Refuses a folder in which nothing can be kept, before there is something to be kept.
+
+    Args:
+        folder: The folder; made if it is missing.
+
+    Raises:
+        MachineError: It cannot be made, or takes no files.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_keep(folder, error) from error
 
 
 def cannot_keep(folder: Path, error: OSError) -> MachineError:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lm_core.data.compression import opened_text
 from lm_core.data.digest_thread import DigestThread
@@ -81,7 +81,7 @@ def _lines(path: Path, tell: Callable[[int], None]) -> Iterator[bytes]:
 def _text_of(line: bytes, text_key: str, where: str) -> bytes:
     """The text in a JSON object, as UTF-8."""
     try:
-        found = json.loads(line.decode("utf-8"))
+        found = _value_of(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         place = f"byte {error.start:,} of it is 0x{line[error.start]:02x}, which is not UTF-8"
         raise InputError(f"{where}: {place}") from error
@@ -104,6 +104,17 @@ def _text_of(line: bytes, text_key: str, where: str) -> bytes:
     except UnicodeEncodeError as error:
         place = f"character {error.start + 1:,} of its {text_key!r} is half of a surrogate pair"
         raise InputError(f"{where}: {place}, which is no text") from error
+
+
+def _value_of(text: str) -> Any:
+    """What JSON stands for; integers that Python refuses to read, of thousands of digits, too."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        # What numbers stand beside a text is nobody's concern.
+        return json.loads(text, parse_int=float)
 
 
 def key_of(beginning: bytes) -> int:

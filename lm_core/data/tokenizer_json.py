@@ -227,7 +227,20 @@ def _added_tokens(added: Any) -> dict[str, _Added]:
         if content in found:
             raise InputError(f"its added token {shown(content)} stands twice")
         found[content] = _Added(token["id"], is_special)
+    _require_nothing_hidden(found)
     return found
+
+
+def _require_nothing_hidden(added: Mapping[str, _Added]) -> None:
+    """Refuses special tokens that may be cut, and that hide another token while they are whole.
+
+    They are text, but the package looks for no other token in what is one of them, or crosses it.
+    """
+    others = [content for content, token in added.items() if not token.is_special]
+    for content, token in added.items():
+        if others and token.is_special and has_place_inside(content):
+            reason = f"is more than one word, and may hide its added token {shown(others[0])}"
+            raise InputError(f"its special token {shown(content)} {reason}")
 
 
 def _require_unmistakable(

@@ -55,7 +55,7 @@ def write_folder(
     Args:
         model: The model; its hooks are no part of it.
         tokenizer: Its tokenizer.
-        to: The folder, which must not be there, or be empty.
+        to: The folder, which must not be there.
         card: What its README.md says; None: it has none.
 
     Raises:

@@ -17,11 +17,11 @@ from lm_core.config.training_config import TrainingConfig
 from lm_core.costs import FLOAT32_BYTES, count_parameters, model_arguments
 from lm_core.data.corpus import load_corpus
 from lm_core.data.tokenizer import Tokenizer
-from lm_core.errors import InputError, MachineError
+from lm_core.errors import InputError, LabError, MachineError
 from lm_core.exchange.families import Family, all_parts, family_named
 from lm_core.exchange.json_files import Fields, read_json
 from lm_core.exchange.new_folder import new_folder
-from lm_core.exchange.parts import to_ours
+from lm_core.exchange.parts import Piece, to_ours
 from lm_core.exchange.tokenizer_files import read_tokenizer
 from lm_core.exchange.weight_files import WeightFiles
 from lm_core.initial_weights import FINE_TUNING, InitialWeights, save_start
@@ -35,6 +35,8 @@ from lm_core.recorded_config import record_sources, record_tokenizer, record_yam
 from lm_core.request import Request
 
 _CONFIG = "config.json"
+# The name of the head in every family.
+_HEAD = "lm_head.weight"
 # A config.json has some thousand bytes.
 _LARGEST_CONFIG = 2**20
 # While a tensor is read it is there twice, and the largest is a part of the whole.
@@ -84,8 +86,14 @@ def import_folder(request: Request) -> None:
     with new_folder(path, "--run_dir") as folder:
         manifest = _manifest(request, imported, config)
         tokenizer_json = imported.tokenizer.to_dict().get("json")
-        run = RunDirectory.create(folder, *forms, manifest, tokenizer_json=tokenizer_json)
-        save_start(run, model.arguments, initial, config.values)
+        try:
+            run = RunDirectory.create(folder, *forms, manifest, tokenizer_json=tokenizer_json)
+            save_start(run, model.arguments, initial, config.values)
+        except LabError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            # Its words are of a name that nobody knows, and of checkpoints before this one.
+            raise error.__cause__ from None
         write_synced(folder / FINE_TUNING, _fine_tuning(config, path).encode())
     say(f"imported a {imported.family.NAME} of {model.n_parameters:,} parameters: {request.source}")
     say(f"tokenizer: {imported.tokenizer.kind}, {imported.tokenizer.vocab_size:,} tokens")
@@ -123,10 +131,13 @@ def read_folder(folder: Path) -> Imported:
         n_layers = f"{arguments['n_layers']:,} layers"
         raise InputError(f"{config.place}: {n_layers}, and there are {len(files):,} tensors")
     parts = all_parts(family, arguments, config)
-    _without_second_head(files, family, arguments)
-    files.require(piece for part in parts for piece in part.pieces)
+    pieces = [piece for part in parts for piece in part.pieces]
+    second_head = _second_head(files, family, arguments)
+    files.require([*pieces, *second_head])
     _require_memory(values, arguments["vocab_size"], folder)
     with memory_explained():
+        for head in second_head:
+            _require_embedding(files, family, arguments, head)
         weights = to_ours(parts, files.read)
         model = Transformer(**arguments, seed=None)
         model.load(weights)
@@ -146,21 +157,28 @@ def _checked(arguments: dict[str, Any], place: str) -> TrainingConfig:
         raise InputError(f"{place}: {error.message.splitlines()[0]}") from error
 
 
-def _without_second_head(files: WeightFiles, family: Family, arguments: dict[str, Any]) -> None:
-    """Leaves out a head that is the token embedding once more, as some folders have it.
+def _second_head(files: WeightFiles, family: Family, arguments: dict[str, Any]) -> list[Piece]:
+    """A head that has to be the token embedding once more, where a folder has such a one."""
+    if not arguments["tie_embeddings"] or _HEAD not in files:
+        return []
+    return [_embedding(family, arguments)._replace(name=_HEAD)]
+
+
+def _embedding(family: Family, arguments: dict[str, Any]) -> Piece:
+    return family.outer_parts(arguments)[0].pieces[0]
+
+
+def _require_embedding(
+    files: WeightFiles, family: Family, arguments: dict[str, Any], head: Piece
+) -> None:
+    """Refuses a head that is not the token embedding.
 
     Raises:
         InputError: It is another one.
     """
-    if not arguments["tie_embeddings"] or "lm_head.weight" not in files:
-        return
-    embedding = family.outer_parts(arguments)[0].pieces[0]
-    head = embedding._replace(name="lm_head.weight")
-    files.require_some([embedding, head])
-    if not torch.equal(files.read(embedding.name), files.read(head.name)):
+    if not torch.equal(files.read(_embedding(family, arguments).name), files.read(head.name)):
         message = "config.json says that the head is the token embedding, and lm_head.weight is not"
         raise InputError(f"{files.files[0].parent}: {message}")
-    files.drop(head.name)
 
 
 def _require_memory(values: TrainingConfig, vocab_size: int, folder: Path) -> None:

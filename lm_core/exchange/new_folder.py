@@ -11,15 +11,20 @@ from lm_core.errors import InputError, MachineError
 from lm_core.record import FAILURES_OF_THE_MACHINE
 from lm_core.unfinished_runs import remove_unfinished, unfinished_path
 
+# The example of a name in a folder that is there already.
+_INSIDE = "model"
+
 
 @contextlib.contextmanager
 def new_folder(path: Path, flag: str) -> Iterator[Path]:
     """Gives a folder under a temporary name, which takes its own when all is in it.
 
-    What is written into it has to be on the disk (``write_synced``) at the end.
+    What is written into it has to be on the disk (``write_synced``) at the end. An empty folder is
+    not taken either: another one would be put in its place, with other permissions, and be lost to
+    a shell that stands in it; and where a disk is mounted, nothing can be replaced.
 
     Args:
-        path: Its name; nothing has it, or an empty folder.
+        path: Its name; nothing has it.
         flag: What named it, for messages.
 
     Raises:
@@ -36,7 +41,8 @@ def new_folder(path: Path, flag: str) -> Iterator[Path]:
         unfinished.mkdir()
         yield unfinished
         sync_folder(unfinished)
-        # An empty folder may be in its place; a rename takes that, and nothing else.
+        # A rename takes the place of an empty folder that another process has made since.
+        _refuse_occupied(path, flag)
         unfinished.rename(path)
         for folder in (path.parent, *(folder.parent for folder in missing)):
             sync_folder(folder)
@@ -66,5 +72,7 @@ def _refuse_occupied(path: Path, flag: str) -> None:
         is_empty = not any(path.iterdir())
     except OSError as error:
         raise InputError(f"{flag}: {path} cannot be read: {error.strerror}") from error
-    if not is_empty:
-        raise InputError(f"{flag}: {path} is not empty; nothing is overwritten, name another one")
+    if is_empty:
+        inside = f"name one that is not there, such as {path / _INSIDE}"
+        raise InputError(f"{flag}: {path} is there already, if empty; {inside}")
+    raise InputError(f"{flag}: {path} is not empty; nothing is overwritten, name another one")

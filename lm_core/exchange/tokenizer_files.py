@@ -17,7 +17,7 @@ from lm_core.data.tokenizer import (
     tokenizer_from_dict,
 )
 from lm_core.data.tokenizer_json import byte_of_character
-from lm_core.errors import InputError
+from lm_core.errors import InputError, shown
 from lm_core.exchange.json_files import read_bounded
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -29,6 +29,8 @@ _VERSION = "1.0"
 _STEPS = ("normalizer", "pre_tokenizer", "decoder", "added_tokens")
 # Of its model, what decides about tokens.
 _OF_MODEL = ("type", "vocab", "merges", "unk_token", "continuing_subword_prefix")
+# What the lab leaves out of a file that it takes, since it is no part of how text becomes tokens.
+_LEFT_OUT = ("truncation", "padding", "post_processor")
 # Where bytes are characters: each is written as its stand-in, and no text is split.
 _BYTE_LEVEL = {
     "type": "ByteLevel",
@@ -69,11 +71,11 @@ def tokenizer_json(tokenizer: Tokenizer) -> str:
     """The text of the ``tokenizer.json`` that gives a text the ids that a tokenizer of ours gives.
 
     Raises:
-        InputError: There is none for this kind of tokenizer.
+        InputError: There is none for this tokenizer.
     """
     stored = tokenizer.to_dict()
     if "json" in stored:
-        return stored["json"]
+        return _as_it_is_used(stored["json"])
     if isinstance(tokenizer, CharTokenizer):
         vocab = {character: token for token, character in enumerate(tokenizer.characters)}
         table = _table(vocab, None, {"type": "Fuse"})
@@ -85,6 +87,31 @@ def tokenizer_json(tokenizer: Tokenizer) -> str:
     else:
         raise InputError(f"there is no tokenizer.json for the {tokenizer.kind} tokenizer")
     return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
+
+
+def _as_it_is_used(text: str) -> str:
+    """A ``tokenizer.json`` without what the lab does not do, and with the decoder that it has.
+
+    Args:
+        text: One that the lab takes; where nothing is to be changed, it stays as it is.
+
+    Raises:
+        InputError: The other program would decode one of its tokens to another text.
+    """
+    table = json.loads(text)
+    byte_of = byte_of_character()
+    for token in table.get("added_tokens") or []:
+        content = token["content"]
+        # The decoder takes such a name for bytes, where the lab takes it for what it says.
+        if not content.isascii() and all(character in byte_of for character in content):
+            message = f"transformers decodes the token {shown(content)} to other characters"
+            raise InputError(f"{message}: a tokenizer with it cannot be exported")
+    changes: dict[str, Any] = {name: None for name in _LEFT_OUT if table.get(name) is not None}
+    if (table.get("decoder") or {}).get("type") != _BYTE_LEVEL["type"]:
+        changes["decoder"] = dict(_BYTE_LEVEL)
+    if not changes:
+        return text
+    return json.dumps({**table, **changes}, indent=2, ensure_ascii=False) + "\n"
 
 
 def _table(vocab: dict[str, int], splits: Any, joins: Any) -> dict[str, Any]:

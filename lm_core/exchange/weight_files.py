@@ -1,15 +1,17 @@
 """Weights in safetensors files that somebody else wrote: looked at before anything is read."""
 
+import contextlib
+import errno
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from lm_core.errors import InputError, one_line, shown
+from lm_core.errors import InputError, MachineError, one_line, shown
 from lm_core.exchange.json_files import read_json
 from lm_core.exchange.parts import Piece
 
@@ -24,6 +26,8 @@ _LARGEST_INDEX = 64 * 2**20
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors", re.ASCII)
 # What can be taken for float32: all of these are, to the last bit.
 _DTYPES = ("F32", "F16", "BF16")
+# How PyTorch and the system say that a file cannot be mapped into memory.
+_SIGNS_OF_NO_MEMORY = ("unable to mmap", "Cannot allocate memory")
 # Characters of what a library has to say about a file.
 _LONGEST_REASON = 200
 
@@ -82,6 +86,8 @@ class WeightFiles:
     def require(self, pieces: Iterable[Piece]) -> None:
         """Refuses weights that are not those of some pieces, all of them and no others.
 
+        Nothing but the heads of the files is looked at.
+
         Raises:
             InputError: One is missing, too many, or of another shape or type.
         """
@@ -90,14 +96,6 @@ class WeightFiles:
         for name in sorted(self._entries.keys() - expected):
             what = f"{self._entries[name].file}: the tensor {one_line(name)}"
             raise InputError(f"{what} has no place in such a model")
-        self.require_some(pieces)
-
-    def require_some(self, pieces: Iterable[Piece]) -> None:
-        """Refuses tensors that are not of the shapes of pieces, or of a type that cannot be read.
-
-        Raises:
-            InputError: One is not.
-        """
         for name, shape in ((piece.name, piece.shape) for piece in pieces if not piece.is_zero):
             entry = self._entries.get(name)
             if entry is None:
@@ -110,23 +108,21 @@ class WeightFiles:
                 known = f"(what can be read: {', '.join(_DTYPES)})"
                 raise InputError(f"{what} is of {one_line(entry.dtype)} {known}")
 
-    def drop(self, name: str) -> None:
-        """Forgets a tensor, which need not be there."""
-        self._entries.pop(name, None)
-
     def read(self, name: str) -> torch.Tensor:
         """A tensor of those that ``require`` has found good.
 
         Raises:
             InputError: It is damaged, or holds what is no finite number.
+            MachineError: The machine has too little memory.
         """
         entry = self._entries[name]
         try:
-            with safe_open(entry.file, framework="pt") as opened:
+            with _memory_of(entry.file), safe_open(entry.file, framework="pt") as opened:
                 tensor = opened.get_tensor(entry.name)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{entry.file}: {_words(error)}") from error
-        if not tensor.isfinite().all():
+        # What is not finite is one of these, and nothing as large as the tensor is needed.
+        if not all(bound.isfinite() for bound in tensor.aminmax()):
             raise InputError(f"{entry.file}: the tensor {one_line(name)} has numbers that are not")
         return tensor
 
@@ -170,7 +166,7 @@ def _entries_of(file: Path) -> list[Entry]:
     try:
         if not file.is_file():
             raise InputError(f"{file} is no file")
-        with safe_open(file, framework="pt") as opened:
+        with _memory_of(file), safe_open(file, framework="pt") as opened:
             found = []
             for name in opened.keys():  # noqa: SIM118 -- it is no mapping
                 part = opened.get_slice(name)
@@ -180,6 +176,19 @@ def _entries_of(file: Path) -> list[Entry]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{file} holds no weights: {_words(error)}") from error
+
+
+@contextlib.contextmanager
+def _memory_of(file: Path) -> Iterator[None]:
+    """Turns a refusal to map a file into memory, which is no fault of the file, into words."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, OSError) as error:
+        is_refused = isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM
+        if is_refused or any(sign in str(error) for sign in _SIGNS_OF_NO_MEMORY):
+            message = f"{file} cannot be mapped into memory, of which this process may have too"
+            raise MachineError(f"{message} little (ulimit -v): {_words(error)}") from error
+        raise
 
 
 def _words(error: Exception) -> str:

@@ -26,6 +26,7 @@ from lm_core.model.norm import Norm, RMSNorm
 from lm_core.model.sites import ForwardContext, Sites
 from lm_core.parallel.shards import shared_like
 from lm_core.randomness import LARGEST_SEED, StepKey, keyed_generator
+from lm_core.token_ids import no_batch, require_token_ids
 
 # GPT-2's standard deviation for every matrix; those that write into the residual stream are
 # divided by the square root of the number of such writes (section 2.3 of the paper).
@@ -250,6 +251,19 @@ class Transformer(nn.Module):
             block.compile(**options)
         self._is_compiled = True
 
+    def require_vocabulary(self, vocab_size: int) -> None:
+        """Refuses a tokenizer that cannot be that of this model.
+
+        Args:
+            vocab_size: How many tokens the tokenizer has.
+
+        Raises:
+            InputError: The model has more, or fewer.
+        """
+        if vocab_size != self.vocab_size:
+            sizes = f"the tokenizer has {vocab_size:,} tokens, and the model {self.vocab_size:,}"
+            raise InputError(f"{sizes}: take the tokenizer that the model is made for")
+
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Takes weights by the names of the parameters, all of them, in their shapes and types.
 
@@ -318,10 +332,15 @@ class Transformer(nn.Module):
             a scalar in the dtype of the weights.
 
         Raises:
-            InputError: More tokens than ``max_seq_len``, or no key where one is needed.
+            InputError: More tokens than ``max_seq_len``, ids that are none, or no key where one is
+                needed.
         """
         n_before = 0 if cache is None else cache.n_tokens
-        n_tokens = n_before + tokens.shape[1]
+        try:
+            _, n_new = tokens.shape
+        except (AttributeError, ValueError) as error:
+            raise InputError(no_batch(tokens)) from error
+        n_tokens = n_before + n_new
         if n_tokens > self.max_seq_len:
             raise InputError(f"{n_tokens} tokens are more than max_seq_len {self.max_seq_len}")
         own_dtype = self.token_embedding.weight.dtype
@@ -331,7 +350,11 @@ class Transformer(nn.Module):
             if self._is_compiled and not self.sites.have_hooks:
                 # What is compiled would be compiled anew for each key.
                 context = context._replace(key=None)
-        x = self.token_embedding(tokens)
+        try:
+            x = self.token_embedding(tokens)
+        except (IndexError, RuntimeError) as error:
+            require_token_ids(tokens, self.vocab_size, error)
+            raise
         if self.position_embedding is not None:
             positions = torch.arange(n_before, n_tokens, device=tokens.device)
             x = x + self.position_embedding(positions)
@@ -350,4 +373,8 @@ class Transformer(nn.Module):
         logits = self._logits_site(logits, context)
         if targets is None:
             return logits
-        return F.cross_entropy(logits.flatten(0, 1).to(own_dtype), targets.flatten())
+        try:
+            return F.cross_entropy(logits.flatten(0, 1).to(own_dtype), targets.flatten())
+        except IndexError as error:
+            require_token_ids(targets, self.vocab_size, error)
+            raise

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from lm_core.token_ids import require_token_ids
+
 
 class Loss(NamedTuple):
     """The loss of a batch, as mean over its targets, in nats; scalars on the model's device.
@@ -37,11 +39,18 @@ class Objective(NamedTuple):
         Args:
             logits: ``(batch, time, vocab_size)``; computed with in float32 at least.
             targets: ``(batch, time)`` token ids.
+
+        Raises:
+            InputError: A target is none of the vocabulary.
         """
         rows, targets = logits.flatten(0, 1), targets.flatten()
         if rows.dtype != torch.float64:
             rows = rows.float()
-        cross_entropy = F.cross_entropy(rows, targets)
+        try:
+            cross_entropy = F.cross_entropy(rows, targets)
+        except IndexError as error:
+            require_token_ids(targets, rows.shape[-1], error)
+            raise
         objective = cross_entropy
         if self.label_smoothing:
             # The target of a token is (1 - s) of its own probability, and s of that of all.
