@@ -82,23 +82,25 @@ class InitialWeights(NamedTuple):
 
 
 @gin.configurable
-def load_initial_weights(path: str | None = None) -> InitialWeights | None:
+def load_initial_weights(init_from: str | None = None) -> InitialWeights | None:
     """The weights that another run has come to.
 
     Args:
-        path: A run directory, for its result (the best checkpoint where it may stop early, else
-            the newest), or the folder of a checkpoint. None: there are none.
+        init_from: A run directory, for its result (the best checkpoint where it may stop early,
+            else the newest), or the folder of a checkpoint. None: there are none.
 
     Raises:
         InputError: There is no such thing.
         MachineError: It is damaged.
     """
-    if path is None:
+    if init_from is None:
         return None
-    checkpoint = _checkpoint_at(Path(path).expanduser())
+    checkpoint = _checkpoint_at(Path(init_from).expanduser())
     model, tokenizer = restored_model(checkpoint)
     # Without the optimizer, which takes twice as much memory, from here on.
-    return InitialWeights(tokenizer, model.arguments, checkpoint.model, _record(path, checkpoint))
+    return InitialWeights(
+        tokenizer, model.arguments, checkpoint.model, _record(init_from, checkpoint)
+    )
 
 
 def _checkpoint_at(path: Path) -> Checkpoint:
@@ -151,7 +153,7 @@ def weights_begun_with(run: RunDirectory, path: str | None) -> InitialWeights | 
         except (LabError, KeyError) as error:
             raise MachineError(f"{checkpoint.path} has no tokenizer") from error
         return InitialWeights(tokenizer, {}, {}, record)
-    found = load_initial_weights(path=path)
+    found = load_initial_weights(init_from=path)
     if found is None or found.record["sha256"] != record["sha256"]:
         message = f"init_from: {path} has other weights than {run.path} began with"
         raise InputError(f"{message}, and that has no checkpoint yet: begin anew in another one")

@@ -26,7 +26,7 @@ def begin(path, name="b", source="a", resume=False, **bindings):
     """A run in ``path/b`` that begins with the one in ``path/a``."""
     table = {**TINY, **bindings}
     if source is not None:
-        table["load_initial_weights__path"] = str(path / source)
+        table["load_initial_weights__init_from"] = str(path / source)
     asked = tiny_run.request(path, resume, **table)
     experiment.train(dataclasses.replace(asked, run_dir=path / name))
     return RunDirectory.open(path / name)
@@ -245,7 +245,7 @@ def test_what_is_no_run_is_told_with_the_place_that_named_it(folder, source, mes
     (folder / "empty").mkdir()
     sentence = told(folder, source=source)
     assert message in sentence
-    assert sentence.startswith("--gin_bindings: load_initial_weights.path: ")
+    assert sentence.startswith("--gin_bindings: load_initial_weights.init_from: ")
 
 
 def test_a_run_without_a_checkpoint_and_a_damaged_one_are_told(folder):

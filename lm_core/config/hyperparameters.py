@@ -498,7 +498,7 @@ class Hyperparameters(BaseModel):
 
     init_from: str | None = field(
         None,
-        "load_initial_weights.path",
+        "load_initial_weights.init_from",
         "Training",
         min_length=1,
         usual="null, or runs/NAME",

@@ -12,6 +12,8 @@ from lm_core.parallel.world import World
 
 # Seconds from one sign to the next.
 _SECONDS_BETWEEN = 2.0
+# A launcher that is gone may keep the thread in the store's client, for so many seconds or more.
+_LONGEST_END = 5.0
 # A process that has given no sign for so many seconds is lost: a busy machine takes less.
 SECONDS_OF_SILENCE = 120.0
 
@@ -31,7 +33,8 @@ class Heartbeat:
         # What was last seen of each, and when.
         self._seen: dict[int, tuple[int, float]] = {}
         self._next_look = 0.0
-        threading.Thread(target=self._beat, daemon=True).start()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
 
     def _beat(self) -> None:
         try:
@@ -46,8 +49,12 @@ class Heartbeat:
         return f"{self._prefix}/alive-{rank}"
 
     def stop(self) -> None:
-        """Gives no more signs."""
+        """Gives no more signs.
+
+        The thread is waited for: one that is in the store's client while Python ends aborts it.
+        """
         self._over.set()
+        self._thread.join(_LONGEST_END)
 
     def require_others(self) -> None:
         """Looks whether all others have given a sign in time.

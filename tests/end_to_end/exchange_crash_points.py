@@ -75,7 +75,7 @@ def imported(source, folder):
 
 def begun(source, folder):
     path = str(source / "run")
-    asked = request(source, resume=True, load_initial_weights__path=path, **SMALL)
+    asked = request(source, resume=True, load_initial_weights__init_from=path, **SMALL)
     experiment.train(dataclasses.replace(asked, run_dir=folder / "made"))
 
 

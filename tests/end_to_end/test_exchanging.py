@@ -98,7 +98,7 @@ def test_a_model_is_imported_trained_further_and_exported(family, tmp_path):
 
 def test_the_plan_of_a_run_that_begins_elsewhere_is_told(tmp_path):
     run(*TINY, "--max_steps=2", "--run_dir=a", cwd=tmp_path, check=0)
-    init = "--gin.load_initial_weights.path=a"
+    init = "--gin.load_initial_weights.init_from=a"
     plan = run("--mode=plan", *TINY, init, cwd=tmp_path, check=0).stdout
     assert plan.split("\n")[0].split() == ["begins", "with", "step", "2", "of", str(tmp_path / "a")]
     plan = run("--mode=plan", *TINY, init, "--format=json", cwd=tmp_path, check=0).stdout
@@ -115,7 +115,7 @@ def test_several_processes_begin_with_the_same_weights_and_go_on_without_their_s
 ):
     char = [*TINY, "--gin.Tokenizer.kind=char", "--gin.Trainer.precision=float32"]
     run(*char, "--max_steps=2", "--run_dir=a", cwd=tmp_path, check=0)
-    begun = [*char, "--gin.load_initial_weights.path=a", "--gin.Trainer.seed=1", "--resume"]
+    begun = [*char, "--gin.load_initial_weights.init_from=a", "--gin.Trainer.seed=1", "--resume"]
     ways = [*begun, "--run_dir=b", f"--gin.Trainer.parallelism={way}"]
     launched(2, *ways, "--max_steps=3", cwd=tmp_path, check=0)
     (tmp_path / "a").rename(tmp_path / "gone")

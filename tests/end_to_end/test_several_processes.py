@@ -190,7 +190,7 @@ def test_a_learned_tokenizer_is_that_of_all_processes(folder):
 )
 def test_weights_of_another_run_are_begun_with_in_all_processes(folder, more):
     run(*SHORT, "--run_dir=source", cwd=folder, check=0)
-    arguments = [*SHORT, *more, "--gin.load_initial_weights.path='source'", "--max_steps=2"]
+    arguments = [*SHORT, *more, "--gin.load_initial_weights.init_from='source'", "--max_steps=2"]
     launched(2, *arguments, "--run_dir=two", cwd=folder, check=0)
     run(*arguments, "--run_dir=one", cwd=folder, check=0)
     for theirs, ours in zip(metrics(folder / "two"), metrics(folder / "one"), strict=True):
