@@ -92,7 +92,8 @@ class Evaluator:
 
     def _sums(self, check_stop: CheckStop | None) -> list[float]:
         """The losses of each batch of windows, added up."""
-        own = self._group.share_of(len(self._windows))
+        # In turns, so that the first process, whose hooks report, has some if there are any.
+        own = range(self._group.rank, len(self._windows), self._group.n_processes)
         sums: dict[int, torch.Tensor] = {}
         with self._model.evaluating():
             # All processes ask as often whether to stop.
