@@ -1,7 +1,6 @@
 import hashlib
 import os
 import subprocess
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,18 +13,13 @@ from lm_core.data import text_files
 from lm_core.data.corpus import absolute_path, load_corpus
 from lm_core.data.corpus_record import Findings
 from lm_core.data.documents import Documents
+from tests.corpora import large, noted_reads, old, write
 
 DOCUMENTS = Documents(1, "", 7, 7)
 
 
 def text_of(corpus):
     return b"".join(block.data for block in corpus.blocks())
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 def test_the_built_in_corpus_is_half_a_megabyte_of_ascii_english():
@@ -223,27 +217,10 @@ def test_a_file_that_changes_while_it_is_used_is_noticed(tmp_path):
         list(corpus.blocks())
 
 
-def large(path, cache, **options):
-    return load_corpus(str(path), cache_folder=cache, largest_in_memory=3, **options)
-
-
 @pytest.fixture
 def reads(monkeypatch):
     """The files that were read, each as often as it was."""
-    names, original = [], corpus_module.documents_of
-
-    def read(path, *arguments):
-        names.append(path.name)
-        return original(path, *arguments)
-
-    monkeypatch.setattr(corpus_module, "documents_of", read)
-    return names
-
-
-def old(path):
-    """Waits until the file is older than the clock of its file system is coarse."""
-    time.sleep(max(0.0, path.stat().st_ctime + 0.15 - time.time()))
-    return path
+    return noted_reads(monkeypatch)
 
 
 def test_the_characters_of_a_corpus_are_known(tmp_path):

@@ -3,42 +3,18 @@
 import gzip
 import hashlib
 import json
-import time
 
 import pytest
 import zstandard
 
-from lm_core.data import corpus as corpus_module
 from lm_core.data.corpus import load_corpus
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def large(path, cache, **options):
-    return load_corpus(str(path), cache_folder=cache, largest_in_memory=3, **options)
+from tests.corpora import large, noted_reads, old, write
 
 
 @pytest.fixture
 def reads(monkeypatch):
     """The files that were read, each as often as it was."""
-    names, original = [], corpus_module.documents_of
-
-    def read(path, *arguments):
-        names.append(path.name)
-        return original(path, *arguments)
-
-    monkeypatch.setattr(corpus_module, "documents_of", read)
-    return names
-
-
-def old(path):
-    """Waits until the file is older than the clock of its file system is coarse."""
-    time.sleep(max(0.0, path.stat().st_ctime + 0.15 - time.time()))
-    return path
+    return noted_reads(monkeypatch)
 
 
 def lines_of(*documents):

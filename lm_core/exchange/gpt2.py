@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lm_core.exchange.json_files import Fields
-from lm_core.exchange.parts import Part, Piece
+from lm_core.exchange.parts import Part, Piece, embedding_and_head
 from lm_core.model.transformer import NORM_EPSILON
 
 MODEL_TYPE = "gpt2"
@@ -109,17 +109,13 @@ def outer_parts(arguments: Mapping[str, Any], config: Fields | None = None) -> l
         arguments: What builds our model.
         config: Not needed here.
     """
-    width, vocab_size = arguments["d_model"], arguments["vocab_size"]
-    embedding = Piece("transformer.wte.weight", (vocab_size, width))
+    width = arguments["d_model"]
     positions = Piece("transformer.wpe.weight", (arguments["max_seq_len"], width))
-    parts = [
-        Part("token_embedding.weight", (embedding,)),
+    return [
+        *embedding_and_head("transformer.wte.weight", arguments),
         Part("position_embedding.weight", (positions,)),
         *_norm("final_norm", "transformer.ln_f", width),
     ]
-    if not arguments["tie_embeddings"]:
-        parts.append(Part("head.weight", (Piece("lm_head.weight", (vocab_size, width)),)))
-    return parts
 
 
 def block_parts(

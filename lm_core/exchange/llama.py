@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lm_core.exchange.json_files import Fields
-from lm_core.exchange.parts import Part, Piece
+from lm_core.exchange.parts import Part, Piece, embedding_and_head
 from lm_core.model.rotary import BASE
 from lm_core.model.transformer import NORM_EPSILON
 
@@ -133,15 +133,10 @@ def outer_parts(arguments: Mapping[str, Any], config: Fields | None = None) -> l
         arguments: What builds our model.
         config: Not needed here.
     """
-    width, vocab_size = arguments["d_model"], arguments["vocab_size"]
-    embedding = Piece("model.embed_tokens.weight", (vocab_size, width))
-    parts = [
-        Part("token_embedding.weight", (embedding,)),
-        Part("final_norm.weight", (Piece("model.norm.weight", (width,)),)),
+    return [
+        *embedding_and_head("model.embed_tokens.weight", arguments),
+        Part("final_norm.weight", (Piece("model.norm.weight", (arguments["d_model"],)),)),
     ]
-    if not arguments["tie_embeddings"]:
-        parts.append(Part("head.weight", (Piece("lm_head.weight", (vocab_size, width)),)))
-    return parts
 
 
 def block_parts(

@@ -1,7 +1,7 @@
 """How a weight of ours is made of weights of another program, and they of it."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -36,6 +36,20 @@ class Part(NamedTuple):
     ours: str
     pieces: tuple[Piece, ...]
     is_transposed: bool = False
+
+
+def embedding_and_head(name: str, arguments: Mapping[str, Any]) -> list[Part]:
+    """The token embedding, first, and the output head where it is another matrix.
+
+    Args:
+        name: Of the embedding in the other program.
+        arguments: What builds our model.
+    """
+    shape = arguments["vocab_size"], arguments["d_model"]
+    parts = [Part("token_embedding.weight", (Piece(name, shape),))]
+    if not arguments["tie_embeddings"]:
+        parts.append(Part("head.weight", (Piece("lm_head.weight", shape),)))
+    return parts
 
 
 def to_theirs(

@@ -64,18 +64,16 @@ def count_changes(folder, deadly):
     return count
 
 
-def run(folder, deadly):
-    """A run in a child, or what is left of it: the number of its changes, None where it died."""
+def in_child(folder, deadly, work):
+    """Does work in a child: the number of its changes below a folder, None where it died."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        with (folder / "output").open("w") as output, contextlib.redirect_stdout(output):
+        with open(os.devnull, "w") as output, contextlib.redirect_stdout(output):  # noqa: PTH123
             count = count_changes(folder, deadly)
             # To ask git takes longer than all the rest.
             manifest._git_state = lambda project: None
-            table = {**BINDINGS, "load_corpus.path": str(folder.parent / "text.txt")}
-            bindings = {name.replace(".", "__"): value for name, value in table.items()}
-            experiment.train(request(folder, resume=True, **bindings))
+            work()
         os.write(writer, json.dumps(next(count)).encode())
         os._exit(0)
     os.close(writer)
@@ -85,6 +83,17 @@ def run(folder, deadly):
     if status not in (0, -signal.SIGKILL):
         raise AssertionError(f"{folder}: ended with {status}")
     return json.loads(told) if told else None
+
+
+def run(folder, deadly):
+    """A run in a child, or what is left of it, as ``in_child`` has it."""
+
+    def train():
+        table = {**BINDINGS, "load_corpus.path": str(folder.parent / "text.txt")}
+        bindings = {name.replace(".", "__"): value for name, value in table.items()}
+        experiment.train(request(folder, resume=True, **bindings))
+
+    return in_child(folder, deadly, train)
 
 
 def rubbish(run_dir):

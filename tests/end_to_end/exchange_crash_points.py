@@ -6,24 +6,22 @@ Like ``crash_points``, which has the kills: a child dies right before its n-th c
 Then the same is asked for once more, and has to end as if nobody had been killed.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
 import torch
 
-from lm_core import experiment, manifest
+from lm_core import experiment
 from lm_core.config.resolution import ConfigSources
 from lm_core.exchange import exporting, importing
 from lm_core.request import Request
 from lm_core.training.checkpoint import load_checkpoint
-from tests.end_to_end.crash_points import count_changes
+from tests.end_to_end.crash_points import in_child
 from tests.tiny_run import request
 
 SMALL = {
@@ -32,27 +30,6 @@ SMALL = {
     "Trainer__checkpoint_cadence": 1,
     "Trainer__ema_decay": 0.5,
 }
-
-
-def in_child(folder, deadly, work):
-    """Does work in a child: the number of its changes below a folder, None where it died."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        with open(os.devnull, "w") as output, contextlib.redirect_stdout(output):  # noqa: PTH123
-            count = count_changes(folder, deadly)
-            # To ask git takes longer than all the rest.
-            manifest._git_state = lambda project: None
-            work()
-        os.write(writer, json.dumps(next(count)).encode())
-        os._exit(0)
-    os.close(writer)
-    with open(reader) as stream:  # noqa: PTH123 -- of a descriptor
-        told = stream.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status not in (0, -signal.SIGKILL):
-        raise AssertionError(f"{folder}: ended with {status}")
-    return json.loads(told) if told else None
 
 
 def contents(path):
