@@ -191,3 +191,34 @@ def test_without_a_run_nothing_is_written(n_rows):
     recorder.save(make(1), RunState())
     assert recorder.saved_step is None
     assert recorder.good_checkpoint(1) == "no checkpoint was saved"
+
+
+def fails(recorder, run):
+    """Two steps are done, the first of which is on record, before something fails."""
+    with recorder.recording(run, None):
+        recorder.add(row(1))
+        recorder.flush()
+        recorder.add(row(2))
+        raise ZeroDivisionError
+
+
+def test_where_training_fails_the_steps_that_were_done_are_on_record(tmp_path):
+    run = new_run(tmp_path / "run")
+    with pytest.raises(ZeroDivisionError):
+        fails(Recorder(keep_checkpoints=3), run)
+    assert [found["step"] for found in rows(run.metrics)] == [1, 2]
+
+
+def test_what_ended_training_is_told_though_the_record_takes_nothing_more(tmp_path, monkeypatch):
+    run = new_run(tmp_path / "run")
+    recorder, written = Recorder(keep_checkpoints=3), []
+
+    def full(rows):
+        written.extend(rows)
+        if len(written) > 1:
+            raise MachineError("the disk is full")
+
+    monkeypatch.setattr(run, "append_metrics", full)
+    with pytest.raises(ZeroDivisionError):
+        fails(recorder, run)
+    assert [found["step"] for found in written] == [1, 2]

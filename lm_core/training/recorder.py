@@ -1,8 +1,9 @@
 """What a run writes as it goes: metrics, samples, checkpoints, and lines for who watches."""
 
+import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lm_core.errors import MachineError
@@ -62,6 +63,20 @@ class Recorder:
             # A run goes on from the newest sound checkpoint: what is later is damaged.
             steps = {step for step, _ in list_checkpoints(run.checkpoints)}
             self._passed_over = {step for step in steps if step > self.saved_step}
+
+    @contextlib.contextmanager
+    def recording(
+        self, run: RunDirectory | None, progress: TrainingProgress | None
+    ) -> Iterator[None]:
+        """As ``begin``; where training fails, what it has done by then is written all the same."""
+        self.begin(run, progress)
+        try:
+            yield
+        except Exception:
+            # What failed first is what a person has to read.
+            with contextlib.suppress(MachineError, RuntimeError):
+                self.flush(force=True)
+            raise
 
     def go_on_from(self, step: int, state: RunState) -> None:
         """Takes up what another process left: the newest checkpoint, which others are to go for.

@@ -269,8 +269,8 @@ class Trainer:
             threads_of(self._is_exact),
             SharedSignals(self._group) as signals,
             shown_progress(progress, self.step, self.max_steps) as shown,
+            self._recorder.recording(run, shown),
         ):
-            self._recorder.begin(run, shown)
             if self.recorded_step < self.step:
                 result = self._after_step(signals)
             first_step = self.step + 1
