@@ -16,7 +16,13 @@ from lm_core.data.tokenizer import tokenizer_from_dict
 from lm_core.ending import ending_recorded, tell_result, time_now
 from lm_core.errors import InputError
 from lm_core.hooks import check_hooks
-from lm_core.initial_weights import InitialWeights, save_start, weights_begun_with
+from lm_core.initial_weights import (
+    FINE_TUNING,
+    IMPORTED,
+    InitialWeights,
+    save_start,
+    weights_begun_with,
+)
 from lm_core.inspection import announce_config, check_fit
 from lm_core.manifest import describe_world
 from lm_core.memory import memory_explained, require_memory
@@ -243,6 +249,10 @@ def _run_to_resume(request: Request, lock: RunLock) -> RunDirectory | None:
     if not RunDirectory.is_at(request.run_dir):
         return None
     run = RunDirectory.open(request.run_dir)
+    if run.manifest.get("outcome") == IMPORTED:
+        message = f"{run.path} was imported: it has no text and no steps to go on with"
+        further = shlex.quote(f"--config={run.path / FINE_TUNING}")
+        raise InputError(f"{message}; {further} trains it further, in another --run_dir")
     lock.take(run.path)
     run.lock = lock
     return run

@@ -16,23 +16,21 @@ runs/NAME/
 """
 
 import contextlib
-import errno
 import json
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lm_core.atomic_files import replace_file, sync_folder, write_synced
+from lm_core.atomic_files import replace_file, write_synced
 from lm_core.errors import InputError, MachineError
 from lm_core.followers import Follower
 from lm_core.json_lines import append_rows, cannot_write, rewind
+from lm_core.new_folders import new_folder, unfinished_path
 from lm_core.run_lock import RunLock, is_held
-from lm_core.unfinished_runs import remove_unfinished, unfinished_path
 
 # What the lab itself says of a step, in ``metrics.jsonl``; hooks report under other names.
 COLUMNS = (
@@ -54,12 +52,6 @@ _CONFIG = "config.yaml"
 _MANIFEST = "manifest.json"
 # Where ``atomic_files.temporary_name`` has a file written before it takes its name.
 _LEFTOVER = re.compile(r"\.[a-z]+\.[a-z]+\.[0-9]+\.tmp", re.ASCII)
-# What the system says when no other place on this disk would do.
-FAILURES_OF_THE_MACHINE = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EFBIG", "EMFILE", "ENFILE", "ENOMEM")
-    if hasattr(errno, name)
-}
 # A manifest has some thousand bytes for each resume; what is larger than this is something else.
 _LARGEST_MANIFEST = 16 * 2**20
 
@@ -168,48 +160,18 @@ class RunDirectory:
         refuse_occupied(path)
         # A rename takes the place of an empty folder, but not of a link to one.
         path = path.resolve() if path.name in ("", "..") or path.is_symlink() else path
-        missing = [folder for folder in path.parents if not folder.exists()]
-        made = unfinished = unfinished_path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            remove_unfinished(path.parent)
-            unfinished.mkdir()
+        with new_folder(path, "run directory", "--run_dir", refuse_occupied) as folder:
             if lock is not None:
-                lock.take(unfinished)
-            run = cls(unfinished)
+                _take(lock, folder, path)
+            run = cls(folder)
             run.checkpoints.mkdir()
-            write_synced(unfinished / _CONFIG, config_yaml.encode())
-            write_synced(unfinished / "config.gin", config_gin.encode())
+            write_synced(folder / _CONFIG, config_yaml.encode())
+            write_synced(folder / "config.gin", config_gin.encode())
             if tokenizer_json is not None:
                 write_synced(run.tokenizer, tokenizer_json.encode())
             write_synced(run.metrics, b"")
             write_synced(run.samples, b"")
-            write_synced(unfinished / _MANIFEST, _json(manifest))
-            sync_folder(unfinished)
-            # An empty folder may be in its place; a rename takes that.
-            unfinished.rename(path)
-            made = path
-            # Each folder above is a name in one that has to be on the disk too.
-            for folder in (path.parent, *(folder.parent for folder in missing)):
-                sync_folder(folder)
-        except BaseException as error:
-            shutil.rmtree(made, ignore_errors=True)
-            for folder in missing:
-                with contextlib.suppress(OSError):  # Another run may have moved in by now.
-                    folder.rmdir()
-            if isinstance(error, MachineError):  # The lock cannot be made where the run is made.
-                words = error.message.replace(str(unfinished), str(path))
-                raise MachineError(f"{words}; --run_dir names another place") from error
-            if not isinstance(error, OSError):
-                raise
-            # Another process may have been faster.
-            refuse_occupied(path)
-            reason = error.strerror or str(error)
-            if isinstance(error, FileExistsError | NotADirectoryError):
-                reason = "a file is in the place of one of its folders"
-            kind = MachineError if error.errno in FAILURES_OF_THE_MACHINE else InputError
-            message = f"the run directory {path} cannot be made: {reason}"
-            raise kind(f"{message}; --run_dir names another one") from error
+            write_synced(folder / _MANIFEST, _json(manifest))
         return cls(path, lock)
 
     @classmethod
@@ -387,6 +349,15 @@ def refuse_occupied(path: Path) -> None:
         raise InputError(f"{message}: put the file back, or {again}")
     if names:
         raise InputError(f"{path} is not empty, and holds no run: --run_dir names another one")
+
+
+def _take(lock: RunLock, folder: Path, path: Path) -> None:
+    """Takes the lock of a run that is being made; what fails is told by the name it will have."""
+    try:
+        lock.take(folder)
+    except MachineError as error:
+        words = error.message.replace(str(folder), str(path))
+        raise MachineError(f"{words}; --run_dir names another place") from error
 
 
 def _remove_leftovers(folder: Path) -> None:

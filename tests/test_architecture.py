@@ -24,7 +24,7 @@ FLOORS = [
         "followers",
         "token_ids",
     ],
-    ["config", "json_lines", "progress", "run_lock", "unfinished_runs"],
+    ["config", "json_lines", "progress", "run_lock", "new_folders"],
     [
         "command_line",
         "data",

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Model
 
-from lm_core import examination
+from lm_core import examination, experiment
 from lm_core.config.resolution import ConfigSources
 from lm_core.data.tokenizer import ByteTokenizer
 from lm_core.errors import InputError, MachineError
@@ -171,6 +171,17 @@ def test_an_imported_model_is_a_run_that_can_be_looked_at(tmp_path, capsys):
     assert len(tokenizer.encode(text, "the sample")) >= 100 // 4
 
 
+def test_an_imported_run_has_nothing_to_go_on_with_and_says_what_trains_it_further(
+    tmp_path, capsys
+):
+    saved(tmp_path / "a", gpt2())
+    run, _ = imported(tmp_path, capsys)
+    words = r"b was imported: .*; --config=.*/b/fine-tune.yaml trains it further, in another --run"
+    with pytest.raises(InputError, match=words):
+        experiment.train(Request(ConfigSources(), run_dir=run.path, resume=True))
+    assert run.manifest["outcome"] == "imported"
+
+
 def test_nothing_is_left_of_an_import_that_fails(tmp_path, capsys, monkeypatch):
     saved(tmp_path / "a", gpt2())
 
@@ -193,8 +204,8 @@ def test_a_full_disk_is_told_by_the_name_that_was_asked_for(place, tmp_path, cap
     monkeypatch.setattr(f"lm_core.{place}", fails)
     with pytest.raises(MachineError) as told:
         imported(tmp_path, capsys)
-    made = tmp_path / "runs" / "b"
-    assert told.value.message == f"--run_dir: {made} cannot be made: No space left on device"
+    words = f"the run directory {tmp_path / 'runs' / 'b'} cannot be made: No space left on device"
+    assert told.value.message == f"{words}; --run_dir names another one"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 

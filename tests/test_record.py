@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_core import record
+from lm_core import new_folders
 from lm_core.errors import MachineError
 from lm_core.record import RunDirectory, default_run_path
 from lm_core.run_lock import RunLock
@@ -93,14 +93,14 @@ def test_where_making_it_fails_nothing_of_it_stays(tmp_path, monkeypatch, n_befo
 
 
 def test_a_folder_that_cannot_be_synced_is_told_and_nothing_of_the_run_stays(tmp_path, monkeypatch):
-    sync_folder = record.sync_folder
+    sync_folder = new_folders.sync_folder
 
     def failing(path):
         sync_folder(path)
         if (tmp_path / "some" / "run").exists():
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(record, "sync_folder", failing)
+    monkeypatch.setattr(new_folders, "sync_folder", failing)
     with pytest.raises(RuntimeError, match="some/run cannot be made: Input/output error"):
         create(tmp_path / "some" / "run")
     assert list(tmp_path.iterdir()) == []

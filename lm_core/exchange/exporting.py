@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from lm_core.errors import InputError
 from lm_core.examination import open_run
 from lm_core.exchange.families import Family, all_parts, family_for
 from lm_core.exchange.model_card import card_of
-from lm_core.exchange.new_folder import new_folder
+from lm_core.exchange.occupied import refuse_occupied
 from lm_core.exchange.parts import to_theirs
 from lm_core.exchange.tokenizer_files import tokenizer_files
 from lm_core.exchange.weight_files import ONE_FILE
 from lm_core.memory import memory_explained
 from lm_core.model.transformer import Transformer
+from lm_core.new_folders import new_folder
 from lm_core.output import say, warn
 from lm_core.request import Request
 from lm_core.training.restoring import restored_model
@@ -70,7 +72,7 @@ def write_folder(
         texts["README.md"] = card
     parts = all_parts(family, model.arguments)
     weights = to_theirs(parts, {name: p.float() for name, p in model.state_dict().items()})
-    with new_folder(to, "--to") as folder:
+    with new_folder(to, "folder", "--to", partial(refuse_occupied, "--to")) as folder:
         write_tensors(folder / ONE_FILE, weights, _METADATA)
         for name, text in texts.items():
             write_synced(folder / name, text.encode())

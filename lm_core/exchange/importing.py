@@ -3,6 +3,7 @@
 import re
 import shlex
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,15 +21,16 @@ from lm_core.data.tokenizer import Tokenizer
 from lm_core.errors import InputError, LabError, MachineError
 from lm_core.exchange.families import Family, all_parts, family_named
 from lm_core.exchange.json_files import Fields, read_json
-from lm_core.exchange.new_folder import new_folder
+from lm_core.exchange.occupied import refuse_occupied
 from lm_core.exchange.parts import Piece, to_ours
 from lm_core.exchange.tokenizer_files import read_tokenizer
 from lm_core.exchange.weight_files import WeightFiles
-from lm_core.initial_weights import FINE_TUNING, InitialWeights, save_start
+from lm_core.initial_weights import FINE_TUNING, IMPORTED, InitialWeights, save_start
 from lm_core.machine import most_memory
 from lm_core.manifest import describe_world
 from lm_core.memory import memory_explained
 from lm_core.model.transformer import Transformer
+from lm_core.new_folders import new_folder
 from lm_core.output import say
 from lm_core.record import RunDirectory, default_run_path
 from lm_core.recorded_config import record_sources, record_tokenizer, record_yaml
@@ -83,7 +85,8 @@ def import_folder(request: Request) -> None:
     model = imported.model
     initial = InitialWeights(imported.tokenizer, model.arguments, model.state_dict(), {})
     # Nobody sees the run before its checkpoint is in it.
-    with new_folder(path, "--run_dir") as folder:
+    refuse = partial(refuse_occupied, "--run_dir")
+    with new_folder(path, "run directory", "--run_dir", refuse) as folder:
         manifest = _manifest(request, imported, config)
         tokenizer_json = imported.tokenizer.to_dict().get("json")
         try:
@@ -218,7 +221,7 @@ def _manifest(request: Request, imported: Imported, config: ResolvedConfig) -> d
         "n_parameters": imported.model.n_parameters,
         "start": _now(),
         "end": _now(),
-        "outcome": "imported",
+        "outcome": IMPORTED,
         "reason": None,
     }
 

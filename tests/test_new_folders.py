@@ -1,15 +1,17 @@
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import threading
 
 import pytest
 
-from lm_core import unfinished_runs
+from lm_core import new_folders
+from lm_core.errors import InputError, MachineError
+from lm_core.new_folders import new_folder, remove_unfinished, unfinished_path
 from lm_core.record import RunDirectory
 from lm_core.run_lock import RunLock
-from lm_core.unfinished_runs import remove_unfinished, unfinished_path
 
 MANIFEST = {"corpus": {"sha256": "abc"}}
 
@@ -51,7 +53,7 @@ def test_a_link_that_a_dead_process_left_goes_and_what_it_leads_to_stays(tmp_pat
 
 def test_what_another_machine_makes_stays(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(unfinished_runs.socket, "gethostname", lambda: "elsewhere")
+        patch.setattr(new_folders.socket, "gethostname", lambda: "elsewhere")
         path = left_by(tmp_path, dead(), monkeypatch)
     remove_unfinished(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
@@ -63,6 +65,40 @@ def test_a_folder_of_the_user_stays_whatever_it_is_called(tmp_path, name):
     (tmp_path / name / ".lock").write_text("")
     remove_unfinished(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_in_the_place_of_an_empty_one_allows_what_that_one_did(tmp_path):
+    for mode in (0o700, 0o775):
+        place = tmp_path / f"{mode:o}"
+        place.mkdir()
+        place.chmod(mode)
+        with new_folder(place, "folder", "--to", lambda path: None) as folder:
+            (folder / "a").touch()
+        assert [path.name for path in place.iterdir()] == ["a"]
+        assert stat.S_IMODE(place.stat().st_mode) == mode
+
+
+def test_a_place_that_is_taken_meanwhile_is_not_overwritten(tmp_path):
+    def refuse(path):
+        if path.exists():
+            raise InputError("somebody was faster")
+
+    place = tmp_path / "some" / "where"
+    making = new_folder(place, "folder", "--to", refuse)
+    (making.__enter__() / "a").touch()
+    place.mkdir()
+    with pytest.raises(InputError, match="somebody was faster"):
+        making.__exit__(None, None, None)
+    assert list(tmp_path.glob("**/*")) == [tmp_path / "some", place]
+
+
+def test_what_fails_while_it_is_filled_leaves_nothing(tmp_path):
+    making = new_folder(tmp_path / "some" / "where", "folder", "--to", lambda path: None)
+    (making.__enter__() / "a").touch()
+    full = OSError(28, "No space left on device")
+    with pytest.raises(MachineError, match=r"the folder .*where cannot be made: No sp.*; --to n"):
+        making.__exit__(OSError, full, None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_next_run_made_there_puts_it_away(tmp_path, monkeypatch):
