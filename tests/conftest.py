@@ -10,9 +10,27 @@ from hypothesis import settings
 # As run.py does, before PyTorch is imported: the suite may have to share the machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
+# Each process of tests takes more than a gigabyte.
+MOST_PROCESSES = 4
+
 # Examples are random where a person tries to find new ones, and the same every time elsewhere.
 settings.register_profile("lab", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("lab")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """All tests together run in a process on each core, unless ``-n`` says another number.
+
+    Some tests of a person's choice do not, which would wait longer for the processes to start; nor
+    do they where pytest-xdist is missing.
+    """
+    is_plain = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    is_worker = hasattr(config, "workerinput")
+    if is_plain and not is_worker and getattr(config.option, "numprocesses", 0) is None:
+        config.option.numprocesses = "auto"
+        config.option.maxprocesses = MOST_PROCESSES
+        config.option.dist = "worksteal"
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from benchmarks.encoding import SCRIPTS, text_of
 from tests.end_to_end.command_line import PROJECT
 
 
+@pytest.mark.exhaustive
 def test_the_program_that_measures_encoding_prints_all_tables(tmp_path):
     sizes = ["--megabytes=0.05", "--gigabytes=0.001", "--repetitions=1", f"--folder={tmp_path}"]
     words = [sys.executable, "-m", "benchmarks.encoding", *sizes, "--json"]

@@ -7,6 +7,7 @@ import pytest
 from tests.end_to_end.command_line import PROJECT
 
 
+@pytest.mark.exhaustive
 def test_the_program_that_measures_sampling_prints_all_contestants_for_both_batches():
     pytest.importorskip("transformers")
     words = [sys.executable, "-m", "benchmarks.sampling", "--repetitions=1", "--tokens=2"]

@@ -12,8 +12,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from lm_core.exchange.tokenizer_files import tokenizer_files
-from tests.end_to_end.command_line import TINY, manifest, metrics, run, start
-from tests.end_to_end.torchrun import launched
+from tests.end_to_end.command_line import TINY, manifest, run, start
 from tests.exchanged import TOKENIZER, loaded
 from tests.small_bpe import tokenizer_json
 
@@ -107,23 +106,6 @@ def test_the_plan_of_a_run_that_begins_elsewhere_is_told(tmp_path):
     assert re.search(r"^\* +init_from +\"a\" +null +--gin_bindings$", shown, re.M)
     wrong = run("--mode=plan", *TINY, init, "--gin.Transformer.d_ff=8", cwd=tmp_path, check=2)
     assert "d_ff: 32 there, 8 here (--gin_bindings)" in wrong.stderr
-
-
-@pytest.mark.parametrize("way", ["ddp", "fsdp"])
-def test_several_processes_begin_with_the_same_weights_and_go_on_without_their_source(
-    way, tmp_path
-):
-    char = [*TINY, "--gin.Tokenizer.kind=char", "--gin.Trainer.precision=float32"]
-    run(*char, "--max_steps=2", "--run_dir=a", cwd=tmp_path, check=0)
-    begun = [*char, "--gin.load_initial_weights.init_from=a", "--gin.Trainer.seed=1", "--resume"]
-    ways = [*begun, "--run_dir=b", f"--gin.Trainer.parallelism={way}"]
-    launched(2, *ways, "--max_steps=3", cwd=tmp_path, check=0)
-    (tmp_path / "a").rename(tmp_path / "gone")
-    launched(2, *ways, "--max_steps=5", cwd=tmp_path, check=0)
-    (tmp_path / "gone").rename(tmp_path / "a")
-    run(*begun, "--run_dir=c", "--max_steps=5", cwd=tmp_path, check=0)
-    for several, one in zip(metrics(tmp_path / "b"), metrics(tmp_path / "c"), strict=True):
-        assert several["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
 
 
 def test_what_cannot_be_exported_says_what_could(tmp_path):

@@ -185,7 +185,10 @@ def wait_for_step(process, path, step):
     raise AssertionError(f"no step {step}: {process.communicate()}")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.exhaustive)],
+)
 def test_interrupted_at_a_random_step_and_resumed_the_weights_are_equal(tmp_path, number, code):
     seed = random.SystemRandom().randrange(2**31)
     options = [*TINY, "--max_steps=600", f"--gin.Trainer.seed={seed}", "--resume"]
