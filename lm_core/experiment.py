@@ -18,7 +18,6 @@ from lm_core.errors import InputError
 from lm_core.hooks import check_hooks
 from lm_core.initial_weights import (
     FINE_TUNING,
-    IMPORTED,
     InitialWeights,
     save_start,
     weights_begun_with,
@@ -249,7 +248,7 @@ def _run_to_resume(request: Request, lock: RunLock) -> RunDirectory | None:
     if not RunDirectory.is_at(request.run_dir):
         return None
     run = RunDirectory.open(request.run_dir)
-    if run.manifest.get("outcome") == IMPORTED:
+    if run.is_imported:
         message = f"{run.path} was imported: it has no text and no steps to go on with"
         further = shlex.quote(f"--config={run.path / FINE_TUNING}")
         raise InputError(f"{message}; {further} trains it further, in another --run_dir")

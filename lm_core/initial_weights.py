@@ -24,8 +24,6 @@ from lm_core.training.trained import tensors_of_start
 
 # In the directory of an imported run, a configuration that begins with it.
 FINE_TUNING = "fine-tune.yaml"
-# The outcome of an imported run, in its manifest.
-IMPORTED = "imported"
 _POSITIONS = "position_embedding.weight"
 # What need not be as in the model that weights are taken from.
 _MAY_DIFFER = ("dropout", "max_seq_len")

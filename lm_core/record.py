@@ -48,6 +48,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # File systems take names of 255 bytes; the time and a number follow.
 _LONGEST_NAME = 60
 LATEST = "latest"
+# The outcome of an imported run, in its manifest.
+IMPORTED = "imported"
 _CONFIG = "config.yaml"
 _MANIFEST = "manifest.json"
 # Where ``atomic_files.temporary_name`` has a file written before it takes its name.
@@ -84,6 +86,14 @@ class RunDirectory:
     def is_held(self) -> bool | None:
         """Whether a process writes here now; None where the system does not tell."""
         return is_held(self.path)
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether it was imported: it has a model, and neither a text nor steps."""
+        try:
+            return self.manifest.get("outcome") == IMPORTED
+        except InputError:
+            return False
 
     @property
     def checkpoints(self) -> Path:
@@ -340,6 +350,9 @@ def refuse_occupied(path: Path) -> None:
         names = {entry.name for entry in path.iterdir()}
     except OSError as error:
         raise InputError(f"the run directory {path} cannot be made: {error.strerror}") from error
+    if _MANIFEST in names and RunDirectory(path).is_imported:
+        message = f"{path} already holds an imported model"
+        raise InputError(f"{message}: another --run_dir holds the run that begins with it")
     if _MANIFEST in names:
         message = f"{path} already holds a run: --resume goes on with it"
         raise InputError(f"{message}, another --run_dir starts a new one")

@@ -59,11 +59,12 @@ def opened_text(path: Path) -> Iterator[TextStream]:
 
 
 def _content(file: BinaryIO, path: Path) -> BinaryIO:
-    if path.suffix == GZIP:
+    ending = path.suffix.lower()
+    if ending == GZIP:
         if not file.peek(1):  # type: ignore[attr-defined]
             raise EOFError("it is empty, which no gzip file is")
         return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
-    if path.suffix == ZSTANDARD:
+    if ending == ZSTANDARD:
         return io.BufferedReader(_Zstandard(file, path))
     return contextlib.nullcontext(file)  # type: ignore[return-value]
 

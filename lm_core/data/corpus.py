@@ -32,6 +32,8 @@ from lm_core.data.text_files import (
 from lm_core.errors import InputError, MachineError
 from lm_core.progress import BytesProgress
 
+# Text compresses to a fourth or less; what may be so many times as much counts as much.
+_LIKELY_EXPANSION = 8
 BUILT_IN = "the built-in corpus (the documentation of Python)"
 
 
@@ -161,8 +163,7 @@ def load_corpus(
     if not reading.may_exceed(largest_in_memory):
         findings = reading.findings()
     else:
-        folder = cache_folder or default_cache_folder()
-        findings = reading.recorded_findings(folder, verify, largest_in_memory)
+        findings = reading.recorded_findings(cache_folder, verify, largest_in_memory)
     return Corpus(absolute_path(path), files, text_key, *findings)
 
 
@@ -187,23 +188,45 @@ class _Reading:
         """Bytes of the files as they lie there."""
         return sum(file.size for file in self.files)
 
+    @property
+    def _likely_bytes(self) -> int:
+        """Bytes of text, or more; of compressed files this is not known beforehand."""
+        return sum(
+            file.size * (_LIKELY_EXPANSION if is_compressed(file.path) else 1)
+            for file in self.files
+        )
+
     def may_exceed(self, n_bytes: int) -> bool:
-        """Whether there may be more text; of compressed files this is not known beforehand."""
+        """Whether there may be more text: a compressed file may hold any amount of it."""
         return self._n_bytes > n_bytes or any(is_compressed(file.path) for file in self.files)
 
-    def recorded_findings(self, folder: Path, verify: bool, largest_in_memory: int) -> Findings:
+    def recorded_findings(
+        self, folder: Path | None, verify: bool, largest_in_memory: int
+    ) -> Findings:
         """What is found, or was found before; of several processes that want it, one reads.
 
         Args:
-            folder: Where it is recorded.
+            folder: Where it is recorded; None: ``default_cache_folder``.
             verify: Whether to read whatever is recorded.
             largest_in_memory: Size in bytes from which it is worth a record.
+
+        Raises:
+            MachineError: There is no folder for the record.
         """
+        is_likely_small = self._likely_bytes <= largest_in_memory
+        try:
+            folder = folder or default_cache_folder()
+        except MachineError:
+            # Reading tells whether one is needed.
+            findings = self.findings() if is_likely_small else None
+            if findings is None or findings.n_bytes > largest_in_memory:
+                raise
+            return findings
         json_key = self.text_key if any(is_json_lines(f.path) for f in self.files) else None
         known = None if verify else recorded_findings(folder, self.files, json_key)
         if known is not None:
             return known
-        if self._n_bytes <= largest_in_memory:
+        if is_likely_small:
             findings = self.findings()
         else:
             with only_one(findings_path(folder, self.files, json_key), "reads the corpus"):

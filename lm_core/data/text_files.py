@@ -28,6 +28,9 @@ _IN_FOLDERS = (
     *(f"{ending}{packed}" for ending in (".txt", *_JSON_LINES) for packed in COMPRESSED),
 )
 
+# So begins a name that is hidden on Unix.
+_HIDDEN = "."
+
 
 class Block(NamedTuple):
     """A piece of the text that splits no character.
@@ -91,7 +94,9 @@ def find_files(path: str) -> list[Path]:
         raise InputError("the path of the corpus is empty")
     given = Path(path).expanduser()
     if given.is_dir():
-        files = sorted(Path(name) for name in _files_below(given) if name.endswith(_IN_FOLDERS))
+        files = sorted(
+            Path(name) for name in _files_below(given) if name.lower().endswith(_IN_FOLDERS)
+        )
         if not files:
             message = f"corpus: {path!r} is a folder without a *.txt file at any depth"
             endings = " and ".join(COMPRESSED)
@@ -107,12 +112,12 @@ def find_files(path: str) -> list[Path]:
 
 def is_compressed(path: Path) -> bool:
     """Whether the name of a file says that it is compressed."""
-    return path.suffix in COMPRESSED
+    return path.suffix.lower() in COMPRESSED
 
 
 def is_json_lines(path: Path) -> bool:
     """Whether the name of a file says that each of its lines is a JSON object."""
-    return (path.with_suffix("") if is_compressed(path) else path).suffix in _JSON_LINES
+    return (path.with_suffix("") if is_compressed(path) else path).suffix.lower() in _JSON_LINES
 
 
 def is_glob(path: str) -> bool:
@@ -121,7 +126,11 @@ def is_glob(path: str) -> bool:
 
 
 def _matches(pattern: Path) -> Iterator[Path]:
-    """The matches of a glob; ``**`` goes through folders, not through links to them."""
+    """The matches of a glob; ``**`` goes through folders, not through links to them.
+
+    At its end ``**`` is all files below, as in a shell; Python before 3.13 finds folders alone.
+    """
+    pattern = pattern / "*" if pattern.name == "**" else pattern
     n_plain = next(i for i, part in enumerate(pattern.parts) if glob.has_magic(part))
     return Path(*pattern.parts[:n_plain]).glob(str(Path(*pattern.parts[n_plain:])))
 
@@ -131,9 +140,12 @@ def _files_below(folder: Path) -> Iterator[str]:
         raise error
 
     # Links to folders are not followed, so that a loop of them ends.
-    for root, _, names in os.walk(folder, onerror=fail):
+    for root, folders, names in os.walk(folder, onerror=fail):
+        # Version control and notebooks keep copies under such names, which no listing shows.
+        folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
         for name in names:
-            yield str(Path(root, name))
+            if not name.startswith(_HIDDEN):
+                yield str(Path(root, name))
 
 
 def described(path: Path) -> TextFile:

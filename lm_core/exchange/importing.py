@@ -25,14 +25,14 @@ from lm_core.exchange.occupied import refuse_occupied
 from lm_core.exchange.parts import Piece, to_ours
 from lm_core.exchange.tokenizer_files import read_tokenizer
 from lm_core.exchange.weight_files import WeightFiles
-from lm_core.initial_weights import FINE_TUNING, IMPORTED, InitialWeights, save_start
+from lm_core.initial_weights import FINE_TUNING, InitialWeights, save_start
 from lm_core.machine import most_memory
 from lm_core.manifest import describe_world
 from lm_core.memory import memory_explained
 from lm_core.model.transformer import Transformer
 from lm_core.new_folders import new_folder
 from lm_core.output import say
-from lm_core.record import RunDirectory, default_run_path
+from lm_core.record import IMPORTED, RunDirectory, default_run_path
 from lm_core.recorded_config import record_sources, record_tokenizer, record_yaml
 from lm_core.request import Request
 

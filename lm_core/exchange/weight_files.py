@@ -123,7 +123,8 @@ class WeightFiles:
             raise InputError(f"{entry.file}: {_words(error)}") from error
         # What is not finite is one of these, and nothing as large as the tensor is needed.
         if not all(bound.isfinite() for bound in tensor.aminmax()):
-            raise InputError(f"{entry.file}: the tensor {one_line(name)} has numbers that are not")
+            message = f"{entry.file}: the tensor {one_line(name)} has numbers that are not finite"
+            raise InputError(message)
         return tensor
 
     def digests(self) -> dict[str, dict[str, int | str]]:
