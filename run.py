@@ -28,6 +28,7 @@
 Every hyperparameter stands in configs/default.yaml, with its meaning.
 """
 
+import contextlib
 import importlib
 import os
 import signal
@@ -158,6 +159,10 @@ def run(values: flags.FlagValues, bare: Sequence[str], meeting: Meeting) -> None
         raise InputError(f"{message}: start it without torchrun (--workers runs trials at once)")
     if values.mode != "train" and not world.is_first:
         # The first process does alone what is not training.
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            which = f"this is process {world.rank} of {world.n_processes} (RANK, WORLD_SIZE)"
+            hint = f"the first one does --mode={values.mode}; alone, unset them"
+            say(f"{which}: {hint}", sys.stderr, for_all=False)
         return
     request = request_of(values, bare)
     if values.mode in ("train", "plan") and not values.resume and world.is_first:
@@ -194,6 +199,16 @@ def run(values: flags.FlagValues, bare: Sequence[str], meeting: Meeting) -> None
     modes[values.mode](request)
 
 
+def meeting_for(arguments: Sequence[str]) -> Meeting:
+    """The processes, which wait for each other where they train, or one tells all what is wrong."""
+    world = world_here()
+    with contextlib.suppress(InputError):
+        values, _ = parse(arguments)
+        if values.help or values.mode != "train":
+            return Meeting(world)
+    return meeting_here(world, lambda line: say(line, sys.stderr, for_all=False))
+
+
 def told(error: LabError) -> str:
     """What a person reads of an error: the sentence, or a line for each of several problems."""
     lines = [one_line(line) for line in error.message.split("\n")]
@@ -212,11 +227,11 @@ def main(arguments: Sequence[str]) -> int:
         getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
         # Of several processes, one that fails from here on is heard by the others.
-        with meeting_here(world_here()) as meeting:
+        with meeting_for(arguments) as meeting:
             meeting.require_a_way_on()
             values, bare = parse(arguments)
             if values.help:
-                say(help_text(__doc__))
+                say(help_text(__doc__), for_all=False)
             else:
                 run(values, bare, meeting)
         sys.stdout.flush()

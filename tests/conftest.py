@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import gin
 import pytest
@@ -43,6 +44,7 @@ def gin_is_clear():
 @pytest.fixture(autouse=True)
 def signals_are_python_s_own():
     """The program's ``main`` sets handlers for good, and a second signal would end the tests."""
+    unraisable = sys.unraisablehook
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     if before[signal.SIGHUP] == signal.SIG_IGN:
         # Under nohup the program leaves it ignored; here it is to answer, and to end no test.
@@ -51,6 +53,7 @@ def signals_are_python_s_own():
         # So shells start what runs in their background.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
+    sys.unraisablehook = unraisable
     for number, handler in before.items():
         signal.signal(number, handler)
 

@@ -1,3 +1,5 @@
+import signal
+import socket
 import threading
 
 import pytest
@@ -170,6 +172,56 @@ def test_a_launcher_that_is_gone_is_told(store):
         second.shared()
 
 
+def test_where_all_is_done_a_launcher_that_is_gone_is_no_harm(store):
+    class Gone:
+        def add(self, key, number):
+            raise RuntimeError("Broken pipe")
+
+    first, _ = meetings(store)
+    first._now = Gone()
+    first.part()
+    with pytest.raises(MachineError, match="cannot be reached"):
+        first.meet()
+
+
+def test_all_part_together_and_hear_of_one_that_fails(store):
+    first, second = meetings(store)
+    thread = in_a_thread(second.part)
+    first.part()
+    thread.join(5)
+    assert not thread.is_alive()
+    first, second = meetings(store, name="again")
+    failed(second, DivergenceError("the loss is infinite"))
+    with pytest.raises(DivergenceError, match="the loss is infinite"):
+        first.part()
+
+
+def test_a_process_that_is_ended_because_another_failed_tells_why(store):
+    first, second = meetings(store)
+    failed(second, InputError("there is no module hooks"))
+    with pytest.raises(InputError, match=r"process 1 of 2 on .*: there is no module hooks"), first:
+        raise StoppedAtOnce(15)
+    with pytest.raises(ToldBefore) as caught:
+        first.require_a_way_on()
+    assert caught.value.exit_code == InputError.exit_code
+
+
+def test_a_process_that_is_ended_for_itself_is_stopped(store):
+    class Gone:
+        def check(self, names):
+            raise RuntimeError("Broken pipe")
+
+        def compare_set(self, *words):
+            raise RuntimeError("Broken pipe")
+
+    first, second = meetings(store)
+    failed(first, StoppedAtOnce(15))
+    failed(second, StoppedAtOnce(2))
+    third, _ = meetings(store, name="gone")
+    third._now = Gone()
+    failed(third, StoppedAtOnce(15))
+
+
 def names(store, n, results):
     """Threads in which processes agree on a name, the last of which starts a little later."""
 
@@ -212,6 +264,29 @@ def test_processes_that_do_not_find_each_other_are_told_what_is_missing(monkeypa
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UnheardError, match=r"cannot find each other.*torchrun"):
         meeting_here(World(1, 2, is_launched=True))
+
+
+def test_a_process_that_waits_for_long_says_so_and_answers_signals(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    for name, value in {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    # PyTorch waits for the store of a first process in a thread, which nothing ends before that.
+    monkeypatch.setattr(meeting, "_SECONDS_TO_COME", 5.0)
+    monkeypatch.setattr(meeting, "_SECONDS_OF_QUIET", 0.1)
+    told = []
+
+    def tell(line):
+        told.append(line)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        meeting_here(World(1, 2, is_launched=True), tell)
+    (line,) = told
+    assert line.startswith("process 1 of 2 waits for the others; torchrun sets MASTER_ADDR")
 
 
 @pytest.mark.parametrize("rank", [0, 1])

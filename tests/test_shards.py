@@ -40,6 +40,13 @@ def test_one_process_keeps_everything_as_it_is():
         assert model.scale is weight
 
 
+def settings(model):
+    """Which parts give their weights back after forward; PyTorch has no public word for it."""
+    parts = [module for module in model.modules() if hasattr(module, "unshard")]
+    states = [part._get_fsdp_state()._fsdp_param_group for part in parts]
+    return [each and each.post_forward_mesh_info is not None for each in states]
+
+
 def spread(group):
     """Spreads a model, and looks at it in all the ways there are."""
     reference = seeded()
@@ -52,6 +59,9 @@ def spread(group):
     found["like"] = all(
         torch.equal(whole(shared_like(q.detach() * 2, p.detach())), q * 2) for p, q in pairs
     )
+    # FSDP2 settles it in the first forward.
+    model(torch.ones(2, 4)).backward()
+    before = settings(model)
     for _ in range(2):  # It can be spread and gathered again and again, in between training.
         model(torch.ones(2, 4)).backward()
         with gathered(model), torch.inference_mode():
@@ -60,6 +70,7 @@ def spread(group):
                 for p, q in zip(model.parameters(), reference.parameters(), strict=True)
             )
             found["computes"] = torch.equal(model(torch.ones(2, 4)), reference(torch.ones(2, 4)))
+    found["as before"] = settings(model) == before
     for p in model.parameters():
         own_share(p.detach()).mul_(3)
     found["memory is shared"] = all(torch.equal(whole(p.detach()), q * 3) for p, q in pairs)
@@ -68,7 +79,15 @@ def spread(group):
 
 def test_two_processes_have_a_share_each_and_the_whole_on_demand():
     found = together(2, spread)
-    for name in ("all sharded", "whole", "like", "gathered", "computes", "memory is shared"):
+    for name in (
+        "all sharded",
+        "whole",
+        "like",
+        "gathered",
+        "computes",
+        "as before",
+        "memory is shared",
+    ):
         assert all(each[name] for each in found), name
     for name, parameter in seeded().named_parameters():
         assert sum(each["shares"][name] for each in found) == parameter.numel()

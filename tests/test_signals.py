@@ -1,7 +1,9 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
+import time
 
 import pytest
 
@@ -116,3 +118,36 @@ def test_a_signal_that_was_noted_is_acted_on_when_asked():
         with pytest.raises(StoppedAtOnce) as caught:
             signals.act_on_received()
     assert caught.value.signal_number == signal.SIGTERM
+
+
+def test_a_signal_that_meets_a_finaliser_acts_a_moment_later():
+    class Finalised:
+        def __del__(self):
+            # What is raised here, Python throws away.
+            signal.raise_signal(signal.SIGTERM)
+            for _ in range(100):
+                pass
+
+    def interrupted():
+        finalised = Finalised()
+        del finalised
+        time.sleep(20)
+
+    stop_at_once_on_signals()
+    with pytest.raises(StoppedAtOnce) as caught:
+        interrupted()
+    assert caught.value.signal_number == signal.SIGTERM
+
+
+def test_what_else_python_throws_away_is_told_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    stop_at_once_on_signals()
+
+    class Finalised:
+        def __del__(self):
+            raise ZeroDivisionError
+
+    finalised = Finalised()
+    del finalised
+    assert [each.exc_type for each in told] == [ZeroDivisionError]

@@ -145,3 +145,11 @@ def test_it_is_asked_to_end_when_its_parent_is_killed(folder):
     while not (folder / "saved").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_trial_of_a_search_that_a_launcher_started_is_alone(started, folder, monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    program = "import os\nprint([name for name in os.environ if 'RANK' in name or 'WORLD' in name])"
+    assert ended(started(program)) == 0
+    assert (folder / "logs" / "0000.txt").read_text() == "[]\n"

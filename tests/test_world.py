@@ -2,7 +2,13 @@ import pytest
 
 from lm_core.errors import InputError
 from lm_core.parallel import world
-from lm_core.parallel.world import World, is_told_by_another, leave_the_word, world_here
+from lm_core.parallel.world import (
+    World,
+    is_told_by_another,
+    leave_the_word,
+    without_launcher,
+    world_here,
+)
 
 TORCHRUN = {
     "RANK": "3",
@@ -33,6 +39,12 @@ def test_what_torchrun_says_is_read():
 def test_what_cannot_be_is_refused(name, value):
     with pytest.raises(InputError, match=f"environment: .*{name}"):
         world_here({**TORCHRUN, name: value})
+
+
+def test_what_is_started_without_the_launcher_s_variables_is_alone():
+    environment = without_launcher({**TORCHRUN, "PATH": "/bin"})
+    assert environment == {"PATH": "/bin"}
+    assert world_here(environment) == World()
 
 
 def set_variables(monkeypatch, **more):

@@ -164,7 +164,7 @@ def connected(meeting: Meeting, device: torch.device) -> Iterator[Group]:
             timeout=_PATIENCE,
         )
         yield Group(world)
-        meeting.meet()
+        meeting.part()
         torch.distributed.destroy_process_group()
 
 

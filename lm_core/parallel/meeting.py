@@ -4,11 +4,16 @@ They share a store, a small table of texts, which torchrun's agent keeps for all
 restarts (https://docs.pytorch.org/docs/stable/distributed.html, "Distributed Key-Value Store").
 """
 
+import contextlib
 import json
+import os
+import queue
 import secrets
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,6 +39,9 @@ _PAUSE = 0.05
 _SECONDS_FOR_A_WORD = 1.0
 # In so many seconds all processes of a launch have come, and imported what they need.
 _SECONDS_TO_COME = 600.0
+# After so many seconds of waiting for the others somebody may want to know.
+_SECONDS_OF_QUIET = 10.0
+_HINT = "torchrun sets MASTER_ADDR and MASTER_PORT, RANK and WORLD_SIZE; alone, unset them"
 _FAILED, _SHARED, _RUN, _END, _PROPOSED = "failed", "shared", "run", "end", "proposed"
 # Under this name one process says that it will tell of a loss.
 _TELLER = "teller"
@@ -42,6 +50,10 @@ _WORD_BYTES = 8
 _KINDS: dict[int, type[LabError]] = {
     kind.exit_code: kind for kind in (MachineError, InputError, DivergenceError)
 }
+
+
+class _LauncherGoneError(MachineError):
+    """The store cannot be reached."""
 
 
 class Meeting:
@@ -88,10 +100,22 @@ class Meeting:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # A launcher ends all processes as soon as one has failed, and the first one tells why.
+        before = self._failure_before() if isinstance(error, StoppedAtOnce) else None
         if error is not None and not isinstance(error, StoppedError | ToldBefore):
-            self._tell_failure(error)
+            self._tell_failure(before or error)
         if self._heartbeat is not None:
             self._heartbeat.stop()
+        if before is not None:
+            raise before from error
+
+    def _failure_before(self) -> LabError | None:
+        """What another process has failed at, if it was no signal."""
+        try:
+            failure = self._failure()
+        except MachineError:  # The launcher has gone.
+            return None
+        return None if failure is None or failure["signal"] is not None else self._error_of(failure)
 
     def _tell_failure(self, error: BaseException) -> None:
         """Says why this process cannot go on, unless another one has said so before."""
@@ -125,20 +149,21 @@ class Meeting:
             return
         if failure["signal"] is not None:
             raise StoppedAtOnce(failure["signal"])
+        raise self._error_of(failure)
+
+    def _error_of(self, failure: dict[str, Any]) -> LabError:
         kind = _KINDS.get(failure["exit_code"], MachineError)
         who = f"process {failure['rank']} of {self.world.n_processes} on {failure['host']}"
         # The first one speaks for itself.
         message = failure["message"] if failure["rank"] == 0 else f"{who}: {failure['message']}"
-        raise kind(message)
+        return kind(message)
 
     def _failure(self) -> dict[str, Any] | None:
         if self._now is None:
             return None
-        try:
+        with _in_reach():
             # The first word stands; an empty one is none.
             text = self._now.get(_FAILED) if self._now.check([_FAILED]) else b""
-        except RuntimeError as error:
-            raise _unreachable(error) from error
         return json.loads(text) if text else None
 
     def failure_told_in_time(self) -> None:
@@ -173,9 +198,13 @@ class Meeting:
 
         Args:
             value: What JSON can hold.
+
+        Raises:
+            MachineError: The launcher has gone.
         """
         if self._now is not None:
-            self._now.set(_SHARED, json.dumps(value))
+            with _in_reach():
+                self._now.set(_SHARED, json.dumps(value))
 
     def shared(self) -> Any:
         """What the first process shares.
@@ -196,25 +225,36 @@ class Meeting:
             return
         self._n_meetings += 1
         name = f"met-{self._n_meetings}"
-        self._now.add(name, 1)
+        with _in_reach():
+            self._now.add(name, 1)
         self._wait(lambda: self._now.add(name, 0) >= self.world.n_processes)
 
+    def part(self) -> None:
+        """As ``meet``, where all is done: a launcher that has gone is no harm any more.
+
+        Raises:
+            LabError: Another process has failed instead.
+        """
+        with contextlib.suppress(_LauncherGoneError):
+            self.meet()
+
     def _wait(self, is_done: Callable[[], bool]) -> None:
-        try:
+        with _in_reach():
             while not is_done():
                 self.require_all_well()
                 if self._heartbeat is not None:
                     self._heartbeat.require_others()
                 time.sleep(_PAUSE)
-        except LabError:
-            raise
-        except RuntimeError as error:
-            raise _unreachable(error) from error
 
     def remember_run(self, path: str) -> None:
-        """Notes where the run is, for processes that are started again."""
+        """Notes where the run is, for processes that are started again.
+
+        Raises:
+            MachineError: The launcher has gone.
+        """
         if self._always is not None:
-            self._always.set(_RUN, path)
+            with _in_reach():
+                self._always.set(_RUN, path)
 
     @property
     def remembered_run(self) -> str | None:
@@ -237,18 +277,22 @@ class Meeting:
 ALONE = Meeting(World())
 
 
-def meeting_here(world: World) -> Meeting:
+def meeting_here(world: World, tell: Callable[[str], None] = lambda text: None) -> Meeting:
     """The meeting of the processes that a launcher has started.
+
+    Args:
+        world: The processes.
+        tell: Called with a line for the person who waits, where others do not come for long.
 
     Raises:
         UnheardError: They cannot find each other.
     """
     if not world.is_launched:
         return Meeting(world)
-    from torch.distributed import rendezvous
-
+    # Warnings of PyTorch's own, of a launcher that has gone, are pages of addresses.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
-        store, _, _ = next(iter(rendezvous("env://")))
+        store = _store(world, tell)
         name = agreed_name(world, store)
         return Meeting(world, store, name, Heartbeat(world, store, f"{_OWN}/{name}"))
     except (RuntimeError, ValueError) as error:
@@ -256,8 +300,32 @@ def meeting_here(world: World) -> Meeting:
             raise
         reason = str(error).strip().splitlines()[0]
         message = f"the processes of this run cannot find each other: {reason}"
-        hint = "torchrun sets MASTER_ADDR and MASTER_PORT, RANK and WORLD_SIZE; alone, unset them"
-        raise UnheardError(f"{message}; {hint}") from error
+        raise UnheardError(f"{message}; {_HINT}") from error
+
+
+def _store(world: World, tell: Callable[[str], None]) -> Any:
+    """The store of the processes, found in a thread: PyTorch answers no signal while it waits."""
+    from torch.distributed import rendezvous
+
+    found: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def find() -> None:
+        try:
+            found.put(next(iter(rendezvous("env://", timeout=timedelta(seconds=_SECONDS_TO_COME)))))
+        except Exception as error:
+            found.put(error)
+
+    threading.Thread(target=find, name="rendezvous", daemon=True).start()
+    hint_at: float | None = time.monotonic() + _SECONDS_OF_QUIET
+    while True:
+        with contextlib.suppress(queue.Empty):
+            answer = found.get(timeout=_PAUSE)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer[0]
+        if hint_at is not None and time.monotonic() > hint_at:
+            tell(f"process {world.rank} of {world.n_processes} waits for the others; {_HINT}")
+            hint_at = None
 
 
 def agreed_name(world: World, store: Any) -> str:
@@ -325,6 +393,14 @@ def _prefixed(store: Any, name: str) -> Any:
     return PrefixStore(name, store)
 
 
-def _unreachable(error: RuntimeError) -> MachineError:
-    reason = str(error).strip().splitlines()[0]
-    return MachineError(f"the launcher of this run's processes cannot be reached: {reason}")
+@contextlib.contextmanager
+def _in_reach() -> Iterator[None]:
+    """Says of a store that does not answer what that means."""
+    try:
+        yield
+    except LabError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        message = "the launcher of this run's processes cannot be reached"
+        raise _LauncherGoneError(f"{message}: {reason}") from error

@@ -67,11 +67,12 @@ def gathered(model: nn.Module) -> Iterator[None]:
 
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for part in parts:
-        part.set_reshard_after_forward(False)
+        part.set_reshard_after_forward(False, recurse=False)
         part.unshard()
     try:
         yield
     finally:
         for part in parts:
             part.reshard()
-            part.set_reshard_after_forward(True)
+            # As FSDP2 has it: what is outside the blocks stays whole from forward to backward.
+            part.set_reshard_after_forward(part is not model, recurse=False)

@@ -13,6 +13,9 @@ from lm_core.errors import InputError
 # all others as soon as one has failed.
 _SECONDS_TO_TELL = 10.0
 
+# Without the first two a process is alone; the others tell of places among all.
+_OF_THE_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
 
 class World(NamedTuple):
     """The processes that were started together, and this one's place among them.
@@ -64,6 +67,11 @@ def world_here(environment: Mapping[str, str] = os.environ) -> World:
         message = f"{places}, LOCAL_RANK {local_rank} of LOCAL_WORLD_SIZE {n_local}"
         raise InputError(f"environment: {message} is no process; torchrun sets these variables")
     return World(rank, n_processes, local_rank, n_local, is_launched=True)
+
+
+def without_launcher(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that is started alone, whatever has started this one."""
+    return {name: value for name, value in environment.items() if name not in _OF_THE_LAUNCHER}
 
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:

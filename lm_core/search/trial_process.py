@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lm_core.errors import MachineError, one_line
+from lm_core.parallel.world import without_launcher
 
 # https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html: the signal that a process gets
 # when its parent ends.
@@ -110,7 +111,7 @@ class TrialProcess:
 
 
 def _environment(n_threads: int | None) -> Mapping[str, str]:
-    environment = dict(os.environ)
+    environment = without_launcher(os.environ)
     if n_threads is not None:
         environment.setdefault("OMP_NUM_THREADS", str(n_threads))
     return environment

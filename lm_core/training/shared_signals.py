@@ -3,6 +3,10 @@
 from lm_core.parallel.group import Group
 from lm_core.training.signals import StopRequested, StopSignals
 
+# A cluster may signal all processes, and the launcher too, which hands it on to all of them: that
+# is one request. torchrun kills what has not ended after 30 seconds.
+_SECONDS_TO_HAND_ON = 10.0
+
 
 class SharedSignals(StopSignals):
     """Notes signals as ``StopSignals`` does, and tells the other processes.
@@ -21,6 +25,10 @@ class SharedSignals(StopSignals):
         super().__init__()
         self._group = group
         self.agreed: int | None = None
+
+    def _is_one_request(self, seconds: float) -> bool:
+        alone = super()._is_one_request(seconds)
+        return alone if self._group.is_alone else seconds < _SECONDS_TO_HAND_ON
 
     def agree(self, *facts: bool) -> list[bool]:
         """Tells the others of a signal, and hears of theirs.

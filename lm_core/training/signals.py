@@ -1,10 +1,14 @@
 """Signals that ask a run to stop, as something the loop can look at."""
 
+import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 from lm_core.errors import StoppedAtOnce
 
@@ -16,6 +20,8 @@ SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name
 
 # Whoever closes a terminal or ends a job often signals twice, at once; a person needs longer.
 SECONDS_OF_ONE_REQUEST = 0.1
+# A finaliser takes less.
+_SECONDS_UNTIL_AGAIN = 0.05
 
 
 # What an evaluation or a sample calls between two pieces of its work, to be given up in time.
@@ -36,6 +42,24 @@ def stop_at_once(number: int, frame: FrameType | None = None) -> None:
     raise StoppedAtOnce(number)
 
 
+def _again(then: Callable[[Any], None], lost: Any) -> None:
+    """Has a signal come once more whose answer Python could not raise, in the midst of a finaliser.
+
+    Args:
+        then: What is done about everything else that cannot be raised.
+        lost: As ``sys.unraisablehook`` has it.
+    """
+    if not isinstance(lost.exc_value, StoppedAtOnce):
+        then(lost)
+        return
+    number = lost.exc_value.signal_number
+    signal.signal(number, stop_at_once)
+    # Of a thread, so that this one is out of the finaliser by then.
+    later = threading.Timer(_SECONDS_UNTIL_AGAIN, os.kill, (os.getpid(), number))
+    later.daemon = True
+    later.start()
+
+
 def stop_at_once_on_signals() -> None:
     """From now on, the signals end what the program is doing, with exit codes of their own.
 
@@ -45,6 +69,7 @@ def stop_at_once_on_signals() -> None:
     for number in SIGNALS:
         if not _is_ignored_for_good(number):
             signal.signal(number, stop_at_once)
+    sys.unraisablehook = partial(_again, sys.unraisablehook)
 
 
 def _is_ignored_for_good(number: signal.Signals) -> bool:
@@ -116,10 +141,14 @@ class StopSignals:
             self.received, self._received_at = number, now
             return
         is_hang_up = signal.Signals(number).name == "SIGHUP"
-        if is_hang_up or now - self._received_at < SECONDS_OF_ONE_REQUEST:
+        if is_hang_up or self._is_one_request(now - self._received_at):
             return
         self._restore()
         signal.raise_signal(number)
+
+    def _is_one_request(self, seconds: float) -> bool:
+        """Whether two signals so many seconds apart ask once."""
+        return seconds < SECONDS_OF_ONE_REQUEST
 
     def _restore(self) -> None:
         # Another signal may come in the middle of this.

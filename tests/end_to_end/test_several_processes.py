@@ -132,9 +132,11 @@ def test_two_launchers_as_on_two_machines_train_together(folder):
 
 
 @pytest.mark.exhaustive
-def test_a_mistake_of_one_process_alone_is_told_too_and_not_tried_again(folder):
+@pytest.mark.parametrize("first", ["pass", "time.sleep(100)"], ids=["idle", "busy"])
+def test_a_mistake_of_one_process_alone_is_told_too_and_not_tried_again(folder, first):
     (folder / "only_here.py").write_text(
-        "import os\nif os.environ['RANK'] == '1':\n    raise ValueError('not on this machine')\n"
+        "import os, time\nif os.environ['RANK'] == '1':\n"
+        f"    raise ValueError('not on this machine')\n{first}\n"
     )
     options = ["--standalone", "--max-restarts=1"]
     done = launched(2, *SHORT, "--allow_gin_import=only_here", cwd=folder, options=options)
@@ -218,6 +220,35 @@ def test_launchers_with_different_commands_are_told_which(folder):
     assert "process 1 of 2 on" in line
     assert "it was started with other words than the first one" in line
     assert not [path for path in folder.iterdir() if path.name in ("a", "b")]
+
+
+@pytest.mark.exhaustive
+def test_a_search_that_a_launcher_has_started_starts_trials_that_are_alone(folder):
+    (folder / "study.yaml").write_text(
+        "search: {learning_rate: {log_uniform: [1e-4, 1e-2]}}\n"
+        "sampler: random\npruner: none\ntrials: 2\nseeds_for_best: 1\n"
+        "n_layers: 1\nd_model: 16\nn_heads: 2\nd_ff: 32\nmax_seq_len: 16\nbatch_size: 4\n"
+        "max_steps: 4\neval_cadence: 2\nsampling_cadence: null\n"
+    )
+    arguments = ["--mode=search", "--config=study.yaml", "--run_dir=study"]
+    done = launched(1, *arguments, cwd=folder, check=0)
+    assert "2 trials: 2 completed" in done.stdout
+
+
+@pytest.mark.exhaustive
+def test_where_the_launcher_is_killed_the_run_goes_on_to_its_end(folder):
+    arguments = [*LONG[:-2], "--max_steps=300", LONG[-1], "--run_dir=run"]
+    with launching(2, *arguments, cwd=folder) as launcher:
+        wait_for(lambda: checkpoints(folder / "run"), "checkpoint")
+        workers = workers_of(launcher)
+        launcher.kill()
+        wait_for(lambda: manifest(folder / "run")["outcome"] != "running", "end")
+        output, errors = launcher.communicate(timeout=60)
+    assert len(workers) == 2
+    assert manifest(folder / "run")["outcome"] == "completed"
+    assert "final validation loss" in output
+    assert "error" not in errors
+    assert len(errors.splitlines()) < 10
 
 
 @pytest.mark.exhaustive
