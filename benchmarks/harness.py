@@ -74,6 +74,13 @@ def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> fl
     return statistics.median(above / below for above, below in pairs)
 
 
+def quartile_ratios(numerator: Sequence[float], denominator: Sequence[float]) -> str:
+    """The quartiles of such ratios: between them lies half of what the machine has shown."""
+    pairs = zip(numerator, denominator, strict=True)
+    first, _, third = statistics.quantiles((above / below for above, below in pairs), n=4)
+    return f"{shown(first)} to {shown(third)}"
+
+
 def matrix_rate(dtype: torch.dtype) -> float:
     """Floating-point operations a second of matrix products: the limit of what is measured.
 

@@ -3,10 +3,13 @@
     python -m benchmarks.scaling --config=default.yaml
 
 Each case is a group of processes with a model of its own, which waits while the others have their
-turn, and takes the same steps on the same batches. Messages between processes are measured apart.
+turn, and takes the same steps on the same batches. Beside each ratio stand the quartiles of what
+the turns have shown. Messages between processes are measured apart.
+
 From both follows what a step would take on more machines: its computation divided by their number,
-and a message as long as the gradient, which each sends and gets twice, but for its own share, in
-rings (Patarasu and Yuan 2009, "Bandwidth optimal all-reduce algorithms", section 4).
+as if small shares took no longer than their share of the time, and a message as long as the
+gradient, which each sends and gets twice, but for its own share, in rings (Patarasu and Yuan 2009,
+"Bandwidth optimal all-reduce algorithms", section 4).
 """
 
 import multiprocessing
@@ -21,7 +24,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from benchmarks.harness import arguments, median_ratio, print_result, print_table, take_turns, world
+from benchmarks.harness import (
+    arguments,
+    median_ratio,
+    print_result,
+    print_table,
+    quartile_ratios,
+    take_turns,
+    world,
+)
 from lm_core.config.resolution import ConfigSources, FileArgument, resolve
 from lm_core.config.training_config import TrainingConfig
 from lm_core.costs import count_parameters, model_arguments
@@ -40,7 +51,8 @@ MESSAGES_A_TURN = 20
 FLOAT_BYTES = 4
 # What connects machines, in bytes a second: Ethernet of 1, 10 and 100 Gbit/s.
 NETWORKS = {"1 Gbit/s": 1.25e8, "10 Gbit/s": 1.25e9, "100 Gbit/s": 1.25e10}
-MACHINES = (2, 4, 8, 16, 64)
+# As many as there may be, each with a sequence of the batch.
+MACHINES = (2, 4, 8, 16, 32, 64)
 CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -139,12 +151,15 @@ def predicted(
     return seconds / n_machines + n_messages * (n_bytes / n_machines / bandwidth + latency)
 
 
-def table_of_clusters(seconds: float, n_bytes: int, latency: float) -> list[dict[str, str]]:
+def table_of_clusters(
+    seconds: float, n_bytes: int, latency: float, batch_size: int
+) -> list[dict[str, str]]:
     """The efficiency of clusters, in shares of what as many machines would do without messages."""
+    machines = [n for n in MACHINES if n <= batch_size]
     rows = []
     for name, bandwidth in NETWORKS.items():
         row = {"network": name}
-        for n in MACHINES:
+        for n in machines:
             taken = predicted(seconds, n_bytes, latency, bandwidth, n)
             row[f"{n} machines"] = f"{seconds / n / taken:.0%}"
         rows.append(row)
@@ -160,7 +175,9 @@ def rows_of(taken: dict[str, list[float]], n_tokens: int) -> list[dict[str, Any]
             "ms a step": 1e3 * statistics.median(seconds) / STEPS_A_TURN,
             "tokens/s": n_tokens * STEPS_A_TURN / statistics.median(seconds),
             f"against {one}": median_ratio(taken[one], seconds),
+            "quartiles": quartile_ratios(taken[one], seconds),
             f"against {all_cores}": median_ratio(taken[all_cores], seconds),
+            "and quartiles": quartile_ratios(taken[all_cores], seconds),
         }
         for name, seconds in taken.items()
     ]
@@ -185,6 +202,10 @@ def main() -> None:
     set_up_process()
     files = [FileArgument("--config", given.config)]
     config = resolve(ConfigSources(files=files, yaml_folders=[CONFIGS])).values
+    if given.repetitions < 2:
+        parser.error("--repetitions: quartiles need two turns at least")
+    if config.batch_size < 2:
+        parser.error(f"{given.config}: batch_size 1 is too small for two processes")
     n_numbers = count_parameters(config, VOCAB_SIZE)
     compared = cases(os.cpu_count() or 1)
     ports = free_ports(len(compared))
@@ -224,7 +245,7 @@ def main() -> None:
     print_result(world(), rows_of(taken, config.batch_size * config.max_seq_len), given.json, facts)
     if not given.json:
         print("\nThe same step on such machines, of the speed without messages, calculated:\n")
-        print_table(table_of_clusters(whole_step, n_bytes, latency))
+        print_table(table_of_clusters(whole_step, n_bytes, latency, config.batch_size))
     for own in workers.values():
         own.close()
 

@@ -478,8 +478,8 @@ class Hyperparameters(BaseModel):
         usual="false",
         change="true to go on with a run in another number of processes bit for bit, or to compare "
         "runs of different numbers",
-        interactions="takes 1, 2, 4 or 8 processes, on CPUs with one thread each, and a little "
-        "longer (docs/scaling.md); not with parallelism fsdp",
+        interactions="takes 1, 2, 4 or 8 processes, on CPUs with one thread each, and half as much "
+        "time again as they take without it (docs/scaling.md); not with parallelism fsdp",
     )
     """Whether 1, 2, 4 and 8 processes leave the same bits: every batch is cut into eight pieces,
     whose gradients are added up in a fixed tree."""

@@ -74,16 +74,24 @@ def test_a_launch_on_several_machines_works_as_shown(folder, line):
     assert manifest(folder / "runs" / "large")["processes"] == n_launchers
 
 
-# What stands for Slurm: a job of one machine.
+# What stands for Slurm: a job of one machine. A SIGTERM to its srun kills the tasks, and scancel
+# signals everything in them (https://slurm.schedmd.com/scancel.html).
 STAND_INS = {
-    "srun": 'exec "$@"',
+    "srun": """[ "$SRUN_CPUS_PER_TASK" = 16 ] || exit 99
+trap 'kill -KILL "$task"; exit 137' TERM HUP
+"$@" & task=$!
+echo "$task" > task
+wait "$task\"""",
+    "scancel": """[ "$*" = "--signal=TERM 7" ] || exit 99
+kill -TERM "$(cat task)" $(ps -o pid= --ppid "$(cat task)")""",
     "scontrol": 'if [ "$1" = show ]; then echo localhost; else echo "$@" > requeued; fi',
 }
 
 
 @pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_the_job_for_slurm_saves_and_queues_itself_again(folder):
+@pytest.mark.parametrize("is_saved", [True, False], ids=["saved", "not-saved"])
+def test_the_job_for_slurm_saves_and_then_queues_itself_again(folder, is_saved):
     (script,) = ("\n".join(lines) for language, lines in blocks(PAGE) if language == "bash")
     script = script.replace("node=4", "node=2").replace("29500", "29656")
     more = shlex.join([*SMALL, "--gin.Trainer.checkpoint_cadence=10"])
@@ -96,13 +104,18 @@ def test_the_job_for_slurm_saves_and_queues_itself_again(folder):
         (tools / name).write_text(f"#!/bin/bash\n{body}\n")
         (tools / name).chmod(0o755)
     slurm = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "1", "SLURM_JOB_NODELIST": "here"}
+    slurm["SLURM_CPUS_PER_TASK"] = "16"
     paths = {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(PROJECT)}
     job = subprocess.Popen(["bash", "job.sh"], cwd=folder, env={**os.environ, **slurm, **paths})
     try:
         wait_for(lambda: checkpoints(folder / "runs" / "large"), "checkpoint")
-        job.send_signal(signal.SIGTERM)
+        if not is_saved:
+            (folder / "runs" / "large" / "checkpoints").rename(folder / "elsewhere")
+            (folder / "runs" / "large" / "checkpoints").write_text("")
+        job.send_signal(signal.SIGUSR1)
         assert job.wait(timeout=60) == 0
     finally:
         job.kill()
-    assert (folder / "requeued").read_text() == "requeue 7\n"
-    assert manifest(folder / "runs" / "large")["outcome"] == "stopped by SIGTERM"
+    assert (folder / "requeued").exists() == is_saved
+    stopped = manifest(folder / "runs" / "large")["outcome"] == "stopped by SIGTERM"
+    assert stopped == is_saved
