@@ -1,19 +1,11 @@
-"""What the processes of a run tell each other before they are connected, and when one fails.
-
-They share a store, a small table of texts, which torchrun's agent keeps for all of them, also over
-restarts (https://docs.pytorch.org/docs/stable/distributed.html, "Distributed Key-Value Store").
-"""
+"""What the processes of a run tell each other before they are connected, and when one fails."""
 
 import contextlib
 import json
 import os
-import queue
-import secrets
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,25 +20,15 @@ from lm_core.errors import (
     UnheardError,
 )
 from lm_core.parallel.heartbeat import Heartbeat
+from lm_core.parallel.rendezvous import HINT, OWN, PAUSE, agreed_name, found_store, prefixed
 from lm_core.parallel.world import World
 
-# Of the lab in the store, apart from what PyTorch keeps there.
-_OWN = "lm_core"
-# Longest pause between two looks at what others say, in seconds: a signal is answered in between.
-_PAUSE = 0.05
 # So long the word of a process that has failed may take to be there, in seconds: it is given before
 # the process ends.
 _SECONDS_FOR_A_WORD = 1.0
-# In so many seconds all processes of a launch have come, and imported what they need.
-_SECONDS_TO_COME = 600.0
-# After so many seconds of waiting for the others somebody may want to know.
-_SECONDS_OF_QUIET = 10.0
-_HINT = "torchrun sets MASTER_ADDR and MASTER_PORT, RANK and WORLD_SIZE; alone, unset them"
-_FAILED, _SHARED, _RUN, _END, _PROPOSED = "failed", "shared", "run", "end", "proposed"
+_FAILED, _SHARED, _RUN, _END = "failed", "shared", "run", "end"
 # Under this name one process says that it will tell of a loss.
 _TELLER = "teller"
-# Random bytes of a word or name: no two are ever the same.
-_WORD_BYTES = 8
 _KINDS: dict[int, type[LabError]] = {
     kind.exit_code: kind for kind in (MachineError, InputError, DivergenceError)
 }
@@ -85,11 +67,11 @@ class Meeting:
         self._heartbeat = heartbeat
         self._n_meetings = 0
         # What holds for these processes only, and what holds for all that a launcher starts.
-        self._now = self._prefixed(f"{_OWN}/{name}")
-        self._always = self._prefixed(_OWN)
+        self._now = self._prefixed(f"{OWN}/{name}")
+        self._always = self._prefixed(OWN)
 
     def _prefixed(self, name: str) -> Any:
-        return None if self.store is None else _prefixed(self.store, name)
+        return None if self.store is None else prefixed(self.store, name)
 
     def __enter__(self) -> Self:
         return self
@@ -171,7 +153,7 @@ class Meeting:
         end = time.monotonic() + _SECONDS_FOR_A_WORD
         while time.monotonic() < end:
             self.require_all_well()
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
 
     def tell_of_a_loss(self, message: str) -> MachineError:
         """The error about a process that was lost: of one process alone, one that is heard.
@@ -244,7 +226,7 @@ class Meeting:
                 self.require_all_well()
                 if self._heartbeat is not None:
                     self._heartbeat.require_others()
-                time.sleep(_PAUSE)
+                time.sleep(PAUSE)
 
     def remember_run(self, path: str) -> None:
         """Notes where the run is, for processes that are started again.
@@ -292,105 +274,15 @@ def meeting_here(world: World, tell: Callable[[str], None] = lambda text: None) 
     # Warnings of PyTorch's own, of a launcher that has gone, are pages of addresses.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
-        store = _store(world, tell)
+        store = found_store(world, tell)
         name = agreed_name(world, store)
-        return Meeting(world, store, name, Heartbeat(world, store, f"{_OWN}/{name}"))
+        return Meeting(world, store, name, Heartbeat(world, store, f"{OWN}/{name}"))
     except (RuntimeError, ValueError) as error:
         if isinstance(error, LabError):
             raise
         reason = str(error).strip().splitlines()[0]
         message = f"the processes of this run cannot find each other: {reason}"
-        raise UnheardError(f"{message}; {_HINT}") from error
-
-
-def _store(world: World, tell: Callable[[str], None]) -> Any:
-    """The store of the processes, found in a thread: PyTorch answers no signal while it waits."""
-    from torch.distributed import rendezvous
-
-    found: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def find() -> None:
-        try:
-            found.put(next(iter(rendezvous("env://", timeout=timedelta(seconds=_SECONDS_TO_COME)))))
-        except Exception as error:
-            found.put(error)
-
-    threading.Thread(target=find, name="rendezvous", daemon=True).start()
-    hint_at: float | None = time.monotonic() + _SECONDS_OF_QUIET
-    while True:
-        with contextlib.suppress(queue.Empty):
-            answer = found.get(timeout=_PAUSE)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer[0]
-        if hint_at is not None and time.monotonic() > hint_at:
-            tell(f"process {world.rank} of {world.n_processes} waits for the others; {_HINT}")
-            hint_at = None
-
-
-def agreed_name(world: World, store: Any) -> str:
-    """A name that these processes have for their meeting, and none before them had.
-
-    A launcher starts processes again, in other numbers too, and keeps the store: what is in it may
-    be of those before. So each says a word of its own, and a name counts once all have found their
-    word beside it.
-
-    Args:
-        world: The processes.
-        store: Their store.
-
-    Raises:
-        UnheardError: Not all of them have come.
-    """
-    store = _prefixed(store, _OWN)
-    end = time.monotonic() + _SECONDS_TO_COME
-    if world.is_first:
-        words = [_word_of(rank) for rank in range(1, world.n_processes)]
-        return _proposed_until_found(store, words, end)
-    own, found = secrets.token_hex(_WORD_BYTES), None
-    store.set(_word_of(world.rank), own)
-    while time.monotonic() < end:
-        proposed = json.loads(store.get(_PROPOSED)) if store.check([_PROPOSED]) else None
-        if proposed and own in proposed["words"] and proposed["name"] != found:
-            found = proposed["name"]
-            store.add(f"found-{found}", 1)
-        if found and store.check([f"settled-{found}"]):
-            return found
-        time.sleep(_PAUSE)
-    raise _not_all_have_come(world.n_processes)
-
-
-def _proposed_until_found(store: Any, keys: list[str], end: float) -> str:
-    """The name of which all others have found that it stands beside their words."""
-    words: list[str] = []
-    name = ""
-    while time.monotonic() < end:
-        if all(store.check([key]) for key in keys):
-            there = [store.get(key).decode() for key in keys]
-            if there != words:
-                # Until now, some were of processes before these.
-                words, name = there, secrets.token_hex(_WORD_BYTES)
-                store.set(_PROPOSED, json.dumps({"name": name, "words": words}))
-            if store.add(f"found-{name}", 0) == len(keys):
-                store.set(f"settled-{name}", "")
-                return name
-        time.sleep(_PAUSE)
-    raise _not_all_have_come(len(keys) + 1)
-
-
-def _not_all_have_come(n_processes: int) -> UnheardError:
-    message = f"not all of the {n_processes} processes of this run have come within"
-    return UnheardError(f"{message} {_SECONDS_TO_COME:.0f} seconds; the others may say why")
-
-
-def _word_of(rank: int) -> str:
-    return f"word-{rank}"
-
-
-def _prefixed(store: Any, name: str) -> Any:
-    from torch.distributed import PrefixStore
-
-    return PrefixStore(name, store)
+        raise UnheardError(f"{message}; {HINT}") from error
 
 
 @contextlib.contextmanager
