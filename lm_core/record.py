@@ -51,6 +51,8 @@ LATEST = "latest"
 # The outcome of an imported run, in its manifest.
 IMPORTED = "imported"
 _CONFIG = "config.yaml"
+# The example of a name in a folder that cannot be the run directory itself.
+_INSIDE = "run"
 _MANIFEST = "manifest.json"
 # Where ``atomic_files.temporary_name`` has a file written before it takes its name.
 _LEFTOVER = re.compile(r"\.[a-z]+\.[a-z]+\.[0-9]+\.tmp", re.ASCII)
@@ -348,6 +350,10 @@ def refuse_occupied(path: Path) -> None:
             place = "a link that leads nowhere" if path.is_symlink() else "a file"
             raise InputError(f"the run directory {path} cannot be made: {place} is in its place")
         names = {entry.name for entry in path.iterdir()}
+        if not names and path.samefile(Path.cwd()):
+            # Another folder would be put in its place, under the feet of the shell.
+            message = f"the run directory {path} is where this command stands"
+            raise InputError(f"{message}; name one in it, such as {_INSIDE}")
     except OSError as error:
         raise InputError(f"the run directory {path} cannot be made: {error.strerror}") from error
     if _MANIFEST in names and RunDirectory(path).is_imported:

@@ -42,6 +42,14 @@ def test_an_empty_folder_can_become_a_run(tmp_path):
     assert create(tmp_path).manifest == MANIFEST
 
 
+def test_the_folder_where_a_command_stands_does_not_become_a_run(folder):
+    for path in (folder, Path(), Path("../") / folder.name):
+        with pytest.raises(ValueError, match=r"is where this command stands; name one in it"):
+            create(path)
+    assert list(folder.iterdir()) == []
+    assert create(Path("run")).manifest == MANIFEST
+
+
 def test_a_link_to_an_empty_folder_can_become_a_run(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "run").symlink_to("there")
