@@ -42,7 +42,7 @@ def export(request: Request) -> None:
     hooks = config.values.hooks or {}
     if any(entry.get("enabled", True) for entry in hooks.get("forward", [])):
         warn("the forward hooks of this run are no part of what is exported")
-    card = card_of(run, config, checkpoint, family_for(model.arguments))
+    card = card_of(run, config, checkpoint, family_for(model.arguments), tokenizer)
     write_folder(model, tokenizer, request.to, card)
     family = family_for(model.arguments).NAME
     say(f"checkpoint: step {checkpoint.step:,} of {run.path}")
