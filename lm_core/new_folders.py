@@ -36,7 +36,7 @@ _LONGEST_STEM = 40
 
 @contextlib.contextmanager
 def new_folder(
-    path: Path, what: str, flag: str, refuse_occupied: Callable[[Path], None]
+    path: Path, what: str, who: str, refuse_occupied: Callable[[Path], None]
 ) -> Iterator[Path]:
     """Gives a folder under a temporary name, which takes its own when all is in it.
 
@@ -45,7 +45,7 @@ def new_folder(
     Args:
         path: Its name.
         what: What it is to be, for messages: "run directory".
-        flag: What names it, for messages.
+        who: What names it, for messages: a flag, or the argument of a function.
         refuse_occupied: Refuses a place that is taken. An empty folder that it lets be is replaced;
             the new one allows what that one did.
 
@@ -84,8 +84,8 @@ def new_folder(
         if isinstance(error, FileExistsError | NotADirectoryError):
             reason = "a file is in the place of one of its folders"
         kind = MachineError if error.errno in _FAILURES_OF_THE_MACHINE else InputError
-        message = f"the {what} {path} cannot be made: {reason}"
-        raise kind(f"{message}; {flag} names another one") from error
+        message = f"{who}: the {what} {path} cannot be made: {reason}"
+        raise kind(f"{message}; name another one") from error
 
 
 def unfinished_path(path: Path) -> Path:
