@@ -30,6 +30,9 @@ _NAME = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}\.new", re.ASC
 _RANDOM_BYTES = 4
 # Hexadecimal digits that stand for the machine, as long as the random ones.
 _DIGITS = 8
+# Where Linux tells the processes apart that share numbers; containers may share a host's name, and
+# in each of them the numbers begin anew (pid_namespaces(7)).
+_PROCESS_NUMBERS = Path("/proc/self/ns/pid")
 # So many characters of the folder's own name are in it, which leaves room below the longest name.
 _LONGEST_STEM = 40
 
@@ -97,7 +100,8 @@ def unfinished_path(path: Path) -> Path:
 def remove_unfinished(folder: Path) -> None:
     """Removes what processes of this machine left in a folder that were killed making one.
 
-    What other machines make there is left alone: whether its maker lives cannot be told from here.
+    What other machines and containers make there is left alone: whether its maker lives cannot be
+    told from here.
     """
     for path in folder.iterdir():
         match = _NAME.fullmatch(path.name)
@@ -108,7 +112,11 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def _machine() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:_DIGITS]
+    """What all processes have in common that a number tells apart, in a few digits."""
+    name = socket.gethostname()
+    with contextlib.suppress(OSError):
+        name += f" {_PROCESS_NUMBERS.readlink()}"
+    return hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]
 
 
 def _is_alive(process: int) -> bool:
