@@ -29,7 +29,7 @@ FLAGS_OF_MODE = {
     "compare": {"format"},
     "report": {"output", "figures"},
     "search": CONFIGURATION | {"run_dir", "storage", "workers"},
-    "evaluate": {"run_dir", "checkpoint", "corpus", "verify_corpus"},
+    "evaluate": {"run_dir", "checkpoint", "corpus", "verify_corpus", "gin_bindings"},
     "sample": {"run_dir", "checkpoint", "gin_bindings"},
     "export": {"run_dir", "checkpoint", "to"},
     "import": {"run_dir", "from"},
@@ -187,8 +187,9 @@ def define_flags() -> flags.FlagValues:
         "two runs or configuration files, named without a flag; compare, which compares the "
         "results of runs, and report, which draws them, both of runs that are named likewise, by "
         "patterns such as 'runs/*' too; search, which tries the values that a study states, and "
-        "goes on where it was stopped; evaluate, which takes --run_dir and --corpus; sample, which "
-        "takes --run_dir and bindings of the Sampler; export, which writes the model of --run_dir "
+        "goes on where it was stopped; evaluate, which takes --run_dir, --corpus and a "
+        "binding of load_corpus.text_key; sample, which takes --run_dir and bindings of the "
+        "Sampler; export, which writes the model of --run_dir "
         "as a folder of transformers, --to; import, which makes a run of such a folder, --from.",
         values,
     )

@@ -94,16 +94,18 @@ class Evaluator:
         """The losses of each batch of windows, added up."""
         # In turns, so that the first process, whose hooks report, has some if there are any.
         own = range(self._group.rank, len(self._windows), self._group.n_processes)
-        sums: dict[int, torch.Tensor] = {}
+        # In one piece of memory: small ones that stay would lie between those that come and go with
+        # each batch, which then find no place of their size and take new ones, all along the text.
+        sums = torch.zeros(len(own), dtype=torch.float64, device=self._model.device)
         with self._model.evaluating():
             # All processes ask as often whether to stop.
             for place in range(-(-len(self._windows) // self._group.n_processes)):
                 if check_stop is not None:
                     check_stop()
                 if place < len(own):
-                    sums[own[place]] = self._sum(*self._windows[own[place]])
-        found = torch.stack(list(sums.values())).tolist() if sums else []
-        return self._group.joined(dict(zip(sums, found, strict=True)), len(self._windows))
+                    sums[place] = self._sum(*self._windows[own[place]])
+        found = dict(zip(own, sums.tolist(), strict=True))
+        return self._group.joined(found, len(self._windows))
 
     def _sum(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         device = self._model.device

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ def evaluate(request: Request) -> None:
         LabError: Anything a person should read.
     """
     run, config, checkpoint = open_run(request)
+    _refuse_other_bindings(run, config, "evaluate", [gin_parameter("text_key")])
     model, tokenizer = restored(checkpoint, config)
     with memory_explained():
         tokens, name = _tokens_to_evaluate(request, run, config, tokenizer)
@@ -80,7 +82,8 @@ def sample(request: Request) -> None:
         LabError: Anything a person should read.
     """
     run, config, checkpoint = open_run(request)
-    _refuse_other_bindings(run, config)
+    sampler = [gin_parameter(key) for key in KEYS if gin_parameter(key).startswith("Sampler.")]
+    _refuse_other_bindings(run, config, "sample", sampler)
     model, tokenizer = restored(checkpoint, config)
     bind(config)
     with sources_named(config), memory_explained():
@@ -88,15 +91,23 @@ def sample(request: Request) -> None:
     sys.stdout.write(written_out(texts, for_a_terminal=sys.stdout.isatty()))
 
 
-def _refuse_other_bindings(run: RunDirectory, config: ResolvedConfig) -> None:
-    """Refuses values from outside the run's record that a sample has no use for."""
+def _refuse_other_bindings(
+    run: RunDirectory, config: ResolvedConfig, mode: str, taken: Sequence[str]
+) -> None:
+    """Refuses values from outside the run's record that a mode has no use for.
+
+    Args:
+        run: The run.
+        config: Its configuration, with what is changed in it.
+        mode: The mode.
+        taken: The gin parameters that it takes.
+    """
     record = display_name(run.path / "config.yaml")
-    sampler = [gin_parameter(key) for key in KEYS if gin_parameter(key).startswith("Sampler.")]
     for key in KEYS:
         source, parameter = config.sources[key], gin_parameter(key)
-        if source.place not in (record, "default") and parameter not in sampler:
-            message = f"{source}: {parameter} does not apply to --mode=sample"
-            raise InputError(f"{message}, which takes {', '.join(sampler)}")
+        if source.place not in (record, "default") and parameter not in taken:
+            message = f"{source}: {parameter} does not apply to --mode={mode}"
+            raise InputError(f"{message}, which takes {', '.join(taken)}")
 
 
 def open_run(request: Request) -> tuple[RunDirectory, ResolvedConfig, Checkpoint]:

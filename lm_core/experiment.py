@@ -299,7 +299,7 @@ def _announce(run: RunDirectory, parts: Parts, group: Group) -> None:
     passes = n_tokens * trainer.max_steps / len(parts.data.training)
     steps = "step" if trainer.max_steps == 1 else "steps"
     say(f"run directory: {run.path}")
-    say(f"corpus: {parts.data.corpus.description}, {parts.data.corpus.n_bytes:,} bytes")
+    say(f"corpus: {parts.data.corpus.description}, {parts.data.corpus.extent}")
     say(f"model: {trainer.model.n_parameters:,} parameters")
     say(
         f"training: {trainer.max_steps:,} {steps} of {n_tokens:,} tokens, "

@@ -68,7 +68,13 @@ class InitialWeights(NamedTuple):
         if lines:
             path = Path(self.record["path"])
             files = [path / name for name in (FINE_TUNING, "config.yaml")]
-            all_of_it = [f", or begin with --config={file}" for file in files if file.is_file()]
+            in_use = {Path(source.place).resolve() for source in config.sources.values()}
+            there_is = [file for file in files if file.is_file()][:1]
+            all_of_it = [
+                f", or begin with --config={file}"
+                for file in there_is
+                if file.resolve() not in in_use
+            ]
             message = f"init_from: {path} is of another model than this configuration asks for"
             hint = f"set these to what is there{all_of_it[0] if all_of_it else ''}"
             raise InputError("\n".join([f"{message}; {hint}:", *lines]))

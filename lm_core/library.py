@@ -1,9 +1,10 @@
 """A run for programs and notebooks: its model, its tokenizer and its configuration in one call."""
 
+import operator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from lm_core.config.resolution import ConfigSources
 from lm_core.config.training_config import TrainingConfig
@@ -42,7 +43,7 @@ class LoadedRun:
         return f"<run {self.path}: step {self.step:,}, {size}, tokenizer {self.tokenizer.kind}>"
 
 
-def load_run(path: str | PathLike[str], checkpoint: str | int | None = None) -> LoadedRun:
+def load_run(path: str | PathLike[str], checkpoint: str | SupportsIndex | None = None) -> LoadedRun:
     """A run's model, tokenizer and configuration.
 
     Args:
@@ -57,10 +58,7 @@ def load_run(path: str | PathLike[str], checkpoint: str | int | None = None) -> 
     """
     if not isinstance(path, str | PathLike) or not str(path):
         raise InputError(f"path: {shown(path)} is no run directory; name one, such as runs/latest")
-    if isinstance(checkpoint, bool) or not isinstance(checkpoint, str | int | None):
-        known = "'newest', 'best' or the number of a step"
-        raise InputError(f"checkpoint: {shown(checkpoint)} is none of {known}")
-    which = None if checkpoint is None else str(checkpoint)
+    which = _which(checkpoint)
     request = Request(ConfigSources(), run_dir=Path(path).expanduser(), checkpoint=which)
     try:
         run, config, found = open_run(request)
@@ -72,3 +70,16 @@ def load_run(path: str | PathLike[str], checkpoint: str | int | None = None) -> 
     model, tokenizer = restored(found, config)
     sources = {key: str(s) for key, s in with_first_sources(config, run).sources.items()}
     return LoadedRun(model, tokenizer, config.values, sources, found.step, run.path, run.manifest)
+
+
+def _which(checkpoint: str | SupportsIndex | None) -> str | None:
+    """A checkpoint as the command line has it; any integer will do, NumPy's too."""
+    if checkpoint is None or isinstance(checkpoint, str):
+        return checkpoint
+    try:
+        if not isinstance(checkpoint, bool):
+            return str(operator.index(checkpoint))
+    except TypeError:
+        pass
+    known = "'newest', 'best' or the number of a step"
+    raise InputError(f"checkpoint: {shown(checkpoint)} is none of {known}")

@@ -30,13 +30,16 @@ _NAME = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}\.new", re.ASC
 _RANDOM_BYTES = 4
 # Hexadecimal digits that stand for the machine, as long as the random ones.
 _DIGITS = 8
+# Where Linux tells the processes apart that share numbers; containers may share a host's name, and
+# in each of them the numbers begin anew (pid_namespaces(7)).
+_PROCESS_NUMBERS = Path("/proc/self/ns/pid")
 # So many characters of the folder's own name are in it, which leaves room below the longest name.
 _LONGEST_STEM = 40
 
 
 @contextlib.contextmanager
 def new_folder(
-    path: Path, what: str, flag: str, refuse_occupied: Callable[[Path], None]
+    path: Path, what: str, who: str, refuse_occupied: Callable[[Path], None]
 ) -> Iterator[Path]:
     """Gives a folder under a temporary name, which takes its own when all is in it.
 
@@ -45,7 +48,7 @@ def new_folder(
     Args:
         path: Its name.
         what: What it is to be, for messages: "run directory".
-        flag: What names it, for messages.
+        who: What names it, for messages: a flag, or the argument of a function.
         refuse_occupied: Refuses a place that is taken. An empty folder that it lets be is replaced;
             the new one allows what that one did.
 
@@ -84,8 +87,8 @@ def new_folder(
         if isinstance(error, FileExistsError | NotADirectoryError):
             reason = "a file is in the place of one of its folders"
         kind = MachineError if error.errno in _FAILURES_OF_THE_MACHINE else InputError
-        message = f"the {what} {path} cannot be made: {reason}"
-        raise kind(f"{message}; {flag} names another one") from error
+        message = f"{who}: the {what} {path} cannot be made: {reason}"
+        raise kind(f"{message}; name another one") from error
 
 
 def unfinished_path(path: Path) -> Path:
@@ -97,7 +100,8 @@ def unfinished_path(path: Path) -> Path:
 def remove_unfinished(folder: Path) -> None:
     """Removes what processes of this machine left in a folder that were killed making one.
 
-    What other machines make there is left alone: whether its maker lives cannot be told from here.
+    What other machines and containers make there is left alone: whether its maker lives cannot be
+    told from here.
     """
     for path in folder.iterdir():
         match = _NAME.fullmatch(path.name)
@@ -108,7 +112,11 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def _machine() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:_DIGITS]
+    """What all processes have in common that a number tells apart, in a few digits."""
+    name = socket.gethostname()
+    with contextlib.suppress(OSError):
+        name += f" {_PROCESS_NUMBERS.readlink()}"
+    return hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]
 
 
 def _is_alive(process: int) -> bool:

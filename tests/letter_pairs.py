@@ -27,7 +27,7 @@ class LetterPairs(Tokenizer):
         if rest:
             yield np.array([rest[0] + 1], self.dtype)
 
-    def decode(self, tokens):
+    def _decoded(self, tokens):
         """The text, with a | for each separator."""
         parts = (
             b"|"

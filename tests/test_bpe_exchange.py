@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
@@ -16,6 +17,7 @@ from lm_core.errors import InputError
 from lm_core.exchange.exporting import write_folder
 from lm_core.exchange.importing import read_folder
 from lm_core.exchange.tokenizer_files import read_tokenizer, tokenizer_files
+from lm_core.sampling import Sampler
 from tests.exchanged import assert_equal_logits, loaded, shaken
 from tests.small_bpe import SPLITTINGS, TEXT, changed, texts, tokenizer_json
 
@@ -127,6 +129,22 @@ def test_the_separator_ends_a_text_of_transformers():
     ours, theirs = theirs_of("byte level")
     assert theirs.eos_token == "<|endoftext|>"
     assert theirs.eos_token_id == ours.separator
+
+
+def test_transformers_stops_behind_the_separator_and_a_sampler_writes_on(tmp_path):
+    tokenizer = BpeTokenizer(tokenizer_json())
+    model = shaken(tokenizer.vocab_size)
+    with torch.no_grad():
+        # Whatever comes before it, the separator is the likeliest.
+        model.final_norm.weight.zero_()
+        model.final_norm.bias.fill_(1.0)
+        model.token_embedding.weight[tokenizer.separator] = 10.0
+    write_folder(model, tokenizer, tmp_path / "out")
+    theirs, its_tokenizer = loaded(tmp_path / "out")
+    tokens = theirs.generate(**its_tokenizer("a", return_tensors="pt"), max_new_tokens=3)
+    assert its_tokenizer.decode(tokens[0]) == "a<|endoftext|>"
+    sampler = Sampler(model, tokenizer, prompt="a", temperature=0.0, max_length=3)
+    assert sampler() == ["a" + 3 * "<|endoftext|>"]
 
 
 @pytest.mark.parametrize("choices", [{}, LLAMA], ids=["gpt2", "llama"])

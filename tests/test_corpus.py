@@ -1,6 +1,8 @@
+import gzip
 import hashlib
 import os
 import subprocess
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +12,12 @@ from hypothesis import strategies as st
 
 from lm_core.data import corpus as corpus_module
 from lm_core.data import text_files
+from lm_core.data.build_lock import only_one
 from lm_core.data.corpus import absolute_path, load_corpus
-from lm_core.data.corpus_record import Findings
+from lm_core.data.corpus_record import Findings, findings_path
 from lm_core.data.documents import Documents
+from lm_core.data.text_files import described
+from lm_core.errors import MachineError
 from tests.corpora import large, noted_reads, old, write
 
 DOCUMENTS = Documents(1, "", 7, 7)
@@ -285,3 +290,48 @@ def test_a_small_corpus_leaves_no_trace_and_says_nothing(tmp_path, monkeypatch, 
 def test_the_reading_of_a_large_corpus_is_shown(tmp_path, capsys):
     large(write(tmp_path / "a.txt", "text"), tmp_path / "cache")
     assert capsys.readouterr().err.startswith("reading the corpus: 0 MB in ")
+
+
+def test_a_compressed_text_that_is_likely_large_is_read_by_one_process_and_shown(
+    tmp_path, reads, capsys
+):
+    path, cache = old(write(tmp_path / "a.txt.gz", gzip.compress(b"ein Text"))), tmp_path / "cache"
+    results = []
+    thread = threading.Thread(target=lambda: results.append(large(path, cache)))
+    with only_one(findings_path(cache, [described(path)]), "reads the corpus"):
+        thread.start()
+        # As long as one takes before it says that it waits.
+        thread.join(1)
+        assert (reads, results) == ([], [])
+    thread.join()
+    told = capsys.readouterr().err
+    assert "another process reads the corpus: waiting for it" in told
+    assert "reading the corpus: 0 MB in " in told
+    assert large(path, cache) == results[0]
+    assert reads == ["a.txt.gz"]
+
+
+@pytest.fixture
+def homeless(monkeypatch):
+    """A user without a home folder."""
+
+    def fails():
+        raise MachineError("no folder for the tokens")
+
+    monkeypatch.setattr(corpus_module, "default_cache_folder", fails)
+
+
+def test_a_small_compressed_text_needs_no_folder_for_a_record(tmp_path, homeless):
+    path = write(tmp_path / "a.txt.gz", gzip.compress(b"ein Text"))
+    assert text_of(load_corpus(str(path))) == b"ein Text"
+
+
+@pytest.mark.parametrize(("largest", "n_reads"), [(200, 0), (10_000, 1)])
+def test_a_large_compressed_text_needs_one_and_is_not_read_where_its_size_tells(
+    tmp_path, homeless, reads, largest, n_reads
+):
+    path = write(tmp_path / "a.txt.gz", gzip.compress(b"a" * 100_000))
+    assert 25 < path.stat().st_size < 200
+    with pytest.raises(MachineError, match="no folder"):
+        load_corpus(str(path), largest_in_memory=largest)
+    assert len(reads) == n_reads

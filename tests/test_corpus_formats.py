@@ -40,6 +40,23 @@ def test_files_of_every_kind_make_one_corpus_of_documents(tmp_path):
     assert corpus.joint == b"\n"
 
 
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"a.txt": "abc"}, "3 bytes"),
+        ({"a.txt": "abc", "b.txt": "d" * 2000}, "2,003 bytes in 2 files"),
+        ({"a.jsonl": lines_of("abc")}, "3 bytes, 1 document"),
+        ({"a.jsonl": lines_of("abc", "de"), "b.txt": "f"}, "6 bytes in 2 files, 3 documents"),
+    ],
+)
+def test_how_much_there_is_is_told_with_files_and_documents_where_there_are_several(
+    tmp_path, files, words
+):
+    for name, text in files.items():
+        write(tmp_path / name, text)
+    assert load_corpus(str(tmp_path)).extent == words
+
+
 def test_compressed_text_is_the_same_corpus_as_the_text(tmp_path):
     write(tmp_path / "a.txt", "Größe " * 100_000)
     write(tmp_path / "a.txt.gz", gzip.compress((tmp_path / "a.txt").read_bytes()))

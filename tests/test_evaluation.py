@@ -1,5 +1,6 @@
 import itertools
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -120,6 +121,23 @@ def test_bytes_are_counted_at_the_first_evaluation_and_never_again():
     evaluator()
     evaluator()
     assert tokenizer.n_counts == 1
+
+
+def test_of_a_batch_nothing_stays_that_lies_in_the_way_of_the_memory_of_others():
+    kept, n_alive = [], []
+
+    class Watched(Evaluator):
+        def _sum(self, *batch):
+            n_alive.append(sum(found() is not None for found in kept))
+            found = super()._sum(*batch)
+            kept.append(weakref.ref(found))
+            return found
+
+    tokens = tokens_of("the quick brown fox " * 1000)
+    found = Watched(model(), tokens, ByteTokenizer())()
+    assert len(n_alive) > 3
+    assert not any(n_alive)
+    assert found == Evaluator(model(), tokens, ByteTokenizer())()
 
 
 def test_a_part_too_short_for_one_window_is_refused_at_once():

@@ -71,6 +71,15 @@ def test_several_samples_are_told_and_recorded_each_with_its_number(tmp_path, ca
         assert f"sample {index}:\n{printable(text)}\n" in told
 
 
+def test_a_run_on_a_folder_says_how_much_was_found_in_it(tmp_path, capsys):
+    (tmp_path / "text").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "text" / f"{name}.txt").write_text("a text of a line\n" * 300)
+    path = str(tmp_path / "text")
+    experiment.train(request(tmp_path, load_corpus__path=path))
+    assert f"corpus: {path}, 10,200 bytes in 2 files\n" in capsys.readouterr().out
+
+
 def test_a_lack_of_memory_says_what_needs_less(tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "train", lambda self, *arguments: torch.empty(10**15))
     with pytest.raises(MachineError, match=r"batch_size need less .*DefaultCPUAllocator"):

@@ -99,7 +99,7 @@ def test_what_is_there_is_never_overwritten(there, tmp_path):
         (to / "mine").write_text("mine")
     else:
         to.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="--to: "):
+    with pytest.raises(InputError, match=r"^to: "):
         write_folder(shaken(), TOKENIZER, to)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -111,7 +111,7 @@ def test_an_empty_folder_stays_what_it_is_and_a_name_in_it_will_do(name, tmp_pat
     (tmp_path / "link").symlink_to(here)
     monkeypatch.chdir(here)
     to = Path(name) if name != "link" else tmp_path / name
-    with pytest.raises(InputError, match=r"--to: .* is there already") as told:
+    with pytest.raises(InputError, match=r"^to: .* is there already") as told:
         write_folder(shaken(), ByteTokenizer(), to)
     assert Path().samefile(here)
     assert stat.S_IMODE(here.stat().st_mode) == 0o700
@@ -135,6 +135,12 @@ def test_an_empty_folder_that_another_process_makes_meanwhile_is_not_taken(tmp_p
     assert not any((tmp_path / "out").iterdir())
 
 
+def test_a_tokenizer_of_another_vocabulary_is_refused(tmp_path):
+    with pytest.raises(InputError, match="the tokenizer has 128 tokens, and the model 256: take"):
+        write_folder(shaken(256), AsciiTokenizer(), tmp_path / "out")
+    assert not any(tmp_path.iterdir())
+
+
 def test_missing_folders_are_made(tmp_path):
     to = tmp_path / "a" / "b"
     write_folder(shaken(), ByteTokenizer(), to)
@@ -152,6 +158,6 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lm_core.exchange.exporting.write_tensors", fails)
-    with pytest.raises(RuntimeError, match="No space left"):
+    with pytest.raises(RuntimeError, match=r"^to: .*: No space left on device; name another one"):
         write_folder(shaken(128), AsciiTokenizer(), tmp_path / "a" / "out")
     assert not any(tmp_path.iterdir())

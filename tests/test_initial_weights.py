@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import stateful_hooks  # noqa: F401 -- makes its hooks known
 from lm_core import examination, experiment
-from lm_core.config.resolution import ConfigSources
+from lm_core.config.resolution import ConfigSources, FileArgument
 from lm_core.data.tokenizer import ByteTokenizer
 from lm_core.errors import InputError, MachineError
 from lm_core.initial_weights import load_initial_weights
@@ -118,6 +118,19 @@ def test_what_differs_is_told_one_by_one_with_its_source(folder):
         "  tokenizer: 'byte' there, 'ascii' here (--gin_bindings)",
     ]
     assert not (folder / "b").exists()
+
+
+def test_the_file_that_states_the_model_is_not_named_where_it_is_the_one_in_use(folder):
+    asked = tiny_run.request(folder, Transformer__d_ff=64)
+    source = {"load_initial_weights__init_from": str(folder / "a")}
+    bindings = tiny_run.request(folder, **TINY, **source, Transformer__d_ff=64).config.bindings
+    file = FileArgument("--config", "a/config.yaml")
+    config = dataclasses.replace(asked.config, files=[file], bindings=bindings)
+    with pytest.raises(InputError) as caught:
+        experiment.train(dataclasses.replace(asked, config=config, run_dir=folder / "b"))
+    first, second = caught.value.message.splitlines()
+    assert first.endswith("than this configuration asks for; set these to what is there:")
+    assert second == "  d_ff: 32 there, 64 here (--gin_bindings)"
 
 
 def test_dropout_may_be_another_and_the_context_shorter(folder):

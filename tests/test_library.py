@@ -46,6 +46,7 @@ def test_a_run_is_loaded_in_one_call(run):
 def test_any_checkpoint_may_be_asked_for_by_words_and_by_numbers(run, monkeypatch):
     monkeypatch.chdir(run.parent)
     assert load_run("run", checkpoint=2).step == 2
+    assert load_run("run", checkpoint=np.int64(2)).step == 2
     assert load_run("run", "newest").step == 3
     assert load_run("run", "best").step == 3
 
@@ -59,6 +60,7 @@ def test_any_checkpoint_may_be_asked_for_by_words_and_by_numbers(run, monkeypatc
         ("run", 7, "^checkpoint=7: "),
         ("run", True, "checkpoint: true is none of 'newest', 'best' or the number of a step"),
         ("run", 2.0, "checkpoint: 2.0 is none of"),
+        ("run", np.True_, "checkpoint: .* is none of"),
     ],
 )
 def test_what_is_not_there_is_told_in_a_sentence(run, path, checkpoint, message):
@@ -77,6 +79,14 @@ def test_a_damaged_checkpoint_is_a_failure_of_the_machine(run):
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(MachineError, match="SHA-256"):
         load_run(run, 3)
+
+
+def test_what_is_told_of_a_run_without_a_sound_checkpoint_names_no_flag(run):
+    for file in (run / "checkpoints").glob("*/model.safetensors"):
+        file.write_bytes(b"")
+    with pytest.raises(MachineError, match="begin anew in another run directory") as told:
+        load_run(run)
+    assert "--" not in told.value.message
 
 
 def test_constructors_need_no_gin_and_no_run_directory(run):

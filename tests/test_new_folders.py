@@ -59,6 +59,25 @@ def test_what_another_machine_makes_stays(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_another_container_of_this_host_makes_stays(tmp_path, monkeypatch):
+    namespace = tmp_path / "pid"
+    namespace.symlink_to("pid:[4026532999]")
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(new_folders, "_PROCESS_NUMBERS", namespace)
+        path = left_by(folder, dead(), monkeypatch)
+    remove_unfinished(folder)
+    assert list(folder.iterdir()) == [path]
+
+
+def test_where_the_system_tells_no_containers_apart_the_host_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(new_folders, "_PROCESS_NUMBERS", tmp_path / "nowhere")
+    left_by(tmp_path, dead(), monkeypatch)
+    remove_unfinished(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", [".thesis.2.new", ".a.new", "a.12345678-2-12345678.new"])
 def test_a_folder_of_the_user_stays_whatever_it_is_called(tmp_path, name):
     (tmp_path / name).mkdir()
@@ -96,7 +115,9 @@ def test_what_fails_while_it_is_filled_leaves_nothing(tmp_path):
     making = new_folder(tmp_path / "some" / "where", "folder", "--to", lambda path: None)
     (making.__enter__() / "a").touch()
     full = OSError(28, "No space left on device")
-    with pytest.raises(MachineError, match=r"the folder .*where cannot be made: No sp.*; --to n"):
+    with pytest.raises(
+        MachineError, match=r"^--to: the folder .*where cannot be made: No sp.*; name"
+    ):
         making.__exit__(OSError, full, None)
     assert list(tmp_path.iterdir()) == []
 

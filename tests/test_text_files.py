@@ -12,6 +12,8 @@ from lm_core.data.text_files import (
     described,
     end_of_last_character,
     find_files,
+    is_compressed,
+    is_json_lines,
 )
 from lm_core.errors import InputError
 
@@ -56,6 +58,37 @@ def test_a_folder_a_glob_and_a_file_are_told_apart(tmp_path):
     assert [path.name for path in find_files(str(tmp_path))] == ["a.txt", "b.txt"]
     assert [path.name for path in find_files(str(tmp_path / "*.md"))] == ["c.md"]
     assert find_files("nothing.txt") == [Path("nothing.txt")]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Files of text, hidden ones and links among them."""
+    names = ["a.txt", ".x.txt", "X.TXT", "X.JSONL.GZ", "b/c.txt", "b/.git/d.txt", ".git/e.txt"]
+    for name in (*names, "elsewhere/f.txt"):
+        path = tmp_path / "tree" / name if name in names else tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    return tmp_path / "tree"
+
+
+def found(tree, pattern):
+    return [str(path.relative_to(tree)) for path in find_files(str(tree / pattern))]
+
+
+def test_a_folder_has_endings_in_any_case_and_nothing_hidden(tree):
+    assert found(tree, "") == ["X.JSONL.GZ", "X.TXT", "a.txt", "b/c.txt"]
+    assert is_json_lines(tree / "X.JSONL.GZ")
+    assert is_compressed(tree / "X.JSONL.GZ")
+    assert not is_json_lines(tree / "X.TXT")
+
+
+def test_two_asterisks_are_all_files_below_and_follow_no_link_as_one_does(tree):
+    below = {"a.txt", ".x.txt", "X.TXT", "X.JSONL.GZ", "b/c.txt", "b/.git/d.txt", ".git/e.txt"}
+    assert set(found(tree, "**")) == set(found(tree, "**/*")) == below
+    assert found(tree, "**/[a-f].txt") == [".git/e.txt", "a.txt", "b/.git/d.txt", "b/c.txt"]
+    assert found(tree, "*/[a-f].txt") == [".git/e.txt", "b/c.txt", "link/f.txt"]
+    assert found(tree, "link") == ["link/f.txt"]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ import time
 import numpy as np
 import pytest
 
+from lm_core.atomic_files import temporary_name
 from lm_core.data import build_lock, text_files, token_store
 from lm_core.data.corpus import load_corpus
+from lm_core.data.corpus_record import findings_path
 from lm_core.data.token_file import TokenFileWriter
 from lm_core.data.token_store import encode_corpus
 from lm_core.data.tokenizer import AsciiTokenizer, ByteTokenizer, CharTokenizer
@@ -184,6 +186,27 @@ def test_what_another_machine_left_is_removed_when_it_is_old(corpus, cache):
     large(corpus, ByteTokenizer(), cache)
     assert not old.exists()
     assert young.exists()
+
+
+def test_records_that_were_never_finished_go_when_they_are_old_and_nothing_of_the_user(
+    corpus, cache
+):
+    cache.mkdir()
+    record = findings_path(cache, corpus.files)
+    begun = [
+        temporary_name(record),
+        temporary_name(record.with_suffix("").with_suffix(".tokenizer.json")),
+    ]
+    own = cache / ".notes.json.12.tmp"
+    for path in (*begun, own):
+        path.write_bytes(b"x")
+    large(corpus, ByteTokenizer(), cache)
+    assert all(path.exists() for path in begun)
+    for path in (*begun, own):
+        os.utime(path, (time.time() - 7200, time.time() - 7200))
+    large(corpus, CharTokenizer(corpus.characters), cache)
+    assert not any(path.exists() for path in begun)
+    assert own.exists()
 
 
 KILLED = """

@@ -2,10 +2,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lm_core.data import text_files
+from lm_core.data.bpe import BpeTokenizer
 from lm_core.data.corpus import load_corpus
 from lm_core.data.splitting import split_corpus
 from lm_core.data.text_files import Block
@@ -17,6 +19,9 @@ from lm_core.data.tokenizer import (
     build_tokenizer,
     tokenizer_from_dict,
 )
+from lm_core.errors import InputError
+from tests.letter_pairs import LetterPairs
+from tests.small_bpe import tokenizer_json
 
 characters = st.characters(exclude_categories=["Cs"])
 texts = st.text(characters, min_size=1)
@@ -144,6 +149,42 @@ def test_a_block_that_is_no_text_any_more_is_told_with_the_byte():
 
 def test_bytes_that_are_no_text_decode_to_replacement_characters():
     assert ByteTokenizer().decode(np.array([0x61, 0xFF, 0x62])) == "a�b"
+
+
+TOKENIZERS = [AsciiTokenizer(), ByteTokenizer(), CharTokenizer("abc"), LetterPairs()]
+TOKENIZERS.append(BpeTokenizer(tokenizer_json()))
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda tokenizer: tokenizer.kind)
+def test_what_is_no_token_is_told_with_the_range_of_those_that_are(tokenizer):
+    last = tokenizer.vocab_size - 1
+    known = f"token ids, integers from 0 to {last:,}"
+    for wrong in (-1, last + 1, 2**40, -(2**40)):
+        for tokens in ([1, wrong], np.array([1, wrong, wrong])):
+            with pytest.raises(InputError) as told:
+                tokenizer.decode(tokens)
+            message = f"decode: {wrong} at place 1 is none of the tokenizer's {known}"
+            assert told.value.message == message
+    for no_row in (5, None, "abc", [1.0], [True], [[1]], [[1], [1, 2]], [2**70], ["a"]):
+        with pytest.raises(InputError, match=f"decode takes a row of {known}"):
+            tokenizer.decode(no_row)
+    with pytest.raises(InputError, match="and no such Tensor"):
+        tokenizer.decode(torch.ones(1, requires_grad=True))
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda tokenizer: tokenizer.kind)
+def test_tokens_may_come_in_any_row_of_integers(tokenizer):
+    tokens = tokenizer.encode("abc")
+    for row in (tokens.tolist(), tuple(tokens), tokens.astype(np.uint64), torch.tensor(tokens)):
+        assert tokenizer.decode(row) == "abc"
+    assert tokenizer.decode([]) == ""
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda tokenizer: tokenizer.kind)
+@pytest.mark.parametrize("what", [5, None, b"abc", ["a"]])
+def test_what_is_no_text_is_not_encoded(tokenizer, what):
+    with pytest.raises(InputError, match=r"^the text: .* is no text, a str$"):
+        tokenizer.encode(what)
 
 
 @given(texts, st.integers(1, 6))

@@ -109,14 +109,14 @@ class BpeTokenizer(Tokenizer):
             parts = [np.array(encoding.ids, dtype=self.dtype) for _, encoding in same]
             yield key, np.concatenate(parts)
 
-    def decode(self, tokens: np.ndarray) -> str:
+    def _decoded(self, tokens: np.ndarray) -> str:
         """The text; bytes that are no UTF-8 become U+FFFD, special tokens stand by their names."""
         names = self._names
         spelled = (
             names[token].encode("utf-8", errors="replace")
             if token in names
             else self._spellings[token]
-            for token in np.asarray(tokens).tolist()
+            for token in tokens.tolist()
         )
         return b"".join(spelled).decode("utf-8", errors="replace")
 

@@ -69,6 +69,21 @@ class Corpus:
         """What to call it in a message."""
         return BUILT_IN if self.path is None else self.path
 
+    @property
+    def extent(self) -> str:
+        """How much there is of it, in words: ``1,234 bytes in 2 files, 56 documents``.
+
+        A person sees there whether a folder or a glob stood for what was meant, and whether a text
+        in JSON lines was divided as it was.
+        """
+        words = f"{self.n_bytes:,} bytes"
+        if len(self.files) > 1:
+            words += f" in {len(self.files):,} files"
+        if self.joint:
+            n_documents = self.documents.n_documents
+            words += f", {n_documents:,} " + ("document" if n_documents == 1 else "documents")
+        return words
+
     def record(self) -> dict[str, Any]:
         """What a manifest says of it, as plain data."""
         n_documents, lengths = self.documents[:2]

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import secrets
 import socket
 import time
@@ -45,6 +46,8 @@ PARTS = ("training", "validation")
 _NAME_BYTES = 8
 # An encoding writes all the time; a part that nobody wrote to for an hour is nobody's.
 _STALE_AFTER_SECONDS = 3600
+# Records that lie in the folder too, as ``atomic_files.temporary_name`` has them written first.
+_RECORD_BEGUN = re.compile(r"\.[0-9a-f]{32}\.(corpus|tokenizer)\.json\.[0-9]+\.tmp", re.ASCII)
 
 
 def encode_corpus(
@@ -336,7 +339,13 @@ def _host() -> str:
 
 
 def _remove_stale_parts(folder: Path) -> None:
-    """Removes what encodings left that were killed."""
+    """Removes what was left by encodings, and by the writing of records, that were killed."""
+    for path in folder.iterdir():
+        # Of which machine its process was, its name does not tell; it is written in a moment.
+        if _RECORD_BEGUN.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                if _is_old(path):
+                    path.unlink()
     for part in folder.glob(f"*{_PART}"):
         # Another process may have been faster, or it may be another user's.
         with contextlib.suppress(OSError), part.open("rb") as stream:
@@ -355,4 +364,8 @@ def _is_abandoned(part: Path, stream: BinaryIO) -> bool:
             return False
         except OSError:
             pass
-    return time.time() - part.stat().st_mtime > _STALE_AFTER_SECONDS
+    return _is_old(part)
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > _STALE_AFTER_SECONDS

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import gin
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lm_core.data.cache_folder import LARGEST_IN_MEMORY
 from lm_core.data.characters import SURROGATES, CharacterNumbers, UnknownCharacterError
@@ -59,8 +60,10 @@ class Tokenizer(ABC):
 
         Raises:
             InputError: A character that the vocabulary lacks; tells which, where, and which
-                tokenizer would take it.
+                tokenizer would take it. Or no text at all.
         """
+        if not isinstance(text, str):
+            raise InputError(f"{where}: {shown(text)} is no text, a str")
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -105,9 +108,41 @@ class Tokenizer(ABC):
             for tokens in self.encode_document(blocks):
                 yield key, tokens
 
+    def decode(self, tokens: ArrayLike) -> str:
+        """The text of token ids.
+
+        Args:
+            tokens: Integers from 0 to ``vocab_size - 1``, ``(n_tokens,)``: an array, a list, or a
+                tensor on the CPU.
+
+        Raises:
+            InputError: There is another number, or they are no such row.
+        """
+        return self._decoded(self._ids(tokens))
+
+    def _ids(self, tokens: ArrayLike) -> np.ndarray:
+        """Token ids as an array that holds nothing else."""
+        known = f"token ids, integers from 0 to {self.vocab_size - 1:,}"
+        try:
+            ids = np.asarray(tokens)
+        except (TypeError, ValueError, RuntimeError) as error:
+            kind = type(tokens).__name__
+            raise InputError(f"decode takes a row of {known}, and no such {kind}") from error
+        if ids.shape == (0,):  # NumPy takes a list of nothing for one of fractions.
+            return ids.astype(self.dtype)
+        if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+            there = f"{ids.ndim} dimensions of {ids.dtype}"
+            raise InputError(f"decode takes a row of {known}; these are {there}")
+        outside = (ids < 0) | (ids >= self.vocab_size)
+        if outside.any():
+            first = int(outside.argmax())
+            message = f"decode: {ids[first]} at place {first:,} is none of the tokenizer's {known}"
+            raise InputError(message)
+        return ids
+
     @abstractmethod
-    def decode(self, tokens: np.ndarray) -> str:
-        """The text of token ids, ``(n_tokens,)``."""
+    def _decoded(self, tokens: np.ndarray) -> str:
+        """The text of token ids that there are, ``(n_tokens,)``."""
 
     @abstractmethod
     def count_bytes(self, tokens: np.ndarray) -> int:
@@ -144,9 +179,9 @@ class ByteTokenizer(Tokenizer):
         """The bytes themselves, as a view."""
         return np.frombuffer(block.data, dtype=np.uint8)
 
-    def decode(self, tokens: np.ndarray) -> str:
+    def _decoded(self, tokens: np.ndarray) -> str:
         """The text; bytes that are no UTF-8 become U+FFFD."""
-        return np.asarray(tokens).astype(np.uint8).tobytes().decode("utf-8", errors="replace")
+        return tokens.astype(np.uint8).tobytes().decode("utf-8", errors="replace")
 
     def count_bytes(self, tokens: np.ndarray) -> int:
         """One for each token."""
@@ -213,9 +248,9 @@ class CharTokenizer(Tokenizer):
             check_text(block)
             raise
 
-    def decode(self, tokens: np.ndarray) -> str:
+    def _decoded(self, tokens: np.ndarray) -> str:
         """The characters of the tokens."""
-        return self._code_points[np.asarray(tokens)].tobytes().decode("utf-32-le")
+        return self._code_points[tokens].tobytes().decode("utf-32-le")
 
     def count_bytes(self, tokens: np.ndarray) -> int:
         """The lengths of the characters in UTF-8."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,19 @@ def export(request: Request) -> None:
     hooks = config.values.hooks or {}
     if any(entry.get("enabled", True) for entry in hooks.get("forward", [])):
         warn("the forward hooks of this run are no part of what is exported")
-    card = card_of(run, config, checkpoint, family_for(model.arguments))
-    write_folder(model, tokenizer, request.to, card)
+    card = card_of(run, config, checkpoint, family_for(model.arguments), tokenizer)
+    write_folder(model, tokenizer, request.to, card, who="--to")
     family = family_for(model.arguments).NAME
     say(f"checkpoint: step {checkpoint.step:,} of {run.path}")
     say(f"exported as {family}, {model.n_parameters:,} parameters: {request.to}")
 
 
 def write_folder(
-    model: Transformer, tokenizer: Tokenizer, to: Path, card: str | None = None
+    model: Transformer,
+    tokenizer: Tokenizer,
+    to: str | PathLike[str],
+    card: str | None = None,
+    who: str = "to",
 ) -> None:
     """Writes a model and its tokenizer as a folder of transformers, whole or not at all.
 
@@ -59,20 +64,22 @@ def write_folder(
         tokenizer: Its tokenizer.
         to: The folder, which must not be there.
         card: What its README.md says; None: it has none.
+        who: What named the folder, for messages: a flag, where there is one.
 
     Raises:
-        InputError: transformers has no architecture like this model, or the folder cannot be made
-            there.
+        InputError: transformers has no architecture like this model, the tokenizer is not the
+            model's, or the folder cannot be made there.
         MachineError: The disk is full or fails.
     """
     to = Path(to)
+    model.require_vocabulary(tokenizer.vocab_size)
     family = family_for(model.arguments)
     texts = _texts(family, model.arguments, tokenizer)
     if card is not None:
         texts["README.md"] = card
     parts = all_parts(family, model.arguments)
     weights = to_theirs(parts, {name: p.float() for name, p in model.state_dict().items()})
-    with new_folder(to, "folder", "--to", partial(refuse_occupied, "--to")) as folder:
+    with new_folder(to, "folder", who, partial(refuse_occupied, who)) as folder:
         write_tensors(folder / ONE_FILE, weights, _METADATA)
         for name, text in texts.items():
             write_synced(folder / name, text.encode())

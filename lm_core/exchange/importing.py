@@ -4,6 +4,7 @@ import re
 import shlex
 from datetime import UTC, datetime
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,7 +78,7 @@ def import_folder(request: Request) -> None:
     """
     if request.source is None:
         raise InputError("--from is missing: it names the folder with config.json and the weights")
-    imported = read_folder(request.source)
+    imported = read_folder(request.source, who="--from")
     config = _config_of(imported, request.source)
     name = _UNSAFE.sub("-", request.source.resolve().name)
     path = request.run_dir or default_run_path(f"{name}-imported")
@@ -104,7 +105,7 @@ def import_folder(request: Request) -> None:
     say(f"to train it further: --config={path / FINE_TUNING}")
 
 
-def read_folder(folder: Path) -> Imported:
+def read_folder(folder: str | PathLike[str], who: str = "folder") -> Imported:
     """The model and the tokenizer in a folder of transformers.
 
     Everything is compared with ``config.json`` before memory is taken for it.
@@ -112,13 +113,15 @@ def read_folder(folder: Path) -> Imported:
     Args:
         folder: With ``config.json``, ``model.safetensors`` (or several files and their index) and
             ``tokenizer.json``.
+        who: What named it, for messages: a flag, where there is one.
 
     Raises:
         InputError: It holds no model that the lab has; tells what is in the way.
         MachineError: The machine has too little memory.
     """
+    folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"--from: {folder} is no folder")
+        raise InputError(f"{who}: {folder} is no folder")
     config = Fields(read_json(folder / _CONFIG, _LARGEST_CONFIG), str(folder / _CONFIG))
     config.require("quantization_config", None, "the lab reads no quantised weights")
     family = family_named(config)

@@ -2,9 +2,14 @@
 
 import json
 import re
+from typing import NamedTuple
+
+import numpy as np
 
 from lm_core.config.rendering import rows
 from lm_core.config.resolution import ResolvedConfig
+from lm_core.data.tokenizer import Tokenizer
+from lm_core.errors import InputError
 from lm_core.exchange.families import Family
 from lm_core.record import RunDirectory
 from lm_core.training.checkpoint import Checkpoint
@@ -15,6 +20,8 @@ _PATHS = ("corpus", "init_from", "tokenizer_file")
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 # No line of metrics is longer: one has some hundred bytes, and a few for each hook.
 _LONGEST_LINE = 2**20
+# New tokens of the example, where the context has room for them: a line or two.
+_MOST_NEW_TOKENS = 50
 
 _CARD = """---
 library_name: transformers
@@ -31,8 +38,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained(".")
 tokenizer = AutoTokenizer.from_pretrained(".")
-inputs = tokenizer({prompt}, return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))
+inputs = tokenizer({prompt}, return_tensors="pt"{cut})
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens={n_new})[0]))
 ```
 
 It was exported as {family} by `python run.py --mode=export`.
@@ -47,8 +54,26 @@ The hyperparameters that differ from the defaults of lm_core:
 """
 
 
+class _Example(NamedTuple):
+    """What the example in a README.md fills in, as Python.
+
+    Attributes:
+        prompt: The text that it goes on from.
+        cut: A further argument where only the beginning of that fits.
+        n_new: New tokens.
+    """
+
+    prompt: str
+    cut: str
+    n_new: int
+
+
 def card_of(
-    run: RunDirectory, config: ResolvedConfig, checkpoint: Checkpoint, family: Family
+    run: RunDirectory,
+    config: ResolvedConfig,
+    checkpoint: Checkpoint,
+    family: Family,
+    tokenizer: Tokenizer,
 ) -> str:
     """The text of a model's README.md.
 
@@ -57,6 +82,7 @@ def card_of(
         config: The run's configuration.
         checkpoint: What is exported.
         family: Its architecture.
+        tokenizer: Its tokenizer.
     """
     manifest = run.manifest
     facts = {
@@ -81,10 +107,27 @@ def card_of(
     return _CARD.format(
         model_type=family.MODEL_TYPE,
         family=family.NAME,
-        prompt=json.dumps(config.values.sampling_prompt),
+        **_example(config, tokenizer)._asdict(),
         facts="\n".join(lines),
         values="\n".join(values),
     )
+
+
+def _example(config: ResolvedConfig, tokenizer: Tokenizer) -> _Example:
+    """The run's prompt and as much after it as the context holds.
+
+    Beyond the context a GPT-2 of transformers has no positions, and ends with an IndexError.
+    """
+    prompt, context = config.values.sampling_prompt, config.values.max_seq_len
+    try:
+        n_tokens = len(tokenizer.encode(prompt))
+    except InputError:
+        # Characters that it lacks are left out by transformers, which might leave nothing.
+        prompt, n_tokens = tokenizer.decode(np.zeros(1, tokenizer.dtype)), 1
+    # Of a context of one, the prompt has all: the token after it takes no place any more.
+    n_kept = min(n_tokens, max(context - 1, 1))
+    cut = f", truncation=True, max_length={n_kept}" if n_kept < n_tokens else ""
+    return _Example(repr(prompt), cut, min(_MOST_NEW_TOKENS, max(context - n_kept, 1)))
 
 
 def _validation_loss(run: RunDirectory, checkpoint: Checkpoint) -> tuple[float, float] | None:

@@ -80,7 +80,7 @@ def newest_sound_checkpoint(folder: Path, report: Callable[[str], None]) -> Chec
                 told.append(error.message)
         if there:
             message = f"none of the {len(there)} checkpoints in {folder} is sound"
-            way_out = "put back sound ones, or begin anew in another --run_dir"
+            way_out = "put back sound ones, or begin anew in another run directory"
             raise MachineError("; ".join([message, *told, way_out]))
         return None
 

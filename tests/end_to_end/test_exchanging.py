@@ -64,6 +64,10 @@ def test_a_model_is_imported_trained_further_and_exported(family, tmp_path):
     done = run("--mode=import", "--from=theirs", "--run_dir=runs/a", cwd=tmp_path, check=0)
     assert f"tokenizer: {kind}, {theirs.config.vocab_size} tokens" in done.stdout
     before = run("--mode=evaluate", "--run_dir=runs/a", cwd=tmp_path, check=0).stdout
+    (tmp_path / "mail.jsonl").write_text('{"body": "' + 40 * "a" + '"}\n')
+    other = ["--corpus=mail.jsonl", "--gin.load_corpus.text_key=body"]
+    done = run("--mode=evaluate", "--run_dir=runs/a", *other, cwd=tmp_path, check=0)
+    assert "mail.jsonl, 4" in done.stdout
     assert run("--mode=sample", "--run_dir=runs/a", cwd=tmp_path, check=0).stdout[:3] == "The"
     run("--mode=export", "--run_dir=runs/a", "--to=same", cwd=tmp_path, check=0)
     same, _ = loaded(tmp_path / "same")

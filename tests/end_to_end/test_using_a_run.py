@@ -1,5 +1,6 @@
 """``--mode=evaluate`` and ``--mode=sample``."""
 
+import json
 import math
 import re
 import shutil
@@ -58,6 +59,19 @@ def test_evaluate_takes_any_other_text_whole(folder):
     arguments = ["--mode=evaluate", "--run_dir=out", "--corpus=other.txt"]
     done = run(*arguments, cwd=folder, check=0)
     assert "other.txt, 38 targets" in done.stdout
+
+
+def test_evaluate_takes_json_lines_whose_text_has_another_key_than_in_the_run(folder):
+    (folder / "other.txt").write_text("eleven twelve thirteen fourteen fifteen\n")
+    line = json.dumps({"content": "eleven twelve thirteen fourteen fifteen"}) + "\n"
+    (folder / "other.jsonl").write_text(line)
+    arguments = ["--mode=evaluate", "--run_dir=out"]
+    key = "--gin.load_corpus.text_key=content"
+    plain = run(*arguments, "--corpus=other.txt", cwd=folder, check=0)
+    done = run(*arguments, "--corpus=other.jsonl", key, cwd=folder, check=0)
+    assert done.stdout == plain.stdout.replace("other.txt", "other.jsonl")
+    done = run(*arguments, "--corpus=other.jsonl", cwd=folder, check=2)
+    assert "gin parameter load_corpus.text_key, names the one with the text" in done.stderr
 
 
 def test_evaluate_refuses_a_text_that_has_changed(folder, tmp_path):
@@ -123,7 +137,13 @@ def test_sample_does_not_change_the_run(folder):
         ),
         (["--mode=sample", "--config=default.yaml"], "--config does not apply to --mode=sample"),
         (["--mode=sample", "--corpus=text.txt"], "--corpus does not apply to --mode=sample"),
-        (["--mode=evaluate", "--gin.Sampler.seed=3"], "--gin_bindings does not apply to"),
+        (
+            ["--mode=evaluate", "--gin.Sampler.seed=3"],
+            "Sampler.seed does not apply to --mode=evaluate, which takes load_corpus.text_key",
+        ),
+        (["--mode=evaluate", "--gin.load_corpus.path='text.txt'"], "load_corpus.path does not"),
+        (["--mode=evaluate", "--gin.load_corpus.text_kye=a"], "mean load_corpus.text_key?"),
+        (["--mode=evaluate", "--config=default.yaml"], "--config does not apply to"),
         (["--mode=evaluate", "--max_steps=3"], "--max_steps does not apply to --mode=evaluate"),
         (["--mode=evaluate", "--resume"], "--resume does not apply to --mode=evaluate"),
         (["--mode=evaluate", "--corpus=nope.txt"], "does not exist"),
