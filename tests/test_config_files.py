@@ -97,7 +97,16 @@ def test_the_example_of_macros_states_one_number_once():
 
 @pytest.mark.parametrize(
     ("flag", "name"),
-    [*itertools.product(["--config"], YAML_FILES), *itertools.product(["--gin_file"], GIN_FILES)],
+    [
+        *itertools.product(["--config"], YAML_FILES),
+        ("--gin_file", "base.gin"),
+        *(
+            # They name the files of YAML.
+            pytest.param("--gin_file", name, marks=pytest.mark.exhaustive)
+            for name in GIN_FILES
+            if name != "base.gin"
+        ),
+    ],
 )
 def test_each_file_trains_a_few_steps(folder, flag, name):
     (folder / "text.txt").write_text("The quick brown fox jumps over the lazy dog. " * 200)

@@ -55,6 +55,7 @@ def test_a_choice_that_decides_is_found_too():
     assert shares(found)["n_layers"].mean > 0.7
 
 
+@pytest.mark.exhaustive
 def test_what_is_not_sure_has_a_wide_interval():
     def noise(values):
         return math.sin(1e4 * values["dropout"])
@@ -66,6 +67,7 @@ def test_what_is_not_sure_has_a_wide_interval():
     assert all(share.low <= share.mean <= share.high for share in (*few.shares, *sure.shares))
 
 
+@pytest.mark.exhaustive
 def test_the_same_trials_give_the_same_importance():
     found = [importance(SPACE, trials(15, bowl), seed=3) for _ in range(2)]
     assert found[0] == found[1]

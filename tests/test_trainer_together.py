@@ -212,7 +212,7 @@ def goes_on(group, folder, name, parallelism):
     return tensors["model"]
 
 
-@pytest.mark.parametrize("parallelism", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallelism", ["fsdp", pytest.param("ddp", marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_what_one_process_saved_goes_on_in_several(tmp_path, name, parallelism):
     alone = told(Group(), name, tmp_path, {"checkpoint_cadence": 4})

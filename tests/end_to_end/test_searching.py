@@ -169,7 +169,10 @@ def test_a_trial_whose_search_is_killed_saves_and_ends_and_goes_on_from_there(tm
     assert [json.loads(line)["step"] for line in row.read_text().splitlines()] == [*range(1, 41)]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.exhaustive)],
+)
 def test_a_signal_saves_what_is_running_and_the_same_command_goes_on(
     tmp_path, straight, number, code
 ):
