@@ -99,6 +99,7 @@ def test_what_the_readme_says_is_printed_before_the_first_step_is_printed(projec
         assert printed[subject(line)] == line
 
 
+@pytest.mark.exhaustive
 def test_the_check_before_a_commit_passes_good_files_and_stops_at_wrong_ones(project):
     (hook,) = plain_yaml(files("README.md")[".pre-commit-config.yaml"])["repos"][0]["hooks"]
     entry = shlex.split(hook["entry"].replace("python", sys.executable))

@@ -95,7 +95,7 @@ OFTEN = {"eval_cadence": 1, "sampling_cadence": 2, "checkpoint_cadence": 3}
     ("precision", "choices"),
     [
         ("float32", {}),
-        ("bfloat16", MODERN),
+        pytest.param("bfloat16", MODERN, marks=pytest.mark.exhaustive),
         pytest.param("float32", MODERN, marks=pytest.mark.exhaustive),
         pytest.param("bfloat16", {}, marks=pytest.mark.exhaustive),
     ],

@@ -102,7 +102,13 @@ def test_several_processes_learn_what_one_learns(tmp_path, name, parallelism, n_
 EXACT = {"exact_reduction": True, "precision": "bfloat16"}
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("hooks", "cut off"),
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("plain", "modern")),
+    ],
+)
 def test_exact_sums_leave_the_same_bits_for_1_2_and_4_processes(tmp_path, name):
     (alone,) = together(1, told, name, tmp_path, EXACT)
     for n_processes in (2, 4):

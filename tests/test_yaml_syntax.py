@@ -100,7 +100,7 @@ def test_an_alias_of_a_key_that_was_read_by_itself_is_no_mistake_of_its_own():
     "text",
     [
         ("a: " + "[" * 400 + "\n") * 100,
-        "a: [1,\n" * 100 + "b: 1\n" * 3000,
+        pytest.param("a: [1,\n" * 100 + "b: 1\n" * 3000, marks=pytest.mark.exhaustive),
         "a: " + "[" * 3000,
         ("a: '" + "x" * 1000 + "\n") * 150,
     ],

@@ -71,6 +71,7 @@ def test_what_is_wrong_is_told_once_and_ends_all(folder, arguments, words):
     assert not (folder / "runs").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_signal_to_the_launcher_saves_and_ends_all_and_fewer_processes_go_on(folder):
     arguments = [*LONG, "--run_dir=run", "--resume", "--gin.Trainer.exact_reduction=True"]
     with launching(4, *arguments, cwd=folder) as launcher:

@@ -202,6 +202,7 @@ def test_a_reader_that_stops_early_gets_no_traceback(folder, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.exhaustive
 def test_neither_training_nor_what_uses_a_run_loads_the_compiler_of_pytorch(tmp_path):
     # The compiler takes as long to load as PyTorch itself; sympy is the first that it needs.
     (tmp_path / "sympy.py").write_text("raise SystemExit('the compiler was loaded')")
