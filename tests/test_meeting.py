@@ -164,9 +164,14 @@ def test_a_launcher_that_is_gone_is_told(store):
             raise RuntimeError("Broken pipe\nand more")
 
     _, second = meetings(store)
-    second._now = Gone()
-    with pytest.raises(MachineError, match=r"launcher .* cannot be reached: Broken pipe$"):
+    second._now = second._always = Gone()
+    gone = r"launcher .* cannot be reached: Broken pipe$"
+    with pytest.raises(MachineError, match=gone):
         second.shared()
+    with pytest.raises(MachineError, match=gone):
+        second.require_a_way_on()
+    with pytest.raises(MachineError, match=gone):
+        _ = second.remembered_run
 
 
 def test_where_all_is_done_a_launcher_that_is_gone_is_no_harm(store):

@@ -95,7 +95,7 @@ class Meeting:
         """What another process has failed at, if it was no signal."""
         try:
             failure = self._failure()
-        except MachineError:  # The launcher has gone.
+        except _LauncherGoneError:
             return None
         return None if failure is None or failure["signal"] is not None else self._error_of(failure)
 
@@ -240,19 +240,30 @@ class Meeting:
 
     @property
     def remembered_run(self) -> str | None:
-        """Where the run is that these processes are to go on with; None: they begin one."""
-        if self._always is None or not self._always.check([_RUN]):
-            return None
-        return self._always.get(_RUN).decode()
+        """Where the run is that these processes are to go on with; None: they begin one.
+
+        Raises:
+            MachineError: The launcher has gone.
+        """
+        return self._kept(_RUN)
 
     def require_a_way_on(self) -> None:
         """Refuses to start again what ended by a fault that a person has to mend.
 
         Raises:
             ToldBefore: It did.
+            MachineError: The launcher has gone.
         """
-        if self._always is not None and self._always.check([_END]):
-            raise ToldBefore(int(self._always.get(_END)))
+        ended = self._kept(_END)
+        if ended is not None:
+            raise ToldBefore(int(ended))
+
+    def _kept(self, key: str) -> str | None:
+        """What processes before these have left for those that are started again."""
+        if self._always is None:
+            return None
+        with _in_reach():
+            return self._always.get(key).decode() if self._always.check([key]) else None
 
 
 # The meeting of a process that no launcher has started.
